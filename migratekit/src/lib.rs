@@ -1,0 +1,5 @@
+//! The transfer engine: reads a source over NBD, plans, hashes, writes a replica, checkpoints and verifies it.
+//!
+//! It knows no control plane: the daemons and `migratekit copy` put it to use.
+
+pub mod piece;

@@ -1,0 +1,9 @@
+//! Words both sides speak.
+//!
+//! Pure where it can be: ids, byte ranges, the migration state machine, conversions between the
+//! wire and the domain, configuration, TLS, telemetry. No database, no block device, no product
+//! workflow lives here.
+
+pub mod ids;
+pub mod leaf;
+pub mod range;
