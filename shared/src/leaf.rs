@@ -37,5 +37,7 @@ pub fn round_out(range: ByteRange, size: u64) -> ByteRange {
 
 /// Whether `range` consists of whole leaves of a disk of `size` bytes.
 pub fn is_whole_leaves(range: ByteRange, size: u64) -> bool {
-    range.end <= size && range.start.is_multiple_of(LEAF) && (range.end.is_multiple_of(LEAF) || range.end == size)
+    range.end <= size
+        && range.start.is_multiple_of(LEAF)
+        && (range.end.is_multiple_of(LEAF) || range.end == size)
 }

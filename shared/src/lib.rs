@@ -4,6 +4,11 @@
 //! wire and the domain, configuration, TLS, telemetry. No database, no block device, no product
 //! workflow lives here.
 
+pub mod config;
 pub mod ids;
 pub mod leaf;
 pub mod range;
+pub mod telemetry;
+pub mod tls;
+pub mod cycle;
+pub mod wire;

@@ -1,0 +1,27 @@
+//! Mutual TLS 1.3, and who the peer is.
+//!
+//! ```text
+//! listener ─ accept ─ handshake (deadline) ─ HTTP/2 preface (deadline) ─ requests, each with its `Peer`
+//!            └ cap on connections             └ a connection that says nothing is closed
+//! ```
+//!
+//! The stock servers do none of these three, and stock clients say "transport error" where the peer named a
+//! reason; both ends here log and return it. What a peer may do is decided by the services, from [`Peer`].
+
+mod accept;
+mod client;
+mod files;
+mod identity;
+mod preface;
+mod reason;
+
+pub use accept::{Limits, serve};
+pub use client::Dialer;
+pub use files::{Error, Files};
+pub use identity::{Identity, Peer, Role};
+
+/// Installs the one crypto provider of the process. Repeating it changes nothing.
+pub fn install_provider() {
+    // Fails only when a provider is installed already, which is what is wanted.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}

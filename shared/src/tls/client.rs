@@ -1,0 +1,220 @@
+//! Dialling an OMA.
+
+use super::identity::{Identity, Role};
+use super::reason;
+use hyper_util::rt::TokioIo;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tonic::transport::{Channel, Endpoint};
+
+/// Makes connections to one OMA and remembers why the last one was refused.
+#[derive(Clone)]
+pub struct Dialer {
+    address: String,
+    server_name: ServerName<'static>,
+    tls: Arc<ClientConfig>,
+    refusal: Arc<Mutex<Option<String>>>,
+    window: u32,
+}
+
+impl Dialer {
+    /// `address` is `host:port`; the OMA's certificate must be valid for the host.
+    ///
+    /// # Errors
+    /// A text for the operator when the address has no such form.
+    pub fn new(address: &str, tls: Arc<ClientConfig>) -> Result<Self, String> {
+        let wrong = |why: &str| {
+            format!("OMA address {address:?} {why}; expected HOST:PORT such as oma.example.org:8443")
+        };
+        let (host, port) = address.rsplit_once(':').ok_or_else(|| wrong("has no port"))?;
+        port.parse::<u16>().map_err(|_| wrong("has no valid port"))?;
+        let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let server_name = ServerName::try_from(bare).map_err(|_| wrong("has no valid host name"))?;
+        Ok(Self { address: address.to_owned(), server_name, tls, refusal: Arc::default(), window: 1 << 20 })
+    }
+
+    /// Where it dials, as configured.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// One HTTP/2 connection. The text of the error says what is wrong on which side.
+    ///
+    /// # Errors
+    /// Not reachable, not an OMA, or refused; with the reason.
+    pub async fn connect(&self) -> Result<Channel, String> {
+        self.take_refusal();
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.address))
+            .map_err(|e| format!("OMA address {}: {e}", self.address))?
+            .connect_timeout(Duration::from_secs(10))
+            .initial_stream_window_size(self.window)
+            .initial_connection_window_size(self.window)
+            .http2_keep_alive_interval(Duration::from_secs(10))
+            .keep_alive_timeout(Duration::from_secs(10))
+            .keep_alive_while_idle(true);
+        let this = self.clone();
+        let connector = tower::service_fn(move |_| {
+            let this = this.clone();
+            async move { this.stream().await.map(TokioIo::new) }
+        });
+        endpoint.connect_with_connector(connector).await.map_err(|error| {
+            self.take_refusal().unwrap_or_else(|| {
+                let mut text = format!("connecting to the OMA at {} failed", self.address);
+                let mut source = std::error::Error::source(&error);
+                while let Some(inner) = source {
+                    text = format!("{text}: {inner}");
+                    source = inner.source();
+                }
+                text
+            })
+        })
+    }
+
+    /// Why the OMA ended the connection, if it said so since the last call. With TLS 1.3 a refused client
+    /// certificate shows only after the handshake, on the first read.
+    pub fn take_refusal(&self) -> Option<String> {
+        self.refusal.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    async fn stream(&self) -> io::Result<Watched> {
+        let at = |what: &str, e: &dyn std::fmt::Display| format!("{what} {}: {e}", self.address);
+        let handshake = async {
+            let tcp = TcpStream::connect(&self.address)
+                .await
+                .map_err(|e| io::Error::new(e.kind(), at("cannot reach the OMA at", &e)))?;
+            tcp.set_nodelay(true)?;
+            TlsConnector::from(Arc::clone(&self.tls)).connect(self.server_name.clone(), tcp).await.map_err(
+                |e| {
+                    let reason = at("TLS with", &reason::of_io(&e));
+                    self.remember(reason.clone());
+                    io::Error::new(e.kind(), reason)
+                },
+            )
+        };
+        match tokio::time::timeout(Duration::from_secs(10), handshake).await {
+            Ok(Ok(inner)) => Ok(Watched { inner, dialer: self.clone() }),
+            Ok(Err(error)) => Err(error),
+            Err(_) => {
+                Err(io::Error::new(io::ErrorKind::TimedOut, at("no TLS handshake within 10 s with", &"")))
+            }
+        }
+    }
+
+    fn remember(&self, reason: String) {
+        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
+    }
+}
+
+/// A TLS stream that keeps what the peer's alert said.
+struct Watched {
+    inner: TlsStream<TcpStream>,
+    dialer: Dialer,
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
+        if let Poll::Ready(Err(error)) = &polled
+            && let Some(reason) = reason::said_by_peer(error)
+        {
+            self.dialer.remember(reason);
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+/// The usual checks (CA, validity, host name), and that the certificate is an OMA's: another agent's certificate
+/// of the same CA must not be able to collect disks.
+#[derive(Debug)]
+pub(super) struct OmaVerifier(Arc<WebPkiServerVerifier>);
+
+impl OmaVerifier {
+    pub(super) fn new(roots: RootCertStore) -> Result<Self, rustls::server::VerifierBuilderError> {
+        WebPkiServerVerifier::builder(Arc::new(roots)).build().map(Self)
+    }
+}
+
+impl ServerCertVerifier for OmaVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let verified =
+            self.0.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)?;
+        match Identity::of_certificate(end_entity) {
+            Ok(identity) if identity.role == Role::Oma => Ok(verified),
+            Ok(identity) => Err(rustls::Error::General(format!("the server is not an OMA but {identity}"))),
+            Err(why) => {
+                tracing::debug!(%why, "server certificate names nobody");
+                Err(rustls::Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
+            }
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
+}

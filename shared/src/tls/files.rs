@@ -1,0 +1,116 @@
+//! Certificates from files.
+
+use super::client::OmaVerifier;
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Where the certificates lie; all PEM.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Files {
+    /// The CA that the peers' certificates must come from.
+    pub ca: PathBuf,
+    /// Our own certificate, chain included.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+/// A certificate file that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{what} {} cannot be read: {why}; `migratekit dev-ca` makes a development set", path.display())]
+    Unreadable { what: &'static str, path: PathBuf, why: String },
+    #[error("{what} {} holds no PEM block of that kind", path.display())]
+    Empty { what: &'static str, path: PathBuf },
+    #[error("certificate {} and key {} do not belong together or are unusable", cert.display(), key.display())]
+    Mismatch { cert: PathBuf, key: PathBuf, source: rustls::Error },
+    #[error("CA file {} is not usable: {why}", path.display())]
+    BadCa { path: PathBuf, why: String },
+}
+
+impl Files {
+    /// For a listener: TLS 1.3 only, the peer must present a certificate of our CA.
+    pub fn server(&self) -> Result<Arc<ServerConfig>, Error> {
+        super::install_provider();
+        let bad_ca = |why: String| Error::BadCa { path: self.ca.clone(), why };
+        let verifier = WebPkiClientVerifier::builder(Arc::new(self.roots()?)).build();
+        let verifier = verifier.map_err(|e| bad_ca(e.to_string()))?;
+        let builder = ServerConfig::builder_with_protocol_versions(&[&rustls::version::TLS13]);
+        let mut config = builder
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(self.chain()?, self.private_key()?)
+            .map_err(|source| self.mismatch(source))?;
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        // No tickets: every connection shows its certificate anew.
+        config.send_tls13_tickets = 0;
+        Ok(Arc::new(config))
+    }
+
+    /// For dialling an OMA: its certificate must come from our CA and say `…/oma/…`.
+    pub fn client(&self) -> Result<Arc<ClientConfig>, Error> {
+        super::install_provider();
+        let bad_ca = |why: String| Error::BadCa { path: self.ca.clone(), why };
+        let verifier = OmaVerifier::new(self.roots()?).map_err(|e| bad_ca(e.to_string()))?;
+        let builder = ClientConfig::builder_with_protocol_versions(&[&rustls::version::TLS13]);
+        let mut config = builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_client_auth_cert(self.chain()?, self.private_key()?)
+            .map_err(|source| self.mismatch(source))?;
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Ok(Arc::new(config))
+    }
+
+    /// Who our own certificate says we are.
+    pub fn identity(&self) -> Result<super::Identity, Error> {
+        let chain = self.chain()?;
+        let leaf = chain.first().ok_or(Error::Empty { what: "certificate", path: self.cert.clone() })?;
+        super::Identity::of_certificate(leaf).map_err(|why| Error::Unreadable {
+            what: "certificate",
+            path: self.cert.clone(),
+            why,
+        })
+    }
+
+    fn mismatch(&self, source: rustls::Error) -> Error {
+        Error::Mismatch { cert: self.cert.clone(), key: self.key.clone(), source }
+    }
+
+    fn roots(&self) -> Result<RootCertStore, Error> {
+        let mut roots = RootCertStore::empty();
+        for cert in read_certs("CA file", &self.ca)? {
+            roots.add(cert).map_err(|e| Error::BadCa { path: self.ca.clone(), why: e.to_string() })?;
+        }
+        Ok(roots)
+    }
+
+    fn chain(&self) -> Result<Vec<CertificateDer<'static>>, Error> {
+        read_certs("certificate", &self.cert)
+    }
+
+    fn private_key(&self) -> Result<PrivateKeyDer<'static>, Error> {
+        PrivateKeyDer::from_pem_file(&self.key).map_err(|e| Error::Unreadable {
+            what: "private key",
+            path: self.key.clone(),
+            why: e.to_string(),
+        })
+    }
+}
+
+fn read_certs(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let unreadable =
+        |e: rustls_pki_types::pem::Error| Error::Unreadable { what, path: path.into(), why: e.to_string() };
+    let certs: Vec<_> = CertificateDer::pem_file_iter(path)
+        .and_then(|certs| certs.collect::<Result<_, _>>())
+        .map_err(unreadable)?;
+    match certs.is_empty() {
+        true => Err(Error::Empty { what, path: path.into() }),
+        false => Ok(certs),
+    }
+}

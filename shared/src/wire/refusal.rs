@@ -1,0 +1,26 @@
+//! gRPC errors that a program can act on and a person can read: `google.rpc.ErrorInfo` with a reason, and
+//! `RequestInfo` with a correlation id.
+
+use std::collections::HashMap;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+/// Domain of every reason.
+pub const DOMAIN: &str = "migratekit";
+
+/// A status with its reason (upper snake case) and the correlation id under which it was logged.
+pub fn status(code: Code, reason: &str, message: impl Into<String>) -> Status {
+    let mut details = ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new());
+    details.set_request_info(uuid::Uuid::now_v7().to_string(), "");
+    Status::with_error_details(code, message, details)
+}
+
+/// The reason inside a status, if its maker gave one.
+pub fn reason_of(status: &Status) -> Option<String> {
+    status.get_error_details().error_info().map(|info| info.reason.clone())
+}
+
+/// A message whose field cannot be used.
+pub fn invalid(error: &super::Invalid) -> Status {
+    status(Code::InvalidArgument, "INVALID_ARGUMENT", error.to_string())
+}
