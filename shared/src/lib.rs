@@ -7,6 +7,7 @@
 pub mod config;
 pub mod ids;
 pub mod leaf;
+pub mod migration;
 pub mod range;
 pub mod telemetry;
 pub mod tls;
