@@ -2,4 +2,6 @@
 //!
 //! It knows no control plane: the daemons and `migratekit copy` put it to use.
 
+pub mod manifest;
 pub mod piece;
+pub mod target;

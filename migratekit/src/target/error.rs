@@ -1,0 +1,79 @@
+//! What can go wrong with a target, by what an operator has to do about it.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// What was being done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    Open,
+    Create,
+    Write,
+    Zero,
+    Flush,
+    Read,
+    Seek,
+    Clone,
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Open => "open",
+            Self::Create => "create",
+            Self::Write => "write",
+            Self::Zero => "zero",
+            Self::Flush => "flush",
+            Self::Read => "read",
+            Self::Seek => "look for data in",
+            Self::Clone => "clone",
+        })
+    }
+}
+
+/// A target that cannot be used, or no longer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Nothing was written.
+    #[error("{path} has {have} bytes, but the disk needs {need}: use a larger target", path = path.display())]
+    TooSmall { path: PathBuf, need: u64, have: u64 },
+    /// The file system, the quota or the largest file it can hold is exhausted.
+    #[error("no room to {op} {path} at offset {offset}: free space on its file system or raise the quota, then run again", path = path.display())]
+    NoRoom {
+        op: Op,
+        path: PathBuf,
+        offset: u64,
+        #[source]
+        source: std::io::Error,
+    },
+    /// Neither a regular file nor a block device.
+    #[error("{path} is neither a regular file nor a block device", path = path.display())]
+    Unsuitable { path: PathBuf },
+    /// The range does not lie inside the target.
+    #[error("{path}: {op} of {start}..{end} is outside its {size} bytes", path = path.display())]
+    Outside { op: Op, path: PathBuf, start: u64, end: u64, size: u64 },
+    /// An earlier flush failed: what was written since the last good one is unknown.
+    #[error("{path}: a flush failed before, so what was written since is unknown: open it again and write again", path = path.display())]
+    Lost { path: PathBuf },
+    /// The system refused.
+    #[error("cannot {op} {path} at offset {offset}", path = path.display())]
+    Io {
+        op: Op,
+        path: PathBuf,
+        offset: u64,
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    /// Sorts an error of the system into [`NoRoom`](Self::NoRoom) or [`Io`](Self::Io).
+    pub fn from_io(op: Op, path: &Path, offset: u64, source: impl Into<std::io::Error>) -> Self {
+        use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+        let (path, source) = (path.to_owned(), source.into());
+        match source.kind() {
+            StorageFull | QuotaExceeded | FileTooLarge => Self::NoRoom { op, path, offset, source },
+            _ => Self::Io { op, path, offset, source },
+        }
+    }
+}
