@@ -1,0 +1,91 @@
+//! The operator's commands: arguments → a call of the library or of a daemon → a table, JSON, or one clear error.
+//!
+//! Results go to stdout, everything else to stderr. Exit codes: 0; 64 for arguments and configuration that cannot be
+//! used; 1 otherwise. No logic of the product lives here.
+
+mod dev_ca;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use shared::config::EXIT_CONFIGURATION;
+use shared::telemetry::{self, Log};
+
+/// Moves running virtual machines from VMware to CloudStack.
+#[derive(Debug, Parser)]
+#[command(name = "migratekit", version = telemetry::VERSION, propagate_version = true, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    DevCa(dev_ca::Args),
+}
+
+/// Reads the arguments, runs the command, prints its error.
+pub(crate) fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // A closed stdout or stderr is no reason to fail.
+            let _ = error.print();
+            return exit_code(&error);
+        }
+    };
+    // Progress and results are the command's own output; logs are for finding faults (RUST_LOG).
+    let log = Log { level: "warn".to_owned(), ..Log::default() };
+    let done =
+        telemetry::init("migratekit", &log).map_err(Into::into).and_then(|()| run(cli, &mut io::stdout()));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        // `migratekit … | head`: who reads has enough.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nothing is left to be done when stderr is closed, too.
+            let _ = writeln!(io::stderr(), "migratekit: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// clap's own code for wrong arguments is 2; help and version are no error.
+fn exit_code(error: &clap::Error) -> ExitCode {
+    if error.use_stderr() { ExitCode::from(EXIT_CONFIGURATION) } else { ExitCode::SUCCESS }
+}
+
+fn run(cli: Cli, out: &mut impl Write) -> anyhow::Result<()> {
+    match cli.command {
+        Command::DevCa(args) => dev_ca::run(&args, out),
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn wrong_arguments_are_code_64_and_help_is_0() {
+        let code = |arguments: &[&str]| {
+            let error = Cli::try_parse_from(["migratekit"].iter().chain(arguments)).expect_err("no command");
+            format!("{:?}", exit_code(&error))
+        };
+        assert_eq!(code(&["--help"]), format!("{:?}", ExitCode::SUCCESS));
+        assert_eq!(code(&["--version"]), format!("{:?}", ExitCode::SUCCESS));
+        for wrong in [&["no-such-command"][..], &["dev-ca"], &["dev-ca", "--out", "x", "--days", "0"]] {
+            assert_eq!(code(wrong), format!("{:?}", ExitCode::from(64)), "{wrong:?}");
+        }
+    }
+}
