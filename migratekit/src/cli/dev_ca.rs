@@ -23,10 +23,10 @@ pub(crate) struct Args {
     #[arg(long = "agent", value_name = "ID", default_value = "vma-01")]
     agents: Vec<AgentId>,
     /// Name of the OMA
-    #[arg(long, value_name = "NAME", default_value = "oma")]
+    #[arg(long, value_name = "NAME", default_value = "main")]
     oma: AgentId,
     /// Name of the operator who gets the certificate for grpcurl and migratekit
-    #[arg(long, value_name = "NAME", default_value = "operator")]
+    #[arg(long, value_name = "NAME", default_value = "admin")]
     operator: AgentId,
     /// Host name or IP address by which the daemons are dialled, besides localhost, 127.0.0.1 and ::1; may be repeated
     #[arg(long = "host", value_name = "DNS/IP")]
