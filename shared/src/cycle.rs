@@ -140,6 +140,8 @@ pub enum CycleEvent {
         reason: String,
         message: String,
     },
+    /// It cannot go on now and tries again.
+    Waiting { reason: String, message: String },
     Findings(Vec<Finding>),
 }
 

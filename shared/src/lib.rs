@@ -12,4 +12,5 @@ pub mod range;
 pub mod telemetry;
 pub mod tls;
 pub mod cycle;
+pub mod daemon;
 pub mod wire;

@@ -266,6 +266,7 @@ impl TryFrom<v1::CycleReport> for Report {
             Event::Sent(v1::CycleSent {}) => CycleEvent::Sent,
             Event::Paused(v1::CyclePaused {}) => CycleEvent::Paused,
             Event::Failed(failed) => CycleEvent::Failed { reason: failed.reason, message: failed.message },
+            Event::Waiting(w) => CycleEvent::Waiting { reason: w.reason, message: w.message },
             Event::Finding(found) => CycleEvent::Findings(
                 found.findings.into_iter().map(Finding::try_from).collect::<Result<_, _>>()?,
             ),
