@@ -242,6 +242,7 @@ impl From<Report> for v1::CycleReport {
             CycleEvent::Sent => Event::Sent(v1::CycleSent {}),
             CycleEvent::Paused => Event::Paused(v1::CyclePaused {}),
             CycleEvent::Failed { reason, message } => Event::Failed(v1::CycleFailed { reason, message }),
+            CycleEvent::Waiting { reason, message } => Event::Waiting(v1::CycleWaiting { reason, message }),
             CycleEvent::Findings(findings) => {
                 Event::Finding(v1::FindingReport { findings: findings.into_iter().map(Into::into).collect() })
             }
