@@ -62,7 +62,8 @@ impl Unknown {
         match (self.nearest(), self.known.is_empty()) {
             (Some(nearest), _) => format!("did you mean `{nearest}`? Known here: {}", list()),
             (None, false) => format!("remove it, or use one of the keys known here: {}", list()),
-            (None, true) => "remove it: no key is known here".to_owned(),
+            // serde keeps the list to itself where a struct has flattened parts.
+            (None, true) => "remove it, or look it up in the example in deploy/examples".to_owned(),
         }
     }
 }

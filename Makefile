@@ -1,0 +1,55 @@
+# What a developer and CI call. Everything is built into target/ (or CARGO_TARGET_DIR).
+
+CARGO ?= cargo
+TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
+BUF := $(firstword $(wildcard $(TARGET)/tools/bin/buf) $(shell command -v buf))
+LOCKED := --locked
+
+.PHONY: help build test lint format clean-tools
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / && ($$1 != "demo" || system("test -e deploy/demo/run.sh") == 0) { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+build: ## the programs, optimised, in target/release
+	deploy/install-deps.sh build
+	$(CARGO) build --release $(LOCKED) --workspace --bins
+
+test: ## install what tests need, run all of them
+	deploy/install-deps.sh test
+	$(CARGO) test $(LOCKED) --workspace --no-fail-fast
+
+lint: ## formatting, clippy, the schema, dependencies (warnings are errors)
+	deploy/install-deps.sh lint
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy $(LOCKED) --workspace --all-targets -- -D warnings
+	@$(MAKE) --no-print-directory lint-schema lint-dependencies
+
+.PHONY: lint-schema lint-dependencies
+lint-schema:
+ifeq ($(BUF),)
+	@echo "SKIPPED: buf lint (buf is not here)"
+else
+	cd proto && $(abspath $(BUF)) lint
+endif
+
+# Advisories are not among them: they need a database from the network. `cargo deny check advisories` has its day in a
+# nightly run.
+lint-dependencies:
+	@if $(CARGO) deny --version >/dev/null 2>&1; then \
+	    echo "cargo deny check bans licenses sources"; $(CARGO) deny --locked check bans licenses sources; \
+	else echo "SKIPPED: cargo deny (cargo-deny is not installed)"; fi
+
+format: ## format the sources
+	$(CARGO) fmt --all
+
+clean-tools: ## remove what install-deps.sh put into target/tools
+	rm -rf "$(TARGET)/tools"
+
+ifneq ($(wildcard deploy/demo/run.sh),)
+.PHONY: demo
+demo: ## a live source, a replica, a kill in the middle: everything on this machine, in three minutes
+	deploy/install-deps.sh demo
+	$(CARGO) build --release $(LOCKED) --workspace --bins
+	deploy/demo/run.sh
+endif

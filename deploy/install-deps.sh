@@ -1,0 +1,171 @@
+#!/bin/bash
+# Installs what MigrateKit needs from outside, on Debian 12, and nothing else.
+#
+#   deploy/install-deps.sh GROUP...      runtime | build | lint | test | demo
+#   deploy/install-deps.sh --list        what each group installs, and why
+#
+# What is there already is left alone; when nothing is missing, neither rights nor a network are needed.
+# Debian packages need root. Tools that Debian does not have go to target/tools/bin, never into the system.
+# Exit codes: 0; 64 wrong arguments; 69 something cannot be had here; 77 not root.
+set -euo pipefail
+export PATH="$PATH:/usr/sbin:/sbin"
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+tools="$(realpath -m "${CARGO_TARGET_DIR:-$root/target}")/tools"
+grpcurl_version=v1.9.4
+buf_version=1.75.0
+
+# package | how to see that it is there | groups | why
+#
+# qemu-utils and qemu-system-common stand or fall together: which of the two holds qemu-storage-daemon differs between
+# Debian 12 and its backports, and installing only one makes apt remove the other.
+table() {
+    cat <<'TABLE'
+gcc                | cmd:cc                       | build lint test demo         | compiles the crypto library, links
+libc6-dev          | file:/usr/include/stdio.h    | build lint test demo         | headers and start-up code for that
+libnbd-dev         | pc:libnbd                    | build lint test demo         | NBD client library: the engine is linked to it
+pkg-config         | cmd:pkg-config               | build lint test demo         | finds that library
+libnbd0            | lib:libnbd.so.0              | runtime                      | NBD client library
+nbdkit             | cmd:nbdkit                   | runtime test demo            | NBD server the agent starts; sources and faults in tests
+libnbd-bin         | cmd:nbdinfo                  | test demo                    | nbdinfo, nbdcopy: a client that is not ours, to compare with
+qemu-utils         | cmd:qemu-img                 | test demo                    | disk images, with dirty bitmaps
+qemu-system-common | cmd:qemu-storage-daemon      | test demo                    | the live source: a running VM's disks, without the VM
+xfsprogs           | cmd:mkfs.xfs                 | test demo                    | a target with reflinks: cheap restore points
+sqlite3            | cmd:sqlite3                  | test demo                    | looks into the OMA's database, as an operator would
+openssl            | cmd:openssl                  | test                         | judges our certificates
+gnutls-bin         | cmd:certtool                 | test                         | certificates for NBD over TLS
+strace             | cmd:strace                   | test                         | shows that a flush happened
+jq                 | cmd:jq                       | test demo                    | reads -o json
+TABLE
+}
+
+say() { echo "install-deps: $*" >&2; }
+
+usage() {
+    sed -n '2,9s/^# \{0,1\}//p' "$0" >&2
+    exit 64
+}
+
+list() {
+    echo "Debian packages:"
+    table | awk -F' *[|] *' '{ printf "  %-19s %-22s %s\n", $1, $3, $4 }'
+    echo "In $tools/bin:"
+    printf '  %-19s %-22s %s\n' grpcurl "test" "$grpcurl_version, by go install: a gRPC client that is not ours"
+    printf '  %-19s %-22s %s\n' buf "lint test" "$buf_version, by npm: lints the schema"
+}
+
+is_there() {
+    case $1 in
+        cmd:*) command -v "${1#cmd:}" >/dev/null ;;
+        file:*) [ -e "${1#file:}" ] ;;
+        pc:*) command -v pkg-config >/dev/null && pkg-config --exists "${1#pc:}" ;;
+        lib:*) ldconfig -p | grep -q -F "${1#lib:}" ;;
+    esac
+}
+
+missing_packages() { # groups...
+    local package probe groups why group
+    while IFS='|' read -r package probe groups why; do
+        for group in "$@"; do
+            if [[ " $(echo $groups) " == *" $group "* ]] && ! is_there "$(echo $probe)"; then
+                echo $package
+                break
+            fi
+        done
+    done < <(table)
+}
+
+install_packages() { # packages...
+    if ! command -v apt-get >/dev/null; then
+        say "these are missing: $*"
+        say "this is no Debian (no apt-get): install their counterparts yourself, then run this again"
+        exit 69
+    fi
+    if [ "$(id -u)" != 0 ]; then
+        say "these Debian packages are missing: $*"
+        say "run as root, or: sudo $0 $groups"
+        exit 77
+    fi
+    # Packages, not names: see the note at the table.
+    if [[ " $* " == *" qemu-"* ]]; then
+        set -- "$@" qemu-utils qemu-system-common
+    fi
+    say "apt-get install $*"
+    local apt=(apt-get -q -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3)
+    export DEBIAN_FRONTEND=noninteractive
+    if ! "${apt[@]}" update </dev/null >&2 ||
+        ! "${apt[@]}" install -y --no-install-recommends "$@" </dev/null >&2; then
+        say "apt-get failed (see above): check the network and /etc/apt, then run this again"
+        exit 69
+    fi
+}
+
+# A tool that cannot be had is no failure: what needs it says so and is skipped.
+tool_grpcurl() {
+    [ -x "$tools/bin/grpcurl" ] && return
+    if command -v grpcurl >/dev/null; then
+        mkdir -p "$tools/bin" && ln -sf "$(command -v grpcurl)" "$tools/bin/grpcurl"
+    elif ! command -v go >/dev/null; then
+        say "Go is not here, so there is no grpcurl: SKIPPED are the tests that call the daemons with it"
+    else
+        say "go install grpcurl $grpcurl_version (once, about a minute)"
+        mkdir -p "$tools/bin"
+        GOBIN="$tools/bin" GOFLAGS=-buildvcs=false \
+            go install "github.com/fullstorydev/grpcurl/cmd/grpcurl@$grpcurl_version" </dev/null >&2 ||
+            say "grpcurl could not be built (Go too old, or no network): SKIPPED are the tests that call the daemons with it"
+    fi
+}
+
+tool_buf() {
+    [ -x "$tools/bin/buf" ] && return
+    if command -v buf >/dev/null; then
+        mkdir -p "$tools/bin" && ln -sf "$(command -v buf)" "$tools/bin/buf"
+    elif ! command -v npm >/dev/null; then
+        say "npm is not here, so there is no buf: SKIPPED is the lint of the schema"
+    else
+        say "npm install @bufbuild/buf $buf_version (once, seconds)"
+        mkdir -p "$tools/bin" "$tools/npm"
+        if npm install --prefix "$tools/npm" --no-audit --no-fund --loglevel=error "@bufbuild/buf@$buf_version" \
+            </dev/null >&2; then
+            ln -sf "$tools/npm/node_modules/.bin/buf" "$tools/bin/buf"
+        else
+            say "buf could not be installed (no network?): SKIPPED is the lint of the schema"
+        fi
+    fi
+}
+
+rust_is_there() {
+    command -v cargo >/dev/null && return
+    say "cargo is missing: install Rust 1.95 or newer (https://rustup.rs), Debian's own is too old"
+    exit 69
+}
+
+[ $# -gt 0 ] || usage
+[ "$1" != --list ] || { list; exit 0; }
+for group in "$@"; do
+    case $group in
+        runtime | build | lint | test | demo) ;;
+        *)
+            say "no such group: $group"
+            usage
+            ;;
+    esac
+done
+groups="$*"
+mapfile -t missing < <(missing_packages "$@")
+if [ ${#missing[@]} != 0 ]; then
+    install_packages "${missing[@]}"
+    mapfile -t missing < <(missing_packages "$@")
+    if [ ${#missing[@]} != 0 ]; then
+        say "apt-get succeeded, but what these should bring is still not there: ${missing[*]}"
+        say "is this Debian 12? 'deploy/install-deps.sh --list' says what is looked for"
+        exit 69
+    fi
+fi
+for group in "$@"; do
+    case $group in
+        build | demo) rust_is_there ;;
+        lint) rust_is_there && tool_buf ;;
+        test) rust_is_there && tool_buf && tool_grpcurl ;;
+    esac
+done
