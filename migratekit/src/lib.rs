@@ -4,5 +4,8 @@
 
 pub mod dev_ca;
 pub mod manifest;
+pub mod nbd;
 pub mod piece;
+pub mod plan;
+pub mod read;
 pub mod target;

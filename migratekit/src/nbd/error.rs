@@ -1,0 +1,64 @@
+//! What can go wrong between us and an NBD server. URIs in it carry no secrets.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::NbdUri;
+
+/// A failure of one connection, by what an operator has to look at.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The URI cannot be used as it is.
+    #[error("{uri} is no usable NBD URI: {detail}")]
+    BadUri { uri: String, detail: String },
+    /// The Unix socket does not exist.
+    #[error("cannot connect to {uri}: there is no socket {}: is the NBD server running?", path.display())]
+    NoSocket { uri: NbdUri, path: PathBuf },
+    /// Nobody listens there.
+    #[error("cannot connect to {uri}: connection refused: is the NBD server running there?")]
+    Refused { uri: NbdUri },
+    /// The server is there and has no such export.
+    #[error("the server of {uri} has no export '{export}': list what it has with nbdinfo --list")]
+    NoExport { uri: NbdUri, export: String },
+    /// Encryption failed or was not offered.
+    #[error("cannot connect to {uri} with TLS: {detail}: check the certificates or the PSK on both sides")]
+    Tls { uri: NbdUri, detail: String },
+    /// The server accepted the connection and then said too little.
+    #[error("{uri} did not finish its handshake within {} s: is it an NBD server?", after.as_secs_f64())]
+    ConnectTimeout { uri: NbdUri, after: Duration },
+    /// Any other failure to connect.
+    #[error("cannot connect to {uri}: {detail}")]
+    Connect { uri: NbdUri, detail: String },
+    /// The connection was there and broke.
+    #[error("lost the connection to {uri}: {detail}")]
+    Lost { uri: NbdUri, detail: String },
+    /// The server failed a read.
+    #[error("cannot read {length} bytes at offset {offset} of {uri}")]
+    Read { uri: NbdUri, offset: u64, length: u64, source: io::Error },
+    /// The server failed a block status query.
+    #[error("cannot ask {uri} about the {length} bytes at offset {offset}")]
+    Status { uri: NbdUri, offset: u64, length: u64, source: io::Error },
+    /// The library itself failed.
+    #[error("libnbd: {call} failed: {detail}")]
+    Library { call: &'static str, detail: String },
+}
+
+impl Error {
+    /// Sorts a failure to connect, by the library's errno and words.
+    pub(super) fn connecting(uri: &NbdUri, errno: i32, detail: String) -> Self {
+        let uri = uri.clone();
+        let kind = io::Error::from_raw_os_error(errno).kind();
+        let about_export = detail.contains("opt_go") || detail.contains("no export");
+        match (kind, uri.socket()) {
+            (io::ErrorKind::NotFound, _) if about_export => {
+                Self::NoExport { export: uri.export().to_owned(), uri }
+            }
+            (io::ErrorKind::NotFound, Some(path)) => Self::NoSocket { path: path.to_owned(), uri },
+            (io::ErrorKind::ConnectionRefused, _) => Self::Refused { uri },
+            _ if detail.contains("gnutls") || detail.contains("TLS") => Self::Tls { uri, detail },
+            _ if uri.is_tls() && about_export => Self::Tls { uri, detail },
+            _ => Self::Connect { uri, detail },
+        }
+    }
+}
