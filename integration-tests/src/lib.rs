@@ -1,1 +1,5 @@
+//! What the tests and the demo run against: stand-ins that behave, and the harness around the daemons under test.
 
+#[cfg(test)]
+mod architecture;
+pub mod live_vm;
