@@ -169,10 +169,9 @@ fn without_comment(line: &str) -> &str {
 fn has_word(line: &str, word: &str) -> bool {
     let in_name = |c: char| c.is_alphanumeric() || c == '_';
     line.match_indices(word).any(|(at, _)| {
-        let before = line[..at].chars().next_back();
-        let after = line[at + word.len()..].chars().next();
-        !(word.starts_with(in_name) && before.is_some_and(in_name))
-            && !(word.ends_with(in_name) && after.is_some_and(in_name))
+        let before = line[..at].chars().next_back().filter(|_| word.starts_with(in_name));
+        let after = line[at + word.len()..].chars().next().filter(|_| word.ends_with(in_name));
+        !before.into_iter().chain(after).any(in_name)
     })
 }
 
