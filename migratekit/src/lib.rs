@@ -8,4 +8,6 @@ pub mod nbd;
 pub mod piece;
 pub mod plan;
 pub mod read;
+pub mod replica;
 pub mod target;
+pub mod verify;
