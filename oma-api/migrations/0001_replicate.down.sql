@@ -1,0 +1,11 @@
+DROP TABLE events;
+DROP TABLE restore_point_disks;
+DROP TABLE restore_points;
+DROP TABLE checkpoints;
+DROP TABLE job_disks;
+DROP TABLE replication_jobs;
+DROP TABLE disks;
+DROP TABLE migrations;
+DROP TABLE agent_vms;
+DROP TABLE agents;
+DROP TABLE counters;

@@ -1,0 +1,121 @@
+//! What the store can refuse or find.
+
+use super::words::{JobKind, JobStatus};
+use shared::ids::{AgentId, DiskId, Epoch, JobId, MigrationId, RestorePointId, VmUuid};
+use shared::migration::{Denied, Position};
+use std::path::PathBuf;
+
+/// A store method that did not do what it was asked. Nothing was written, unless the variant says otherwise.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configured URL cannot be used.
+    #[error("database_url {url}: {why}")]
+    Url { url: String, why: &'static str },
+    /// The folder of the database file does not exist.
+    #[error("the database file {} cannot be made: its folder does not exist; create it with mkdir -p {}", file.display(), folder.display())]
+    NoFolder { folder: PathBuf, file: PathBuf },
+    /// The database could not be opened.
+    #[error(
+        "the database {url} could not be opened; check that the file and its folder may be written by this user"
+    )]
+    Connect {
+        url: String,
+        #[source]
+        source: sqlx::Error,
+    },
+    /// The schema could not be brought to the version of this program.
+    #[error(
+        "the database schema could not be changed; a database that a newer version has opened needs that version"
+    )]
+    Schema(#[source] sqlx::migrate::MigrateError),
+    /// The database refused a statement, or the connection was lost. When this comes from a COMMIT it may have
+    /// been done: look before repeating.
+    #[error("the database failed while {doing}")]
+    Database {
+        doing: &'static str,
+        #[source]
+        source: sqlx::Error,
+    },
+    /// A row holds what no version of this program writes.
+    #[error(
+        "the database row {table} {id} is damaged in column {column}: {why}; restore the database from a backup"
+    )]
+    Corrupt { table: &'static str, id: String, column: &'static str, why: String },
+    /// A number that the database's integers cannot hold.
+    #[error("{what} is {value}, which is more than the database can hold")]
+    TooLarge { what: &'static str, value: u64 },
+
+    /// No such row.
+    #[error("there is no {what} {id}")]
+    NotFound { what: &'static str, id: String },
+    /// Compare-and-swap lost: read again, decide again.
+    #[error(
+        "the migration {migration} was changed by somebody else since it was read (generation {generation})"
+    )]
+    Conflict { migration: MigrationId, generation: u64 },
+    /// One unfinished migration a VM.
+    #[error("the VM {vm} is protected already, by migration {migration}")]
+    AlreadyProtected { vm: VmUuid, migration: MigrationId },
+    /// The state machine refuses it.
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    /// A disk of that name is there.
+    #[error("the migration {migration} has a disk {key} already")]
+    DiskExists { migration: MigrationId, key: String },
+    /// The agent is unknown: it has never connected.
+    #[error("the agent {agent} has never connected")]
+    AgentUnknown { agent: AgentId },
+
+    /// One cycle a migration at a time.
+    #[error("the migration {migration} has the unfinished cycle {job}")]
+    JobActive { migration: MigrationId, job: JobId },
+    /// The migration is not where this kind of cycle may start.
+    #[error("a {kind} cycle cannot start while the migration {migration} is {at}")]
+    NotReady { migration: MigrationId, kind: JobKind, at: Position },
+    /// The cycle is not where this step may be taken.
+    #[error("the cycle {job} is {status} and cannot become {asked}")]
+    JobStatus { job: JobId, status: JobStatus, asked: &'static str },
+    /// The cycle does not take data any more.
+    #[error("the cycle {job} is {status}: nothing more may be recorded for it")]
+    JobClosed { job: JobId, status: JobStatus },
+    /// One cycle copies from one snapshot.
+    #[error("the cycle {job} copies from snapshot {have}; {got} cannot take its place")]
+    SnapshotDiffers { job: JobId, have: String, got: String },
+    /// A disk is not sealed.
+    #[error("disk {disk} of cycle {job} is not finished")]
+    Unfinished { job: JobId, disk: DiskId },
+    /// The cycle does not cover a disk of its migration, or covers one that is not its migration's.
+    #[error("the cycle {job} and its migration differ in disk {disk}")]
+    DisksDiffer { job: JobId, disk: DiskId },
+    /// Ranges whose content is unknown (a write was announced) and that no later write made known.
+    #[error(
+        "disk {disk} has {bytes} bytes whose content is unknown: written by a cycle that did not end, and not sent again by {job}"
+    )]
+    Unsettled { job: JobId, disk: DiskId, bytes: u64 },
+    /// The cycle has not reported its snapshot.
+    #[error("the cycle {job} has reported no snapshot of disk {disk}")]
+    NoSnapshot { job: JobId, disk: DiskId },
+
+    /// The writer was overtaken: it must stop.
+    #[error("epoch {asked} of disk {disk} is over: the current one is {current}, of {}", by.as_ref().map_or("nobody", JobId::as_str))]
+    StaleEpoch { disk: DiskId, asked: Epoch, current: Epoch, by: Option<JobId> },
+    /// The disk is sealed in this cycle.
+    #[error("disk {disk} is sealed in cycle {job}: nothing more may be recorded for it")]
+    Sealed { job: JobId, disk: DiskId },
+    /// The last restore point of a migration that goes on.
+    #[error(
+        "restore point {id} is the newest of a migration that goes on; it goes only with abort or finalize"
+    )]
+    RestorePointNeeded { id: RestorePointId },
+}
+
+/// Says what was being done when the database failed.
+pub(super) trait Doing<T> {
+    fn doing(self, doing: &'static str) -> Result<T, Error>;
+}
+
+impl<T> Doing<T> for Result<T, sqlx::Error> {
+    fn doing(self, doing: &'static str) -> Result<T, Error> {
+        self.map_err(|source| Error::Database { doing, source })
+    }
+}

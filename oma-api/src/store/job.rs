@@ -1,0 +1,266 @@
+//! `replication_jobs` and `job_disks`: the cycles, as they are read, and their progress.
+
+use super::error::Doing as _;
+use super::migration::failure;
+use super::row::{Row, flag, int, sql, time};
+use super::words::{JobKind, JobStatus, Wanted};
+use super::{Error, Failure, Store, Write};
+use jiff::Timestamp;
+use shared::cycle::{DiskProgress, Strategy};
+use shared::ids::{DiskId, DiskKey, Epoch, JobId, MigrationId};
+use sqlx::any::AnyRow;
+
+/// A row of `replication_jobs` with its disks.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Job {
+    pub id: JobId,
+    pub migration: MigrationId,
+    pub kind: JobKind,
+    pub status: JobStatus,
+    pub wanted: Wanted,
+    /// The source snapshot it copies from, once reported; one for ever.
+    pub snapshot: Option<String>,
+    pub snapshot_taken_at: Option<Timestamp>,
+    pub started_at: Timestamp,
+    pub finished_at: Option<Timestamp>,
+    pub updated_at: Timestamp,
+    pub progress: Progress,
+    pub error: Option<Failure>,
+    /// In the VM's order.
+    pub disks: Vec<JobDisk>,
+}
+
+/// The columns that progress moves.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Progress {
+    /// 0 to 100.
+    pub percent: f64,
+    /// For people, as `Transfer`.
+    pub operation: String,
+    /// Bytes.
+    pub transferred: u64,
+    /// Bytes.
+    pub total: u64,
+    /// Bytes a second.
+    pub speed: u64,
+}
+
+/// A row of `job_disks`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobDisk {
+    pub disk: DiskId,
+    pub key: DiskKey,
+    pub strategy: Strategy,
+    /// The change id of this job's snapshot; becomes the disk's at the commit.
+    pub new_change_id: Option<String>,
+    /// Bytes of the disk in this job's snapshot.
+    pub new_size: Option<u64>,
+    /// Which attempt may write.
+    pub epoch: Epoch,
+    /// Sealed: no write of this job is accepted any more.
+    pub finished: bool,
+    /// Counters of the running attempt, in bytes.
+    pub progress: DiskProgress,
+}
+
+macro_rules! columns {
+    () => {
+        "id, migration_id, kind, status, wanted, snapshot_id, snapshot_taken_at, started_at, finished_at, \
+         progress_percent, current_operation, bytes_transferred, total_bytes, transfer_speed_bps, updated_at, \
+         error_reason, error_message"
+    };
+}
+
+const DISKS: &str = "SELECT j.job_id, j.disk_id, d.disk_key, d.size_bytes, j.strategy, j.base_change_id, \
+     j.new_change_id, j.new_size_bytes, j.epoch, j.finished, j.plan_complete, j.planned_bytes, j.done_bytes, \
+     j.read_bytes, j.wire_bytes, j.data_bytes, j.resumed_bytes FROM job_disks j \
+     JOIN disks d ON d.id = j.disk_id WHERE j.job_id = ? ORDER BY d.position";
+
+impl Store {
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Corrupt`], [`Error::Database`].
+    pub async fn job_fetch(&self, id: &JobId) -> Result<Job, Error> {
+        // One snapshot of the database for the row and its disks.
+        let mut c = self.read.begin().await.doing("reading a cycle")?;
+        let row = sql(concat!("SELECT ", columns!(), " FROM replication_jobs WHERE id = ?"))
+            .bind(id.as_str())
+            .fetch_optional(&mut *c)
+            .await
+            .doing("reading a cycle")?;
+        with_disks(&mut c, &row.ok_or_else(|| Error::NotFound { what: "cycle", id: id.to_string() })?).await
+    }
+
+    /// The running, paused or committing cycle of a migration; there is at most one.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`], [`Error::Database`].
+    pub async fn job_active(&self, migration: &MigrationId) -> Result<Option<Job>, Error> {
+        let query = sql(concat!("SELECT ", columns!(), " FROM replication_jobs WHERE active_migration = ?"));
+        Ok(self.job_query(query.bind(migration.as_str())).await?.pop())
+    }
+
+    /// The newest cycle of a migration, whatever its status.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`], [`Error::Database`].
+    pub async fn job_last(&self, migration: &MigrationId) -> Result<Option<Job>, Error> {
+        let query = sql(concat!(
+            "SELECT ",
+            columns!(),
+            " FROM replication_jobs WHERE migration_id = ? ORDER BY id DESC LIMIT 1"
+        ));
+        Ok(self.job_query(query.bind(migration.as_str())).await?.pop())
+    }
+
+    /// All cycles that have not ended, oldest first: what there is to take up after a start.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`], [`Error::Database`].
+    pub async fn job_list_active(&self) -> Result<Vec<Job>, Error> {
+        let query = sql(concat!(
+            "SELECT ",
+            columns!(),
+            " FROM replication_jobs WHERE active_migration IS NOT NULL ORDER BY id"
+        ));
+        self.job_query(query).await
+    }
+
+    /// Oldest first, history included.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`], [`Error::Database`].
+    pub async fn job_list(&self, migration: &MigrationId) -> Result<Vec<Job>, Error> {
+        let query =
+            sql(concat!("SELECT ", columns!(), " FROM replication_jobs WHERE migration_id = ? ORDER BY id"));
+        self.job_query(query.bind(migration.as_str())).await
+    }
+
+    /// Stores counters for people; no event, no say in any decision. Does nothing for a cycle that has ended, so
+    /// that a late report cannot move a finished bar.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`], [`Error::Database`].
+    pub async fn job_progress_record(
+        &self,
+        id: &JobId,
+        progress: &Progress,
+        disks: &[DiskProgress],
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let mut w = self.write().await?;
+        let percent = if progress.percent.is_finite() { progress.percent.clamp(0.0, 100.0) } else { 0.0 };
+        let done = sql("UPDATE replication_jobs SET progress_percent = ?, current_operation = ?, bytes_transferred = ?, \
+             total_bytes = ?, transfer_speed_bps = ?, updated_at = ? WHERE id = ? AND active_migration IS NOT NULL")
+        .bind(percent)
+        .bind(progress.operation.as_str())
+        .bind(int("bytes transferred", progress.transferred)?)
+        .bind(int("bytes in all", progress.total)?)
+        .bind(int("a speed", progress.speed)?)
+        .bind(time(now))
+        .bind(id.as_str())
+        .execute(&mut *w.tx)
+        .await
+        .doing("storing progress")?;
+        if done.rows_affected() == 0 {
+            return Ok(());
+        }
+        for p in disks {
+            let Some(disk) = &p.disk else { continue };
+            sql(
+                "UPDATE job_disks SET plan_complete = ?, planned_bytes = ?, done_bytes = ?, read_bytes = ?, \
+                 wire_bytes = ?, data_bytes = ?, resumed_bytes = ? WHERE job_id = ? AND disk_id = ?",
+            )
+            .bind(flag(p.plan_complete))
+            .bind(int("planned bytes", p.planned)?)
+            .bind(int("done bytes", p.done)?)
+            .bind(int("read bytes", p.read)?)
+            .bind(int("wire bytes", p.wire)?)
+            .bind(int("data bytes", p.data)?)
+            .bind(int("resumed bytes", p.resumed)?)
+            .bind(id.as_str())
+            .bind(disk.as_str())
+            .execute(&mut *w.tx)
+            .await
+            .doing("storing progress")?;
+        }
+        w.commit().await
+    }
+
+    async fn job_query(
+        &self,
+        query: sqlx::query::Query<'_, sqlx::Any, sqlx::any::AnyArguments>,
+    ) -> Result<Vec<Job>, Error> {
+        let mut c = self.read.begin().await.doing("reading cycles")?;
+        let rows = query.fetch_all(&mut *c).await.doing("reading cycles")?;
+        let mut jobs = Vec::with_capacity(rows.len());
+        for row in &rows {
+            jobs.push(with_disks(&mut c, row).await?);
+        }
+        Ok(jobs)
+    }
+}
+
+impl Write {
+    pub(super) async fn job(&mut self, id: &JobId) -> Result<Job, Error> {
+        let row = sql(concat!("SELECT ", columns!(), " FROM replication_jobs WHERE id = ?"))
+            .bind(id.as_str())
+            .fetch_optional(&mut *self.tx)
+            .await
+            .doing("reading a cycle")?;
+        with_disks(&mut self.tx, &row.ok_or_else(|| Error::NotFound { what: "cycle", id: id.to_string() })?)
+            .await
+    }
+}
+
+async fn with_disks(connection: &mut sqlx::AnyConnection, row: &AnyRow) -> Result<Job, Error> {
+    let row = Row::new(row, "replication_jobs", "id")?;
+    let id: JobId = row.parsed("id")?;
+    let disks = sql(DISKS).bind(id.as_str()).fetch_all(connection).await.doing("reading a cycle's disks")?;
+    Ok(Job {
+        migration: row.parsed("migration_id")?,
+        kind: row.parsed("kind")?,
+        status: row.parsed("status")?,
+        wanted: row.parsed("wanted")?,
+        snapshot: row.opt_text("snapshot_id")?,
+        snapshot_taken_at: row.opt_parsed("snapshot_taken_at")?,
+        started_at: row.parsed("started_at")?,
+        finished_at: row.opt_parsed("finished_at")?,
+        updated_at: row.parsed("updated_at")?,
+        progress: Progress {
+            percent: row.double("progress_percent")?,
+            operation: row.text("current_operation")?,
+            transferred: row.count("bytes_transferred")?,
+            total: row.count("total_bytes")?,
+            speed: row.count("transfer_speed_bps")?,
+        },
+        error: failure(&row)?,
+        disks: disks.iter().map(job_disk).collect::<Result<_, _>>()?,
+        id,
+    })
+}
+
+fn job_disk(row: &AnyRow) -> Result<JobDisk, Error> {
+    let row = Row::new(row, "job_disks", "job_id")?;
+    let disk: DiskId = row.parsed("disk_id")?;
+    let new_size = row.opt_count("new_size_bytes")?;
+    Ok(JobDisk {
+        key: row.parsed("disk_key")?,
+        strategy: row.strategy("strategy", "base_change_id")?,
+        new_change_id: row.opt_text("new_change_id")?,
+        new_size,
+        epoch: Epoch(row.count("epoch")?),
+        finished: row.flag("finished")?,
+        progress: DiskProgress {
+            disk: Some(disk.clone()),
+            size: new_size.unwrap_or(row.count("size_bytes")?),
+            planned: row.count("planned_bytes")?,
+            done: row.count("done_bytes")?,
+            read: row.count("read_bytes")?,
+            wire: row.count("wire_bytes")?,
+            data: row.count("data_bytes")?,
+            resumed: row.count("resumed_bytes")?,
+            plan_complete: row.flag("plan_complete")?,
+        },
+        disk,
+    })
+}

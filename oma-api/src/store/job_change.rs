@@ -1,0 +1,455 @@
+//! What changes a cycle, short of its commit.
+//!
+//! ```text
+//!            ┌──────────► paused
+//!  running ──┤   resumed    │
+//!     ▲──────┼──────────────┘
+//!            └─► committing ─► completed        running, paused, committing ─► failed | aborted
+//! ```
+//!
+//! Where the end of a cycle moves its migration too, both happen in one transaction: a crash between them would
+//! make a reconciler start the cycle again that just failed.
+
+use super::error::Doing as _;
+use super::row::{int, sql, strategy_columns, time};
+use super::words::{JobKind, JobStatus, Wanted};
+use super::{Error, Failure, Job, Migration, Store, Write};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+use shared::cycle::{SnapshotDisk, Strategy};
+use shared::ids::{DiskId, Epoch, JobId, MigrationId};
+use shared::migration::{Event, Position, apply};
+
+/// A cycle to be made.
+#[derive(Clone, Debug)]
+pub struct NewJob {
+    pub migration: MigrationId,
+    pub kind: JobKind,
+    /// Every disk of the migration.
+    pub disks: Vec<(DiskId, Strategy)>,
+}
+
+/// A step of a cycle's status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JobStep {
+    /// paused → running.
+    Resumed,
+    /// running → paused at a durable point; a migration at sync/running goes to sync/paused.
+    Paused,
+    /// running → committing: every disk is sealed.
+    Committing,
+    /// Ended with an error; a migration at sync/running goes to sync/failed, except for a verification.
+    Failed(Failure),
+    /// Given up without a word on the migration: it was aborted, or another cycle takes its place.
+    Aborted(Failure),
+    /// A verification ran to its end; whether it found anything is in `required` checkpoints.
+    Compared,
+}
+
+impl JobStep {
+    const fn leads_to(&self) -> JobStatus {
+        match self {
+            Self::Resumed => JobStatus::Running,
+            Self::Paused => JobStatus::Paused,
+            Self::Committing => JobStatus::Committing,
+            Self::Failed(_) => JobStatus::Failed,
+            Self::Aborted(_) => JobStatus::Aborted,
+            Self::Compared => JobStatus::Completed,
+        }
+    }
+
+    /// Whether the step may be taken from there. `completed` of a writing cycle is [`Store::job_commit`]'s alone.
+    fn fits(&self, kind: JobKind, from: JobStatus) -> bool {
+        match self {
+            Self::Resumed => from == JobStatus::Paused,
+            Self::Paused => from == JobStatus::Running,
+            Self::Committing => from == JobStatus::Running && kind.writes(),
+            Self::Compared => from == JobStatus::Running && !kind.writes(),
+            Self::Failed(_) | Self::Aborted(_) => !from.ended(),
+        }
+    }
+}
+
+impl Store {
+    /// Makes a cycle, running, and raises every disk's epoch to the attempt it is: whoever wrote before is
+    /// refused from the COMMIT on. The id is `job-YYYYMMDD-HHMMSS` of `now`, or of the next second that is free.
+    ///
+    /// # Errors
+    /// [`Error::JobActive`]; [`Error::NotReady`] (a writing cycle needs sync/running or switch/running, a
+    /// verification sync/paused or sync/failed); [`Error::DisksDiffer`] unless it has every disk of the
+    /// migration; [`Error::NotFound`], [`Error::Database`].
+    pub async fn job_create(&self, new: &NewJob, now: Timestamp) -> Result<Job, Error> {
+        let mut w = self.write().await?;
+        let migration = w.migration(&new.migration).await?;
+        let ready = match new.kind {
+            JobKind::Full | JobKind::Incremental => {
+                matches!(migration.position, Position::SyncRunning | Position::SwitchRunning)
+            }
+            JobKind::VerifySource => {
+                matches!(migration.position, Position::SyncPaused | Position::SyncFailed)
+            }
+        };
+        if !ready {
+            return Err(Error::NotReady { migration: migration.id, kind: new.kind, at: migration.position });
+        }
+        if let Some(job) = w.job_active(&new.migration).await? {
+            return Err(Error::JobActive { migration: migration.id, job });
+        }
+        let id = w.job_id_free(now).await?;
+        w.same_disks(&id, &new.migration, new.disks.iter().map(|(disk, _)| disk)).await?;
+        sql("INSERT INTO replication_jobs (id, migration_id, active_migration, kind, status, wanted, started_at, \
+             progress_percent, current_operation, bytes_transferred, total_bytes, transfer_speed_bps, updated_at) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, 0, 'Discover', 0, 0, 0, ?)")
+        .bind(id.as_str())
+        .bind(new.migration.as_str())
+        .bind(new.migration.as_str())
+        .bind(new.kind.as_str())
+        .bind(JobStatus::Running.as_str())
+        .bind(Wanted::Run.as_str())
+        .bind(time(now))
+        .bind(time(now))
+        .execute(&mut *w.tx)
+        .await
+        .doing("making a cycle")?;
+        for (disk, strategy) in &new.disks {
+            let epoch = w.disk_epoch_raise(disk, &id).await?;
+            w.job_disk_insert(&id, disk, strategy, epoch).await?;
+        }
+        w.job_event(&id, &new.migration, JobStatus::Running, now).await?;
+        let made = w.job(&id).await?;
+        w.commit().await?;
+        Ok(made)
+    }
+
+    /// The agent connected anew: every disk that is not sealed gets a new epoch, so that a stream of the old
+    /// connection that still lives somewhere is refused.
+    ///
+    /// # Errors
+    /// [`Error::JobClosed`] when the cycle has ended, [`Error::NotFound`], [`Error::Database`].
+    pub async fn job_epochs_raise(&self, id: &JobId, now: Timestamp) -> Result<Job, Error> {
+        let mut w = self.write().await?;
+        let job = w.job(id).await?;
+        if job.status.ended() {
+            return Err(Error::JobClosed { job: job.id, status: job.status });
+        }
+        for d in job.disks.iter().filter(|d| !d.finished) {
+            let epoch = w.disk_epoch_raise(&d.disk, id).await?;
+            sql("UPDATE job_disks SET epoch = ? WHERE job_id = ? AND disk_id = ?")
+                .bind(int("an epoch", epoch.0)?)
+                .bind(id.as_str())
+                .bind(d.disk.as_str())
+                .execute(&mut *w.tx)
+                .await
+                .doing("raising an epoch")?;
+        }
+        w.job_event(id, &job.migration, job.status, now).await?;
+        let raised = w.job(id).await?;
+        w.commit().await?;
+        Ok(raised)
+    }
+
+    /// Takes one step of the status; taken again it changes nothing. Ending or pausing a cycle may move its
+    /// migration (see [`JobStep`]).
+    ///
+    /// # Errors
+    /// [`Error::JobStatus`] when the step does not fit; [`Error::Unfinished`] for `Committing` with a disk that
+    /// is not sealed; [`Error::NotFound`], [`Error::Database`].
+    pub async fn job_transition(
+        &self,
+        id: &JobId,
+        step: &JobStep,
+        now: Timestamp,
+    ) -> Result<(Job, Migration), Error> {
+        let mut w = self.write().await?;
+        let job = w.job(id).await?;
+        let mut migration = w.migration(&job.migration).await?;
+        if job.status == step.leads_to() {
+            return Ok((job, migration));
+        }
+        if !step.fits(job.kind, job.status) {
+            return Err(Error::JobStatus {
+                job: job.id,
+                status: job.status,
+                asked: step.leads_to().as_str(),
+            });
+        }
+        if let (JobStep::Committing, Some(open)) = (step, job.disks.iter().find(|d| !d.finished)) {
+            return Err(Error::Unfinished { job: job.id, disk: open.disk.clone() });
+        }
+        let (event, error) = match step {
+            JobStep::Resumed | JobStep::Committing | JobStep::Compared => (None, None),
+            JobStep::Paused => (Some(Event::Done), None),
+            JobStep::Failed(failure) => (Some(Event::Failed), Some(failure)),
+            JobStep::Aborted(failure) => (None, Some(failure)),
+        };
+        w.job_status_set(&job, step.leads_to(), error, now).await?;
+        if let (Some(event), Position::SyncRunning, true) = (event, migration.position, job.kind.writes()) {
+            migration.position = apply(Some(migration.position), event, migration.facts())?.to;
+            migration.error = error.cloned();
+            migration = w.migration_swap(&migration, now).await?;
+        }
+        let job = w.job(id).await?;
+        w.commit().await?;
+        Ok((job, migration))
+    }
+
+    /// Stores what the operator wants of the cycle.
+    ///
+    /// # Errors
+    /// [`Error::JobClosed`], [`Error::NotFound`], [`Error::Database`].
+    pub async fn job_wanted_set(&self, id: &JobId, wanted: Wanted, now: Timestamp) -> Result<Job, Error> {
+        let mut w = self.write().await?;
+        let job = w.job_open(id).await?;
+        sql("UPDATE replication_jobs SET wanted = ?, updated_at = ? WHERE id = ?")
+            .bind(wanted.as_str())
+            .bind(time(now))
+            .bind(id.as_str())
+            .execute(&mut *w.tx)
+            .await
+            .doing("changing a cycle")?;
+        w.job_event(id, &job.migration, job.status, now).await?;
+        w.commit().await?;
+        Ok(Job { wanted, updated_at: super::row::stored(now), ..job })
+    }
+
+    /// Stores the snapshot that the cycle copies from, with sizes and change ids. The same one again changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::SnapshotDiffers`] when it has another; [`Error::NoSnapshot`] when `disks` lacks one of the
+    /// cycle's; [`Error::JobClosed`], [`Error::NotFound`], [`Error::Database`].
+    pub async fn job_snapshot_record(
+        &self,
+        id: &JobId,
+        snapshot: &str,
+        taken_at: Timestamp,
+        disks: &[SnapshotDisk],
+        now: Timestamp,
+    ) -> Result<Job, Error> {
+        let mut w = self.write().await?;
+        let job = w.job_open(id).await?;
+        match &job.snapshot {
+            Some(have) if have == snapshot => return Ok(job),
+            Some(have) => {
+                return Err(Error::SnapshotDiffers {
+                    job: job.id,
+                    have: have.clone(),
+                    got: snapshot.to_owned(),
+                });
+            }
+            None => {}
+        }
+        sql(
+            "UPDATE replication_jobs SET snapshot_id = ?, snapshot_taken_at = ?, updated_at = ? WHERE id = ?",
+        )
+        .bind(snapshot)
+        .bind(time(taken_at))
+        .bind(time(now))
+        .bind(id.as_str())
+        .execute(&mut *w.tx)
+        .await
+        .doing("storing a snapshot")?;
+        for d in &job.disks {
+            let Some(taken) = disks.iter().find(|s| s.key == d.key) else {
+                return Err(Error::NoSnapshot { job: job.id, disk: d.disk.clone() });
+            };
+            sql(
+                "UPDATE job_disks SET new_change_id = ?, new_size_bytes = ? WHERE job_id = ? AND disk_id = ?",
+            )
+            .bind(taken.change_id.as_deref())
+            .bind(int("a disk's size", taken.size)?)
+            .bind(id.as_str())
+            .bind(d.disk.as_str())
+            .execute(&mut *w.tx)
+            .await
+            .doing("storing a snapshot")?;
+        }
+        w.job_event(id, &job.migration, job.status, now).await?;
+        let job = w.job(id).await?;
+        w.commit().await?;
+        Ok(job)
+    }
+
+    /// Changes how one disk is brought up to date, as a finding asks (a hash-diff instead of a delta).
+    ///
+    /// # Errors
+    /// [`Error::Sealed`], [`Error::JobClosed`], [`Error::DisksDiffer`] (not a disk of the cycle),
+    /// [`Error::NotFound`], [`Error::Database`].
+    pub async fn job_strategy_set(
+        &self,
+        id: &JobId,
+        disk: &DiskId,
+        strategy: &Strategy,
+        now: Timestamp,
+    ) -> Result<Job, Error> {
+        let mut w = self.write().await?;
+        let job = w.job_open(id).await?;
+        match job.disks.iter().find(|d| d.disk == *disk) {
+            None => return Err(Error::DisksDiffer { job: job.id, disk: disk.clone() }),
+            Some(d) if d.finished => return Err(Error::Sealed { job: job.id, disk: disk.clone() }),
+            Some(_) => {}
+        }
+        let (word, since) = strategy_columns(strategy);
+        sql("UPDATE job_disks SET strategy = ?, base_change_id = ? WHERE job_id = ? AND disk_id = ?")
+            .bind(word)
+            .bind(since)
+            .bind(id.as_str())
+            .bind(disk.as_str())
+            .execute(&mut *w.tx)
+            .await
+            .doing("changing a strategy")?;
+        w.job_event(id, &job.migration, job.status, now).await?;
+        let job = w.job(id).await?;
+        w.commit().await?;
+        Ok(job)
+    }
+
+    /// Seals a disk: from the COMMIT on nothing more is recorded for it in this cycle. Again: changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::StaleEpoch`] when the attempt was overtaken; [`Error::Unsettled`] when an announced write is not
+    /// durable; [`Error::JobClosed`], [`Error::DisksDiffer`], [`Error::NotFound`], [`Error::Database`].
+    pub async fn job_disk_finish(
+        &self,
+        id: &JobId,
+        disk: &DiskId,
+        epoch: Epoch,
+        now: Timestamp,
+    ) -> Result<Job, Error> {
+        let mut w = self.write().await?;
+        let job = w.job_open(id).await?;
+        let Some(d) = job.disks.iter().find(|d| d.disk == *disk) else {
+            return Err(Error::DisksDiffer { job: job.id, disk: disk.clone() });
+        };
+        w.epoch_current(disk, epoch, id).await?;
+        if d.finished {
+            return Ok(job);
+        }
+        if job.kind.writes() {
+            w.settled(id, disk).await?;
+        }
+        sql("UPDATE job_disks SET finished = 1, plan_complete = 1 WHERE job_id = ? AND disk_id = ?")
+            .bind(id.as_str())
+            .bind(disk.as_str())
+            .execute(&mut *w.tx)
+            .await
+            .doing("sealing a disk")?;
+        w.job_event(id, &job.migration, job.status, now).await?;
+        let job = w.job(id).await?;
+        w.commit().await?;
+        Ok(job)
+    }
+}
+
+impl Write {
+    async fn job_open(&mut self, id: &JobId) -> Result<Job, Error> {
+        let job = self.job(id).await?;
+        if job.status.ended() {
+            return Err(Error::JobClosed { job: job.id, status: job.status });
+        }
+        Ok(job)
+    }
+
+    async fn job_active(&mut self, migration: &MigrationId) -> Result<Option<JobId>, Error> {
+        let row = sql("SELECT id FROM replication_jobs WHERE active_migration = ?")
+            .bind(migration.as_str())
+            .fetch_optional(&mut *self.tx)
+            .await
+            .doing("looking for a running cycle")?;
+        row.map(|row| super::row::Row::new(&row, "replication_jobs", "id")?.parsed("id")).transpose()
+    }
+
+    async fn job_id_free(&mut self, now: Timestamp) -> Result<JobId, Error> {
+        let mut at = now;
+        loop {
+            let id: JobId = at.strftime("job-%Y%m%d-%H%M%S").to_string().parse().expect("digits and dashes");
+            let taken = sql("SELECT id FROM replication_jobs WHERE id = ?")
+                .bind(id.as_str())
+                .fetch_optional(&mut *self.tx)
+                .await
+                .doing("looking for a free id")?;
+            if taken.is_none() {
+                return Ok(id);
+            }
+            at = at.saturating_add(SignedDuration::from_secs(1)).expect("a span of seconds fits any time");
+        }
+    }
+
+    /// The cycle has every disk of its migration, once, and no other.
+    pub(super) async fn same_disks<'d>(
+        &mut self,
+        job: &JobId,
+        migration: &MigrationId,
+        disks: impl Iterator<Item = &'d DiskId>,
+    ) -> Result<(), Error> {
+        let mut of_job: Vec<&DiskId> = disks.collect();
+        let of_migration = self.disk_list(migration).await?;
+        for disk in &of_migration {
+            match of_job.iter().position(|d| **d == disk.id) {
+                Some(index) => of_job.swap_remove(index),
+                None => return Err(Error::DisksDiffer { job: job.clone(), disk: disk.id.clone() }),
+            };
+        }
+        match of_job.first() {
+            None => Ok(()),
+            Some(disk) => Err(Error::DisksDiffer { job: job.clone(), disk: (*disk).clone() }),
+        }
+    }
+
+    async fn job_disk_insert(
+        &mut self,
+        job: &JobId,
+        disk: &DiskId,
+        strategy: &Strategy,
+        epoch: Epoch,
+    ) -> Result<(), Error> {
+        let (word, since) = strategy_columns(strategy);
+        sql("INSERT INTO job_disks (job_id, disk_id, strategy, base_change_id, epoch, finished, plan_complete, \
+             planned_bytes, done_bytes, read_bytes, wire_bytes, data_bytes, resumed_bytes) \
+             VALUES (?, ?, ?, ?, ?, 0, 0, 0, 0, 0, 0, 0, 0)")
+        .bind(job.as_str())
+        .bind(disk.as_str())
+        .bind(word)
+        .bind(since)
+        .bind(int("an epoch", epoch.0)?)
+        .execute(&mut *self.tx)
+        .await
+        .doing("making a cycle's disk")?;
+        Ok(())
+    }
+
+    /// Sets the status with what belongs to it, and the event.
+    pub(super) async fn job_status_set(
+        &mut self,
+        job: &Job,
+        status: JobStatus,
+        error: Option<&Failure>,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        sql(
+            "UPDATE replication_jobs SET status = ?, active_migration = ?, finished_at = ?, updated_at = ?, \
+             error_reason = ?, error_message = ? WHERE id = ?",
+        )
+        .bind(status.as_str())
+        .bind((!status.ended()).then_some(job.migration.as_str()))
+        .bind(status.ended().then(|| time(now)))
+        .bind(time(now))
+        .bind(error.map(|e| e.reason.as_str()))
+        .bind(error.map(|e| e.message.as_str()))
+        .bind(job.id.as_str())
+        .execute(&mut *self.tx)
+        .await
+        .doing("changing a cycle")?;
+        self.job_event(&job.id, &job.migration, status, now).await
+    }
+
+    pub(super) async fn job_event(
+        &mut self,
+        job: &JobId,
+        migration: &MigrationId,
+        status: JobStatus,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        self.event(now, Some(migration), Some(job), "cycle_changed", json!({ "status": status.as_str() }))
+            .await
+    }
+}

@@ -1,0 +1,297 @@
+//! `migrations`: one row a protection of a VM, history included.
+
+use super::error::Doing as _;
+use super::row::{Row, findings_json, flag, int, opt_time, sql, stored, time};
+use super::{Error, NewDisk, Store, Write};
+use jiff::Timestamp;
+use serde_json::json;
+use shared::cycle::Finding;
+use shared::ids::{AgentId, MigrationId, VmUuid};
+use shared::migration::{Facts, Position};
+use sqlx::any::AnyRow;
+
+/// A row of `migrations`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Migration {
+    pub id: MigrationId,
+    pub vm: VmUuid,
+    pub vm_name: String,
+    pub agent: AgentId,
+    pub position: Position,
+    /// No cycle starts by itself.
+    pub held: bool,
+    /// At least one cycle was committed; set by [`Store::job_commit`] only.
+    pub has_committed: bool,
+    /// The source still holds something of ours.
+    pub release_pending: bool,
+    /// Grows with each change; what compare-and-swap compares.
+    pub generation: u64,
+    /// Why it failed or waits.
+    pub error: Option<Failure>,
+    pub findings: Vec<Finding>,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+    pub finished_at: Option<Timestamp>,
+}
+
+/// Why something failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Upper snake case.
+    pub reason: String,
+    /// For a person: the thing, the cause, what to do.
+    pub message: String,
+}
+
+/// A migration to be made.
+#[derive(Clone, Debug)]
+pub struct NewMigration {
+    pub id: MigrationId,
+    pub vm: VmUuid,
+    pub vm_name: String,
+    pub agent: AgentId,
+    /// In the VM's order.
+    pub disks: Vec<NewDisk>,
+}
+
+/// Which migrations a list shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// Those that go on.
+    Unfinished,
+    /// History too.
+    All,
+}
+
+impl Migration {
+    /// What the state machine wants to know.
+    pub fn facts(&self) -> Facts {
+        Facts { has_committed: self.has_committed, held: self.held, past_no_return: false }
+    }
+}
+
+macro_rules! columns {
+    () => {
+        "id, vm_uuid, vm_name, agent_id, phase, state, held, has_committed, release_pending, generation, \
+         error_reason, error_message, findings, created_at, updated_at, finished_at"
+    };
+}
+
+impl Store {
+    /// Makes a migration at begin/running with its disks.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyProtected`], also when two begins run at once; [`Error::DiskExists`] when two disks have
+    /// one key; [`Error::Database`].
+    pub async fn migration_create(&self, new: &NewMigration, now: Timestamp) -> Result<Migration, Error> {
+        let mut w = self.write().await?;
+        if let Some(row) = sql("SELECT id FROM migrations WHERE unfinished_vm = ?")
+            .bind(new.vm.as_str())
+            .fetch_optional(&mut *w.tx)
+            .await
+            .doing("looking for a migration of the VM")?
+        {
+            let migration = Row::new(&row, "migrations", "id")?.parsed("id")?;
+            return Err(Error::AlreadyProtected { vm: new.vm.clone(), migration });
+        }
+        let position = Position::BeginRunning;
+        sql("INSERT INTO migrations (id, vm_uuid, vm_name, agent_id, phase, state, held, has_committed, \
+             release_pending, generation, unfinished_vm, findings, created_at, updated_at) \
+             VALUES (?, ?, ?, ?, ?, ?, 0, 0, 0, 1, ?, '[]', ?, ?)")
+        .bind(new.id.as_str())
+        .bind(new.vm.as_str())
+        .bind(new.vm_name.as_str())
+        .bind(new.agent.as_str())
+        .bind(position.phase().as_str())
+        .bind(position.state().as_str())
+        .bind(new.vm.as_str())
+        .bind(time(now))
+        .bind(time(now))
+        .execute(&mut *w.tx)
+        .await
+        .doing("making a migration")?;
+        for (index, disk) in (0u64..).zip(&new.disks) {
+            w.disk_insert(&new.id, index, disk).await?;
+        }
+        let made = w.migration(&new.id).await?;
+        w.migration_event(&made, now).await?;
+        w.commit().await?;
+        Ok(made)
+    }
+
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Corrupt`], [`Error::Database`].
+    pub async fn migration_fetch(&self, id: &MigrationId) -> Result<Migration, Error> {
+        let row = sql(concat!("SELECT ", columns!(), " FROM migrations WHERE id = ?"))
+            .bind(id.as_str())
+            .fetch_optional(&self.read)
+            .await
+            .doing("reading a migration")?;
+        migration(&row.ok_or_else(|| Error::NotFound { what: "migration", id: id.to_string() })?)
+    }
+
+    /// The unfinished migration of a VM.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`], [`Error::Database`].
+    pub async fn migration_of_vm(&self, vm: &VmUuid) -> Result<Option<Migration>, Error> {
+        let row = sql(concat!("SELECT ", columns!(), " FROM migrations WHERE unfinished_vm = ?"))
+            .bind(vm.as_str())
+            .fetch_optional(&self.read)
+            .await
+            .doing("reading a VM's migration")?;
+        row.as_ref().map(migration).transpose()
+    }
+
+    /// Newest first.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`], [`Error::Database`].
+    pub async fn migration_list(&self, which: Which) -> Result<Vec<Migration>, Error> {
+        let query = match which {
+            Which::All => {
+                sql(concat!("SELECT ", columns!(), " FROM migrations ORDER BY created_at DESC, id DESC"))
+            }
+            Which::Unfinished => sql(concat!(
+                "SELECT ",
+                columns!(),
+                " FROM migrations WHERE unfinished_vm IS NOT NULL ORDER BY created_at DESC, id DESC"
+            )),
+        };
+        query.fetch_all(&self.read).await.doing("listing migrations")?.iter().map(migration).collect()
+    }
+
+    /// What an agent has to do with: its migrations that go on, and ended ones that its source is not rid of.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`], [`Error::Database`].
+    pub async fn migration_list_of_agent(&self, agent: &AgentId) -> Result<Vec<Migration>, Error> {
+        sql(concat!(
+            "SELECT ",
+            columns!(),
+            " FROM migrations WHERE agent_id = ? AND (unfinished_vm IS NOT NULL OR release_pending = 1) \
+             ORDER BY created_at, id"
+        ))
+        .bind(agent.as_str())
+        .fetch_all(&self.read)
+        .await
+        .doing("listing an agent's migrations")?
+        .iter()
+        .map(migration)
+        .collect()
+    }
+
+    /// Compare-and-swap: stores `changed` (position, hold, error, findings, release_pending) if the row still
+    /// has `changed.generation`, and returns the row as it now is. A position that ends the migration frees its VM.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`]: read again, decide again. [`Error::NotFound`], [`Error::Database`].
+    pub async fn migration_transition(
+        &self,
+        changed: &Migration,
+        now: Timestamp,
+    ) -> Result<Migration, Error> {
+        let mut w = self.write().await?;
+        let stored = w.migration_swap(changed, now).await?;
+        w.commit().await?;
+        Ok(stored)
+    }
+}
+
+impl Write {
+    pub(super) async fn migration(&mut self, id: &MigrationId) -> Result<Migration, Error> {
+        let row = sql(concat!("SELECT ", columns!(), " FROM migrations WHERE id = ?"))
+            .bind(id.as_str())
+            .fetch_optional(&mut *self.tx)
+            .await
+            .doing("reading a migration")?;
+        migration(&row.ok_or_else(|| Error::NotFound { what: "migration", id: id.to_string() })?)
+    }
+
+    /// The compare-and-swap, with its event.
+    pub(super) async fn migration_swap(
+        &mut self,
+        changed: &Migration,
+        now: Timestamp,
+    ) -> Result<Migration, Error> {
+        let ended = changed.position.ended();
+        let finished_at = if ended { changed.finished_at.or(Some(now)) } else { None };
+        let next = Migration {
+            generation: changed.generation.saturating_add(1),
+            updated_at: stored(now),
+            finished_at: finished_at.map(stored),
+            ..changed.clone()
+        };
+        let done = sql("UPDATE migrations SET phase = ?, state = ?, held = ?, has_committed = ?, release_pending = ?, \
+             generation = ?, unfinished_vm = ?, error_reason = ?, error_message = ?, findings = ?, updated_at = ?, \
+             finished_at = ? WHERE id = ? AND generation = ?")
+        .bind(next.position.phase().as_str())
+        .bind(next.position.state().as_str())
+        .bind(flag(next.held))
+        .bind(flag(next.has_committed))
+        .bind(flag(next.release_pending))
+        .bind(int("a generation", next.generation)?)
+        .bind((!ended).then_some(next.vm.as_str()))
+        .bind(next.error.as_ref().map(|e| e.reason.as_str()))
+        .bind(next.error.as_ref().map(|e| e.message.as_str()))
+        .bind(findings_json(&next.findings))
+        .bind(time(now))
+        .bind(opt_time(finished_at))
+        .bind(next.id.as_str())
+        .bind(int("a generation", changed.generation)?)
+        .execute(&mut *self.tx)
+        .await
+        .doing("changing a migration")?;
+        if done.rows_affected() == 0 {
+            // Tells "never was" from "was changed".
+            self.migration(&changed.id).await?;
+            return Err(Error::Conflict { migration: changed.id.clone(), generation: changed.generation });
+        }
+        self.migration_event(&next, now).await?;
+        Ok(next)
+    }
+
+    async fn migration_event(&mut self, m: &Migration, now: Timestamp) -> Result<(), Error> {
+        let body = json!({
+            "phase": m.position.phase().as_str(),
+            "state": m.position.state().as_str(),
+            "held": m.held,
+            "generation": m.generation,
+            "error_reason": m.error.as_ref().map(|e| e.reason.as_str()),
+        });
+        self.event(now, Some(&m.id), None, "migration_changed", body).await
+    }
+}
+
+/// Two columns, both or neither.
+pub(super) fn failure(row: &Row<'_>) -> Result<Option<Failure>, Error> {
+    match (row.opt_text("error_reason")?, row.opt_text("error_message")?) {
+        (Some(reason), Some(message)) => Ok(Some(Failure { reason, message })),
+        (None, None) => Ok(None),
+        (Some(_), None) | (None, Some(_)) => {
+            Err(row.corrupt("error_reason", "a reason and a message belong together"))
+        }
+    }
+}
+
+fn migration(row: &AnyRow) -> Result<Migration, Error> {
+    let row = Row::new(row, "migrations", "id")?;
+    let position =
+        Position::of(row.parsed("phase")?, row.parsed("state")?).map_err(|e| row.corrupt("state", e))?;
+    Ok(Migration {
+        id: row.parsed("id")?,
+        vm: row.parsed("vm_uuid")?,
+        vm_name: row.text("vm_name")?,
+        agent: row.parsed("agent_id")?,
+        position,
+        held: row.flag("held")?,
+        has_committed: row.flag("has_committed")?,
+        release_pending: row.flag("release_pending")?,
+        generation: row.count("generation")?,
+        error: failure(&row)?,
+        findings: row.findings("findings")?,
+        created_at: row.parsed("created_at")?,
+        updated_at: row.parsed("updated_at")?,
+        finished_at: row.opt_parsed("finished_at")?,
+    })
+}
