@@ -1,2 +1,3 @@
 pub mod storage;
 pub mod store;
+pub mod storage;

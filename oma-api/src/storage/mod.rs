@@ -1,0 +1,114 @@
+//! Where replicas and their restore points live, behind one trait.
+//!
+//! A backend makes volumes, opens them, takes snapshots of several at one point, and clones a snapshot into a new
+//! volume. It knows no migrations, cycles or owners; whoever calls it has made sure that nothing is being written
+//! between the flush of the volumes and the end of [`Storage::snapshot`] (DESIGN §6 rule 2).
+//!
+//! Every call may be repeated after an unknown outcome: names are the caller's and deterministic, what is there
+//! already is found, what was half-made is thrown away and made again (DESIGN §6 rule 11).
+
+mod local;
+mod name;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use migratekit::replica::ReadsZero;
+use migratekit::target::{self, Target};
+
+pub use local::LocalStorage;
+pub use name::{InvalidName, SnapshotName, VolumeId};
+
+/// What is known of a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VolumeInfo {
+    /// Usable bytes.
+    pub size: u64,
+    /// Whether it reads as zero wherever nothing was ever written.
+    pub reads_zero: ReadsZero,
+}
+
+/// A restore point's data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    pub name: SnapshotName,
+    /// In the order of their names.
+    pub volumes: Vec<VolumeId>,
+}
+
+/// What the storage could not do.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("there is no volume {volume}")]
+    NoVolume { volume: VolumeId },
+    #[error("there is no snapshot {snapshot} of volume {volume}")]
+    NoSnapshot { snapshot: SnapshotName, volume: VolumeId },
+    #[error(
+        "volume {volume} is there already with {have} bytes, not {need}: delete it first, or use another id"
+    )]
+    OtherSize { volume: VolumeId, have: u64, need: u64 },
+    #[error("volume {volume} is there already: delete it first, or use another id")]
+    VolumeExists { volume: VolumeId },
+    #[error("snapshot {snapshot} is there already, of other volumes than asked for")]
+    OtherVolumes { snapshot: SnapshotName },
+    #[error("no room in {place}: free space there, then try again")]
+    NoRoom {
+        place: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("cannot {what} {place}")]
+    Io {
+        what: &'static str,
+        place: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error(transparent)]
+    Target(#[from] target::Error),
+    #[error("a call of the storage ended unexpectedly: this is a defect, see the log")]
+    Died,
+}
+
+/// One backend.
+#[async_trait]
+pub trait Storage: Send + Sync {
+    /// Makes a volume of `size` bytes, durably. One of that size that is there already is taken as it is (and then
+    /// nothing is known about what it reads).
+    async fn create(&self, volume: &VolumeId, size: u64) -> Result<VolumeInfo, Error>;
+
+    /// `None`: there is none. Says `ReadsZero::Unknown` unless the backend has it on record: what
+    /// [`create`](Self::create) said is the caller's to remember.
+    async fn volume(&self, volume: &VolumeId) -> Result<Option<VolumeInfo>, Error>;
+
+    /// Opens it for writing. Who may write is decided by the caller.
+    async fn open(&self, volume: &VolumeId) -> Result<Arc<dyn Target>, Error>;
+
+    /// Removes it; nothing to remove is success. Its snapshots stay.
+    async fn delete(&self, volume: &VolumeId) -> Result<(), Error>;
+
+    /// All of `volumes` as they are now, under one name, durably: all of it or nothing. Nobody may write them
+    /// meanwhile. The same snapshot that is there already is success.
+    async fn snapshot(&self, volumes: &[VolumeId], name: &SnapshotName) -> Result<(), Error>;
+
+    /// Whole ones only, in the order of their names.
+    async fn snapshots(&self) -> Result<Vec<Snapshot>, Error>;
+
+    /// Opens one volume of a snapshot; writes to it fail.
+    async fn open_snapshot(&self, name: &SnapshotName, volume: &VolumeId) -> Result<Arc<dyn Target>, Error>;
+
+    /// Removes it; nothing to remove is success.
+    async fn delete_snapshot(&self, name: &SnapshotName) -> Result<(), Error>;
+
+    /// A new volume with a snapshot's content; both are independent from then on. A volume that is there already
+    /// is refused: it may have been written.
+    async fn clone_snapshot(
+        &self,
+        name: &SnapshotName,
+        volume: &VolumeId,
+        new: &VolumeId,
+    ) -> Result<VolumeInfo, Error>;
+
+    /// Bytes that can still be written.
+    async fn free_space(&self) -> Result<u64, Error>;
+}
