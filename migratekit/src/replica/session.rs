@@ -29,7 +29,7 @@ pub struct ReplicaSession {
 
 struct Inner {
     core: Arc<Core>,
-    jobs: mpsc::UnboundedSender<Job>,
+    jobs: mpsc::Sender<Job>,
     journal: Arc<dyn Journal>,
     /// One at a time, so that those who wait find what the one before them logged.
     intents: Mutex<()>,
@@ -65,7 +65,8 @@ impl ReplicaSession {
         // Half of the window fills while the other half is being flushed.
         let flush_bytes = options.flush_bytes.min(window as u64 / 2).max(1);
         let core = Arc::new(Core::new(&prior, window));
-        let (jobs, queue) = mpsc::unbounded_channel();
+        // The window bounds the queue: each job in it holds its share.
+        let (jobs, queue) = mpsc::channel(window.div_ceil(SMALLEST_CHARGE));
         let writer = Writer {
             core: core.clone(),
             target: target.clone(),
@@ -177,7 +178,7 @@ impl ReplicaSession {
             self.intend(RangeSet::from_iter([range])).await?;
         }
         let job = Job { range, work, stream: stream.clone(), permit };
-        core.enqueue(|| self.inner.jobs.send(job).is_ok())
+        core.enqueue(|| self.inner.jobs.try_send(job).is_ok())
     }
 }
 

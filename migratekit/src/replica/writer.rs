@@ -6,7 +6,7 @@ use bytes::Bytes;
 use shared::leaf::{LEAF, LeafHash};
 use shared::range::{ByteRange, RangeSet};
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::Receiver;
 
 use super::acks::AckCell;
 use super::core::{Content, Core, Written};
@@ -47,7 +47,7 @@ enum Done {
 
 impl Writer {
     /// Until the last handle of the session is gone.
-    pub(super) fn run(mut self, mut jobs: UnboundedReceiver<Job>) {
+    pub(super) fn run(mut self, mut jobs: Receiver<Job>) {
         let guard = Guard(self.core.clone());
         while let Some(job) = jobs.blocking_recv() {
             if self.core.write_begins() {

@@ -86,7 +86,7 @@ fn a_sparse_tebibyte_takes_no_time() {
 fn no_verdict_without_reading() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let (content, manifest) = disk(dir.path());
-    let target = FaultTarget::holding(content.clone());
+    let target = FaultTarget::holding(content);
     target.next(Op::Read, Fault::Errno(EIO));
     assert!(matches!(verify(&target, &manifest, &RangeSet::new()), Err(Error::Target(_))));
     let small = FaultTarget::zeroed(100);

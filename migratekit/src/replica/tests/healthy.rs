@@ -98,7 +98,7 @@ async fn what_was_announced_and_not_sent_keeps_the_disk_open() {
 
 #[tokio::test]
 async fn any_order_duplicates_and_several_streams() {
-    for seed in 0..8u64 {
+    for seed in 0..4u64 {
         let mut random = StdRng::seed_from_u64(seed);
         let size = 40 * LEAF_USIZE + 777;
         let mut source = vec![0; size];
