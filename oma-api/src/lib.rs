@@ -1,3 +1,2 @@
 pub mod storage;
 pub mod store;
-pub mod storage;
