@@ -47,7 +47,7 @@ pub enum JobStep {
 }
 
 impl JobStep {
-    const fn leads_to(&self) -> JobStatus {
+    pub(super) const fn leads_to(&self) -> JobStatus {
         match self {
             Self::Resumed => JobStatus::Running,
             Self::Paused => JobStatus::Paused,

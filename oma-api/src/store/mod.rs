@@ -47,7 +47,7 @@ pub use words::{CheckpointKind, JobKind, JobStatus, Wanted};
 
 use error::Doing;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
-use sqlx::{Any, AnyPool, Transaction};
+use sqlx::{Any, AnyPool, Connection as _, Transaction};
 use std::str::FromStr;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -78,6 +78,10 @@ impl Store {
         let file = url::sqlite_file(database_url)?;
         let failed = |source| Error::Connect { url: file.shown.clone(), source };
         let options = AnyConnectOptions::from_str(&file.url).map_err(failed)?;
+        // A pool retries until its patience ends; one plain connection says at once what is wrong with the file.
+        let mut probe = sqlx::AnyConnection::connect_with(&options).await.map_err(failed)?;
+        set_up(&mut probe, WRITER).await.map_err(failed)?;
+        probe.close().await.map_err(failed)?;
         let pool = || {
             AnyPoolOptions::new()
                 .acquire_timeout(ACQUIRE_TIMEOUT)
