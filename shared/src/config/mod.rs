@@ -147,6 +147,15 @@ fn explain(path: &Path, text: &str, error: &serde_path_to_error::Error<toml::de:
     Error::Value { path, line, key: table, message }
 }
 
+/// An example file with the keys that stand there as `#key = default` switched on: what is documented has to be
+/// readable, too. Prose begins with `# `. For the tests of the examples in `deploy/`.
+pub fn with_all_keys(example: &str) -> String {
+    let is_key = |rest: &str| rest.starts_with(|c: char| c.is_ascii_lowercase() || c == '[');
+    let lines =
+        example.lines().map(|line| line.strip_prefix('#').filter(|rest| is_key(rest)).unwrap_or(line));
+    lines.fold(String::new(), |text, line| text + line + "\n")
+}
+
 /// Line and column, from 1, of a byte offset.
 fn place(text: &str, offset: usize) -> (usize, usize) {
     let before = text.get(..offset).unwrap_or(text);

@@ -159,6 +159,15 @@ fn files_that_cannot_be_read() {
 }
 
 #[test]
+fn an_example_is_read_with_all_its_keys() {
+    let text = "# The port.\nlisten = 'a:1'\n#[transfer]\n# Of one disk.\n#window = \"1MiB\"\n";
+    let read: Daemon = parse(Path::new("x"), &with_all_keys(text)).expect("good");
+    assert_eq!(read.transfer.window, Some(ByteSize::mib(1)));
+    let wrong = with_all_keys("listen = 'a:1'\n#lisen = 'b'\n");
+    assert!(matches!(parse::<Daemon>(Path::new("x"), &wrong), Err(Error::UnknownKey { line: 2, .. })));
+}
+
+#[test]
 fn no_text_makes_it_panic() {
     use proptest::prelude::*;
     proptest!(|(text in "[a-z\\[\\]{}='\"\\n .0-9é]{0,60}")| {
