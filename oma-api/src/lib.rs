@@ -1,2 +1,27 @@
+//! The control plane: keeps the state of every migration, receives their disks, writes the replicas.
+//!
+//! Edges (`grpc`) call use cases (`service`); reconcilers make true what the database says; `store` is the only
+//! place with SQL, `storage` the only one that makes volumes and snapshots.
+
+pub mod config;
+pub mod grpc;
+pub mod hub;
+mod oma;
+pub mod reconcile;
+pub mod service;
 pub mod storage;
 pub mod store;
+
+pub use config::Config;
+pub use oma::Oma;
+
+/// An error with its causes, for a log line or an answer.
+pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text = format!("{text}: {inner}");
+        source = inner.source();
+    }
+    text
+}

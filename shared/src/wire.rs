@@ -4,10 +4,14 @@
 //! by `TryFrom`, and named when it is wrong ([`Invalid`]).
 
 mod agent;
+mod migration;
 pub mod push;
 pub mod refusal;
 
 pub use agent::{inventory_from_wire, strategy_to_wire};
+pub use migration::{
+    action_from_wire, action_to_wire, phase_from_wire, phase_to_wire, state_from_wire, state_to_wire,
+};
 
 use crate::range::ByteRange;
 

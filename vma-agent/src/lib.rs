@@ -1,1 +1,16 @@
+//! The source side's daemon: describes VMs, snapshots them, sends what changed.
+//!
+//! It dials out to the OMA and does what the desired state says. No truth lives here: whatever a restart needs is
+//! found again at the source (by name) or at the OMA (checkpoints).
 
+mod agent;
+pub mod child;
+pub mod config;
+pub mod connect;
+pub mod cycle;
+mod diagnostics;
+pub mod source;
+pub mod transfer;
+
+pub use agent::Agent;
+pub use config::Config;

@@ -1,0 +1,98 @@
+//! `oma-api.toml`.
+
+use serde::Deserialize;
+use shared::config::{self, Period};
+use shared::telemetry::Log;
+use shared::tls::Files;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The daemon's configuration. Every key is documented in `deploy/examples/oma-api.toml`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where agents and operators connect.
+    #[serde(default = "default_listen")]
+    pub listen: SocketAddr,
+    /// `sqlite:///path/to/file`.
+    pub database_url: String,
+    /// Manifests lie here.
+    pub state_dir: PathBuf,
+    pub tls: Files,
+    pub storage: Storage,
+    #[serde(default)]
+    pub limits: Limits,
+    #[serde(default)]
+    pub log: Log,
+}
+
+/// Where replicas are kept.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "lowercase", tag = "kind")]
+pub enum Storage {
+    /// Files in a folder.
+    Local { path: PathBuf },
+}
+
+/// What peers may take.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Connections at a time.
+    pub connections: usize,
+    /// For the TLS handshake.
+    pub handshake: Period,
+    /// From there to the first bytes of HTTP/2.
+    pub preface: Period,
+    /// Between heartbeats of an agent.
+    pub heartbeat: Period,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 4096,
+            handshake: Period::seconds(10),
+            preface: Period::seconds(5),
+            heartbeat: Period::seconds(5),
+        }
+    }
+}
+
+fn default_listen() -> SocketAddr {
+    ([0, 0, 0, 0], config::ports::OMA_GRPC).into()
+}
+
+impl Config {
+    /// Reads and checks the file; binds nothing, makes nothing.
+    ///
+    /// # Errors
+    /// What is wrong, where, and what to do.
+    pub fn load(path: &Path) -> Result<Self, config::Error> {
+        let config: Self = config::load(path)?;
+        for (key, period) in [
+            ("limits.handshake", config.limits.handshake),
+            ("limits.preface", config.limits.preface),
+            ("limits.heartbeat", config.limits.heartbeat),
+        ] {
+            if period.0 < Duration::from_secs(1) {
+                return Err(config::Error::invalid(path, key, "must be at least 1s"));
+            }
+        }
+        if config.limits.connections == 0 {
+            return Err(config::Error::invalid(path, "limits.connections", "must be at least 1"));
+        }
+        Ok(config)
+    }
+
+    /// For the listener.
+    pub fn tls_limits(&self) -> shared::tls::Limits {
+        shared::tls::Limits {
+            handshake: self.limits.handshake.0,
+            preface: self.limits.preface.0,
+            connections: self.limits.connections,
+            ..shared::tls::Limits::default()
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! The gRPC edge: authorise, convert, call a service, convert back.
+
+mod access;
+mod agent;
+mod inventory;
+mod migration;
+mod push;
+mod view;
+
+use crate::service::App;
+use anyhow::Context as _;
+use http::{Request, Response};
+use proto::v1::agent_service_server::AgentServiceServer;
+use proto::v1::inventory_service_server::InventoryServiceServer;
+use proto::v1::migration_service_server::MigrationServiceServer;
+use std::convert::Infallible;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
+use tonic::service::Routes;
+use tower::Service;
+
+/// All services behind the table of who may call what.
+///
+/// # Errors
+/// When the reflection service refuses the schema: a defect of the build.
+pub fn routes(
+    app: &App,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<
+    impl Service<
+        Request<Body>,
+        Response = Response<Body>,
+        Error = Infallible,
+        Future: Send,
+    > + Clone
+    + Send
+    + Sync
+    + 'static,
+> {
+    let (_, health) = tonic_health::server::health_reporter();
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(proto::DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let what = "the schema for reflection";
+    let agents = agent::Agents { app: app.clone(), shutdown: shutdown.clone() };
+    let routes = Routes::new(health)
+        .add_service(reflection().build_v1().context(what)?)
+        .add_service(reflection().build_v1alpha().context(what)?)
+        .add_service(AgentServiceServer::new(agents))
+        .add_service(push::PushService(Arc::clone(&app.transfers)))
+        .add_service(MigrationServiceServer::new(migration::Migrations { app: app.clone(), shutdown: shutdown.clone() }))
+        .add_service(InventoryServiceServer::new(inventory::Inventory(app.clone())))
+        .prepare();
+    Ok(access::Access(routes))
+}

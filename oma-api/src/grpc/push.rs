@@ -1,0 +1,350 @@
+//! `TransferService.Push`, without copying payloads (see `shared::wire::push`).
+
+use super::access;
+use crate::service::transfer::{Hashed, OpenRequest, Opened, Transfer, TransferError, Transfers};
+use bytes::Bytes;
+use http::{Request, Response, header};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, StreamBody};
+use migratekit::piece::Piece;
+use migratekit::replica::Acks;
+use proto::v1::{self, push_request::Kind as Ask, push_response::Kind as Answer};
+use shared::ids::{AgentId, DiskId, Epoch, JobId};
+use shared::leaf::{HASH_LEN, LEAF, LeafHash};
+use shared::range::{ByteRange, RangeSet};
+use shared::wire::push::{Decoder, Incoming, message};
+use shared::wire::{Invalid, ranges_from_wire, ranges_to_wire, refusal};
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::sync::{Notify, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::body::Body;
+use tonic::{Code, Status};
+use tower::Service;
+use tracing::{Instrument as _, debug, info_span, warn};
+
+/// For the first message.
+const OPEN_DEADLINE: Duration = Duration::from_secs(30);
+
+/// For what was sent before the sender closed its side.
+const SETTLE_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Ranges in one page of what the sender needs to know.
+const PAGE: usize = 4096;
+
+/// The service, mounted by its name in the schema.
+#[derive(Clone)]
+pub(super) struct PushService(pub(super) Arc<Transfers>);
+
+impl tonic::server::NamedService for PushService {
+    const NAME: &'static str = "migratekit.v1.TransferService";
+}
+
+type Answers = mpsc::Sender<Result<Frame<Bytes>, Status>>;
+
+impl Service<Request<Body>> for PushService {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let transfers = Arc::clone(&self.0);
+        Box::pin(async move {
+            if !request.uri().path().ends_with("/Push") {
+                let what = format!("there is no method {} here", request.uri().path());
+                return Ok(refusal::status(Code::Unimplemented, "NO_SUCH_METHOD", what).into_http());
+            }
+            let (answers, frames) = mpsc::channel(64);
+            let agent = access::agent_of(request.extensions());
+            let body = request.into_body();
+            tokio::spawn(async move {
+                let result = match agent {
+                    Ok(agent) => stream(&transfers, &agent, body, &answers).await,
+                    Err(status) => Err(status),
+                };
+                let status = result.err().unwrap_or_else(|| Status::ok(""));
+                let mut trailers = http::HeaderMap::new();
+                if status.add_header(&mut trailers).is_ok() {
+                    // The peer is gone: nobody to tell.
+                    let _ = answers.send(Ok(Frame::trailers(trailers))).await;
+                }
+            });
+            let mut response = Response::new(Body::new(StreamBody::new(ReceiverStream::new(frames))));
+            let kind = http::HeaderValue::from_static("application/grpc");
+            response.headers_mut().insert(header::CONTENT_TYPE, kind);
+            Ok(response)
+        })
+    }
+}
+
+/// One stream, from its first message to its end.
+async fn stream(
+    transfers: &Arc<Transfers>,
+    agent: &AgentId,
+    mut body: Body,
+    answers: &Answers,
+) -> Result<(), Status> {
+    let mut decoder = Decoder::default();
+    let first = tokio::time::timeout(OPEN_DEADLINE, next(&mut body, &mut decoder)).await;
+    let first = first.map_err(|_| refusal::status(Code::DeadlineExceeded, "NO_OPEN", "no message within 30 s"))??;
+    let request = match first {
+        Some(Incoming::Message(Ask::Open(open))) => open_request(open).map_err(|e| refusal::invalid(&e))?,
+        Some(_) => return Err(refusal::status(Code::InvalidArgument, "NO_OPEN", "the first message must be an open")),
+        None => return Ok(()),
+    };
+    let span = info_span!("push", job_id = %request.job, disk_id = %request.disk, epoch = request.epoch.0);
+    let opened = transfers.open(agent, &request).instrument(span.clone()).await;
+    let opened = opened.map_err(|error| refused(&error, &span))?;
+    send_pages(answers, &opened).await;
+    let Opened { transfer, acks, .. } = opened;
+    let unsettled = Mutex::new(RangeSet::new());
+    let settled = Notify::new();
+    let telling = tell_durable(acks, answers, &unsettled, &settled);
+    tokio::pin!(telling);
+    let receiving = receive(body, decoder, &transfer, answers, &unsettled);
+    tokio::pin!(receiving);
+    let received = tokio::select! {
+        received = &mut receiving => received,
+        told = &mut telling => match told {
+            Err(error) => Err(error),
+            // Sealed, by another stream of this transfer; whatever still comes is refused.
+            Ok(()) => receiving.await,
+        },
+    };
+    let ended = match received {
+        Ok(End::Finished) => {
+            answer_with(answers, Answer::Finished(v1::Finished {})).await;
+            Ok(())
+        }
+        // The sender is done for now; what it sent becomes durable all the same, and it wants to hear so.
+        Ok(End::Closed) => tokio::select! {
+            told = telling => told,
+            () = is_empty(&unsettled, &settled) => Ok(()),
+            () = tokio::time::sleep(SETTLE_DEADLINE) => Ok(()),
+        },
+        Err(error) => Err(error),
+    };
+    ended.map_err(|error| match error {
+        Ended::Transfer(error) => refused(&error, &span),
+        Ended::Stream(status) => status,
+    })
+}
+
+/// How a sender ended.
+enum End {
+    Finished,
+    Closed,
+}
+
+enum Ended {
+    Transfer(TransferError),
+    Stream(Status),
+}
+
+impl From<TransferError> for Ended {
+    fn from(error: TransferError) -> Self {
+        Self::Transfer(error)
+    }
+}
+
+impl From<Status> for Ended {
+    fn from(status: Status) -> Self {
+        Self::Stream(status)
+    }
+}
+
+impl From<Invalid> for Ended {
+    fn from(error: Invalid) -> Self {
+        Self::Stream(refusal::invalid(&error))
+    }
+}
+
+type Unsettled = Mutex<RangeSet>;
+
+fn unsettled_of(unsettled: &Unsettled) -> MutexGuard<'_, RangeSet> {
+    unsettled.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn is_empty(unsettled: &Unsettled, settled: &Notify) {
+    while !unsettled_of(unsettled).is_empty() {
+        settled.notified().await;
+    }
+}
+
+async fn receive(
+    mut body: Body,
+    mut decoder: Decoder,
+    transfer: &Transfer,
+    answers: &Answers,
+    unsettled: &Unsettled,
+) -> Result<End, Ended> {
+    while let Some(asked) = next(&mut body, &mut decoder).await? {
+        match asked {
+            Incoming::Chunk { offset, leaf_hashes, data } => {
+                for piece in pieces(offset, &leaf_hashes, data)? {
+                    unsettled_of(unsettled).insert(piece.range());
+                    transfer.write(piece).await?;
+                }
+            }
+            Incoming::Message(Ask::Zero(zero)) => {
+                let range = ByteRange::at(zero.offset, zero.length).ok_or_else(|| Invalid::new("zero", "passes 2^64"))?;
+                unsettled_of(unsettled).insert(range);
+                transfer.write(Piece::Zero(range)).await?;
+            }
+            Incoming::Message(Ask::Intent(intent)) => transfer.intend(ranges_from_wire(&intent.ranges)?).await?,
+            Incoming::Message(Ask::Hashes(block)) => {
+                let different = transfer.compare(hashed(&block)?).await?;
+                let ranges = ranges_to_wire(different.iter().collect::<Vec<_>>());
+                let answer = v1::Different { offset: block.offset, length: block.length, ranges };
+                answer_with(answers, Answer::Different(answer)).await;
+            }
+            Incoming::Message(Ask::Finish(_)) => {
+                transfer.seal().await?;
+                return Ok(End::Finished);
+            }
+            Incoming::Message(Ask::Open(_) | Ask::Chunk(_)) => {
+                return Err(Invalid::new("kind", "a transfer is opened once").into());
+            }
+        }
+    }
+    Ok(End::Closed)
+}
+
+/// Sends on what becomes durable of this stream's pieces; an error is why the session ended.
+async fn tell_durable(
+    acks: Option<Acks>,
+    answers: &Answers,
+    unsettled: &Unsettled,
+    settled: &Notify,
+) -> Result<(), Ended> {
+    let Some(mut acks) = acks else { return std::future::pending().await };
+    while let Some(durable) = acks.next().await.map_err(TransferError::from)? {
+        let ranges = ranges_to_wire(durable.iter().collect::<Vec<_>>());
+        answer_with(answers, Answer::Durable(v1::Durable { ranges })).await;
+        unsettled_of(unsettled).subtract(&durable);
+        settled.notify_one();
+    }
+    Ok(())
+}
+
+/// The next message, or `None` at the end of the stream.
+async fn next(body: &mut Body, decoder: &mut Decoder) -> Result<Option<Incoming>, Status> {
+    let broken = |why: String| refusal::status(Code::InvalidArgument, "BAD_STREAM", why);
+    loop {
+        if let Some(incoming) = decoder.next().map_err(broken)? {
+            return Ok(Some(incoming));
+        }
+        match body.frame().await {
+            Some(Ok(frame)) => {
+                if let Ok(data) = frame.into_data() {
+                    decoder.put(data);
+                }
+            }
+            Some(Err(status)) => return Err(status),
+            None if decoder.is_empty() => return Ok(None),
+            None => return Err(broken("the stream ended within a message".to_owned())),
+        }
+    }
+}
+
+/// A chunk as pieces of contiguous memory. It arrived in slices cut by HTTP/2: only a leaf that lies across a cut
+/// is copied.
+fn pieces(offset: u64, leaf_hashes: &Bytes, data: Vec<Bytes>) -> Result<Vec<Piece>, Invalid> {
+    let leaf = usize::try_from(LEAF).expect("64 KiB fits");
+    let mut hashes = split_hashes(leaf_hashes)?.into_iter();
+    let total: usize = data.iter().map(Bytes::len).sum();
+    let leaves = total.div_ceil(leaf);
+    if !leaf_hashes.is_empty() && hashes.len() != leaves {
+        return Err(Invalid::new("chunk.leaf_hashes", format!("{} hashes for {leaves} leaves", hashes.len())));
+    }
+    let with_hashes = !leaf_hashes.is_empty();
+    let mut take = |bytes: usize| match with_hashes {
+        true => hashes.by_ref().take(bytes.div_ceil(leaf)).collect(),
+        false => Vec::new(),
+    };
+    let (mut pieces, mut at, mut across) = (Vec::with_capacity(data.len() + 1), offset, Vec::new());
+    let last = data.len().saturating_sub(1);
+    for (index, mut slice) in data.into_iter().enumerate() {
+        if !across.is_empty() {
+            let rest = slice.split_to((leaf - across.len()).min(slice.len()));
+            across.extend_from_slice(&rest);
+            if across.len() < leaf && !(index == last && slice.is_empty()) {
+                continue;
+            }
+            let whole: Vec<u8> = std::mem::take(&mut across);
+            pieces.push(Piece::Data { offset: at, hashes: take(whole.len()), data: whole.into() });
+            at = advance(at, leaf)?;
+        }
+        let whole = if index == last { slice.len() } else { slice.len() / leaf * leaf };
+        if whole > 0 {
+            let data = slice.split_to(whole);
+            pieces.push(Piece::Data { offset: at, hashes: take(whole), data });
+            at = advance(at, whole)?;
+        }
+        across.extend_from_slice(&slice);
+    }
+    Ok(pieces)
+}
+
+fn advance(at: u64, bytes: usize) -> Result<u64, Invalid> {
+    at.checked_add(bytes as u64).ok_or_else(|| Invalid::new("chunk.offset", "passes 2^64"))
+}
+
+fn split_hashes(bytes: &[u8]) -> Result<Vec<LeafHash>, Invalid> {
+    let (hashes, rest) = bytes.as_chunks::<HASH_LEN>();
+    match rest.is_empty() {
+        true => Ok(hashes.iter().map(|h| LeafHash(*h)).collect()),
+        false => Err(Invalid::new("leaf_hashes", "are not a multiple of 16 bytes")),
+    }
+}
+
+fn hashed(block: &v1::HashBlock) -> Result<Hashed, Invalid> {
+    let range = ByteRange::at(block.offset, block.length).ok_or_else(|| Invalid::new("hashes", "pass 2^64"))?;
+    Ok(Hashed { range, hashes: split_hashes(&block.leaf_hashes)? })
+}
+
+fn open_request(open: v1::Open) -> Result<OpenRequest, Invalid> {
+    Ok(OpenRequest {
+        mode: open.mode().try_into()?,
+        job: JobId::parse(open.job_id).map_err(|e| Invalid::new("open.job_id", e))?,
+        disk: DiskId::parse(open.disk_id).map_err(|e| Invalid::new("open.disk_id", e))?,
+        epoch: Epoch(open.epoch),
+        size: open.size_bytes,
+    })
+}
+
+async fn send_pages(answers: &Answers, opened: &Opened) {
+    let pages = |set: &RangeSet| {
+        let ranges = ranges_to_wire(set.iter().collect::<Vec<_>>());
+        ranges.chunks(PAGE).map(<[_]>::to_vec).collect::<Vec<_>>()
+    };
+    for durable in pages(&opened.prior_durable) {
+        answer_with(answers, Answer::Page(v1::RangePage { durable, required: vec![] })).await;
+    }
+    for required in pages(&opened.required) {
+        answer_with(answers, Answer::Page(v1::RangePage { durable: vec![], required })).await;
+    }
+    answer_with(answers, Answer::Opened(v1::Opened { epoch: opened.epoch.0 })).await;
+}
+
+async fn answer_with(answers: &Answers, kind: Answer) {
+    let frame = Frame::data(message(&v1::PushResponse { kind: Some(kind) }));
+    // The peer is gone: the stream's reading side notices too.
+    let _ = answers.send(Ok(frame)).await;
+}
+
+fn refused(error: &TransferError, span: &tracing::Span) -> Status {
+    let status = error.to_status();
+    span.in_scope(|| match status.code() {
+        Code::Internal | Code::DataLoss => warn!(error = %crate::error_chain(error), "transfer ended"),
+        _ => debug!(error = %crate::error_chain(error), "transfer refused"),
+    });
+    status
+}

@@ -1,0 +1,108 @@
+//! Views → messages.
+
+use crate::service::MigrationView;
+use crate::store::{Disk, Job, JobKind, JobStatus};
+use jiff::Timestamp;
+use proto::v1;
+use shared::cycle::DiskProgress;
+use shared::wire::{phase_to_wire, state_to_wire, strategy_to_wire};
+
+fn time(at: Option<Timestamp>) -> String {
+    at.map(|at| at.to_string()).unwrap_or_default()
+}
+
+/// A migration as every RPC shows it.
+pub(super) fn migration(view: MigrationView) -> v1::Migration {
+    let cycle = view.job.as_ref().map(|job| cycle(job, &view));
+    let MigrationView { migration: m, disks, waiting, restore_points, agent_connected, .. } = view;
+    let (reason, message) = match (m.error, waiting) {
+        (Some(error), _) => (error.reason, error.message),
+        (None, Some(waiting)) => (waiting.reason, waiting.message),
+        (None, None) => Default::default(),
+    };
+    v1::Migration {
+        migration_id: m.id.into(),
+        vm_uuid: m.vm.into(),
+        vm_name: m.vm_name,
+        agent_id: m.agent.into(),
+        phase: phase_to_wire(m.position.phase()).into(),
+        state: state_to_wire(m.position.state()).into(),
+        held: m.held,
+        created_at: m.created_at.to_string(),
+        updated_at: m.updated_at.to_string(),
+        finished_at: time(m.finished_at),
+        error_reason: reason,
+        error_message: message,
+        disks: disks.into_iter().map(disk).collect(),
+        cycle,
+        restore_points: restore_points
+            .into_iter()
+            .map(|p| v1::RestorePoint {
+                restore_point_id: p.id.into(),
+                job_id: p.job.into(),
+                taken_at: p.taken_at.to_string(),
+                committed_at: p.committed_at.to_string(),
+            })
+            .collect(),
+        findings: m.findings.into_iter().map(Into::into).collect(),
+        agent_connected,
+    }
+}
+
+fn disk(disk: Disk) -> v1::MigrationDisk {
+    v1::MigrationDisk {
+        disk_id: disk.id.into(),
+        key: disk.key.into(),
+        size_bytes: disk.committed_size.unwrap_or(disk.size),
+        epoch: disk.epoch.0,
+        change_id: disk.change_id.unwrap_or_default(),
+        replica_verified_at: time(disk.replica_verified_at),
+        source_verified_at: time(disk.source_verified_at),
+    }
+}
+
+fn cycle(job: &Job, view: &MigrationView) -> v1::Cycle {
+    let error = job.error.as_ref().map(|e| e.message.clone()).unwrap_or_default();
+    let disks: Vec<_> = job
+        .disks
+        .iter()
+        .map(|d| {
+            let live = view.live.as_ref().and_then(|live| live.disks.get(&d.disk)).unwrap_or(&d.progress);
+            let size = d.new_size.or(view.disks.iter().find(|x| x.id == d.disk).map(|x| x.size)).unwrap_or(0);
+            let DiskProgress { planned, done, read, wire, data, resumed, plan_complete, .. } = live.clone();
+            v1::CycleDisk {
+                disk_id: d.disk.to_string(),
+                key: d.key.to_string(),
+                strategy: strategy_to_wire(&d.strategy).0.into(),
+                size_bytes: size,
+                planned_bytes: planned,
+                done_bytes: done,
+                data_bytes: data,
+                wire_bytes: wire,
+                read_bytes: read,
+                resumed_bytes: resumed,
+                plan_complete: plan_complete || d.finished,
+            }
+        })
+        .collect();
+    let p = &job.progress;
+    v1::Cycle {
+        job_id: job.id.to_string(),
+        status: job.status.to_string(),
+        kind: match job.kind {
+            JobKind::Full => v1::CycleKindName::Full,
+            JobKind::Incremental => v1::CycleKindName::Incremental,
+            JobKind::VerifySource => v1::CycleKindName::VerifySource,
+        }
+        .into(),
+        started_at: job.started_at.to_string(),
+        finished_at: time(job.finished_at),
+        disks,
+        progress_percent: if job.status == JobStatus::Completed { 100.0 } else { p.percent },
+        bytes_transferred: p.transferred,
+        total_bytes: p.total,
+        transfer_speed_bps: view.live.as_ref().map_or(p.speed, |live| live.speed),
+        error_message: error,
+        snapshot_taken_at: time(job.snapshot_taken_at),
+    }
+}

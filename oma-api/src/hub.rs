@@ -1,0 +1,217 @@
+//! What is only true while the process runs: which agents are connected, how far a running cycle is, who watches.
+//!
+//! Nothing here is needed after a restart; what is, lies in the store. Watchers are told that something changed and
+//! read the latest state themselves, so a slow one misses intermediate states and never slows the writer.
+
+use crate::service::Waiting;
+use jiff::Timestamp;
+use shared::cycle::DiskProgress;
+use shared::ids::{AgentId, DiskId, JobId, MigrationId};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+/// A connected agent.
+#[derive(Clone)]
+struct Session {
+    id: String,
+    /// Raised when its desired state may have changed.
+    changed: Arc<Notify>,
+    /// Cancelled when another connection of the same agent takes over.
+    overtaken: CancellationToken,
+}
+
+/// Counters of a running cycle.
+#[derive(Clone, Debug, Default)]
+pub struct Live {
+    pub disks: HashMap<DiskId, DiskProgress>,
+    /// Bytes a second, over the last few seconds.
+    pub speed: u64,
+    last: Option<(Instant, u64)>,
+    recorded: Option<Instant>,
+    waiting: Option<Waiting>,
+}
+
+/// See the module.
+pub struct Hub {
+    agents: Mutex<HashMap<AgentId, Session>>,
+    live: Mutex<HashMap<JobId, Live>>,
+    watchers: Mutex<HashMap<MigrationId, watch::Sender<u64>>>,
+    /// Wakes the reconcilers.
+    work: Notify,
+    /// Numbers of states: they grow, also over a restart, because they begin at the microseconds since 1970.
+    sequence: Mutex<u64>,
+}
+
+impl Default for Hub {
+    fn default() -> Self {
+        let start = u64::try_from(Timestamp::now().as_microsecond()).unwrap_or(1);
+        Self {
+            agents: Mutex::default(),
+            live: Mutex::default(),
+            watchers: Mutex::default(),
+            work: Notify::new(),
+            sequence: Mutex::new(start),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A connection of an agent, registered until it is dropped.
+pub struct AgentConnection {
+    hub: Arc<Hub>,
+    agent: AgentId,
+    session: Session,
+}
+
+impl AgentConnection {
+    pub fn session_id(&self) -> &str {
+        &self.session.id
+    }
+
+    /// Returns when the agent's desired state may have changed.
+    pub async fn changed(&self) {
+        self.session.changed.notified().await;
+    }
+
+    /// Returns when another connection of the same agent took over.
+    pub async fn overtaken(&self) {
+        self.session.overtaken.cancelled().await;
+    }
+}
+
+impl Drop for AgentConnection {
+    fn drop(&mut self) {
+        let mut agents = lock(&self.hub.agents);
+        if agents.get(&self.agent).is_some_and(|s| s.id == self.session.id) {
+            agents.remove(&self.agent);
+        }
+    }
+}
+
+impl Hub {
+    /// Registers a connection; an older one of the same agent is told that it is overtaken.
+    pub fn agent_connect(self: &Arc<Self>, agent: &AgentId) -> AgentConnection {
+        let session = Session {
+            id: uuid::Uuid::now_v7().to_string(),
+            changed: Arc::new(Notify::new()),
+            overtaken: CancellationToken::new(),
+        };
+        let old = lock(&self.agents).insert(agent.clone(), session.clone());
+        if let Some(old) = old {
+            old.overtaken.cancel();
+        }
+        AgentConnection { hub: Arc::clone(self), agent: agent.clone(), session }
+    }
+
+    pub fn agent_is_connected(&self, agent: &AgentId) -> bool {
+        lock(&self.agents).contains_key(agent)
+    }
+
+    /// The desired state of this agent may have changed.
+    pub fn agent_changed(&self, agent: &AgentId) {
+        if let Some(session) = lock(&self.agents).get(agent) {
+            session.changed.notify_one();
+        }
+    }
+
+    /// There may be something for the reconcilers.
+    pub fn wake(&self) {
+        self.work.notify_one();
+    }
+
+    /// Waits for [`wake`](Self::wake), at most for `period`.
+    pub async fn work(&self, period: Duration) {
+        let _ = tokio::time::timeout(period, self.work.notified()).await;
+    }
+
+    /// A new number for a state of this migration; its watchers wake.
+    pub fn migration_changed(&self, migration: &MigrationId) {
+        let number = self.next_number();
+        if let Some(sender) = lock(&self.watchers).get(migration) {
+            sender.send_replace(number);
+        }
+    }
+
+    /// Numbers of this migration's states, the latest at once.
+    pub fn watch(&self, migration: &MigrationId) -> watch::Receiver<u64> {
+        let number = self.next_number();
+        let mut watchers = lock(&self.watchers);
+        watchers.retain(|_, sender| sender.receiver_count() > 0);
+        watchers.entry(migration.clone()).or_insert_with(|| watch::Sender::new(number)).subscribe()
+    }
+
+    fn next_number(&self) -> u64 {
+        let mut sequence = lock(&self.sequence);
+        *sequence += 1;
+        *sequence
+    }
+
+    /// Counters as an agent reported them. They never run backwards within an attempt.
+    pub fn progress(&self, job: &JobId, disks: Vec<DiskProgress>) {
+        let mut live = lock(&self.live);
+        let entry = live.entry(job.clone()).or_default();
+        for disk in disks {
+            if let Some(id) = disk.disk.clone() {
+                entry.disks.insert(id, disk);
+            }
+        }
+        let done = entry.disks.values().map(|d| d.done).sum::<u64>();
+        let now = Instant::now();
+        match entry.last {
+            Some((at, before)) if now - at >= Duration::from_millis(900) => {
+                let seconds = (now - at).as_secs_f64();
+                // Precise enough far beyond any link.
+                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate, positive")]
+                let speed = (done.saturating_sub(before) as f64 / seconds) as u64;
+                entry.speed = speed;
+                entry.last = Some((now, done));
+            }
+            Some(_) => {}
+            None => entry.last = Some((now, done)),
+        }
+    }
+
+    /// Whether the counters are to be stored again: at most once a second.
+    pub fn progress_due(&self, job: &JobId) -> bool {
+        let mut live = lock(&self.live);
+        let Some(entry) = live.get_mut(job) else { return false };
+        let due = entry.recorded.is_none_or(|at| at.elapsed() >= Duration::from_secs(1));
+        if due {
+            entry.recorded = Some(Instant::now());
+        }
+        due
+    }
+
+    /// Why the cycle does not get on, in the agent's words.
+    pub fn set_waiting(&self, job: &JobId, waiting: Waiting) {
+        lock(&self.live).entry(job.clone()).or_default().waiting = Some(waiting);
+    }
+
+    /// It gets on again.
+    pub fn not_waiting(&self, job: &JobId) {
+        if let Some(live) = lock(&self.live).get_mut(job) {
+            live.waiting = None;
+        }
+    }
+
+    /// Why the cycle does not get on, if so.
+    pub fn waiting(&self, job: &JobId) -> Option<Waiting> {
+        lock(&self.live).get(job).and_then(|live| live.waiting.clone())
+    }
+
+    /// Counters of a running cycle.
+    pub fn live(&self, job: &JobId) -> Option<Live> {
+        lock(&self.live).get(job).cloned()
+    }
+
+    /// The cycle ended.
+    pub fn live_forget(&self, job: &JobId) {
+        lock(&self.live).remove(job);
+    }
+}

@@ -1,0 +1,44 @@
+//! `oma-api`: the control plane's daemon.
+
+use anyhow::Context as _;
+use clap::Parser;
+use oma_api::{Config, Oma};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// The control plane of MigrateKit: keeps the state, receives the disks, writes the replicas.
+#[derive(Parser)]
+#[command(version = shared::telemetry::VERSION)]
+struct Args {
+    /// Configuration file (TOML); deploy/examples/oma-api.toml documents every key.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Read and check the configuration and the certificates, then exit.
+    #[arg(long)]
+    check_config: bool,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let config = match Config::load(&args.config) {
+        Ok(config) => config,
+        Err(error) => return shared::daemon::configuration_error("oma-api", &error),
+    };
+    if let Err(error) = config.tls.server() {
+        return shared::daemon::configuration_error("oma-api", &error);
+    }
+    if args.check_config {
+        eprintln!("oma-api: {} is usable", args.config.display());
+        return ExitCode::SUCCESS;
+    }
+    shared::daemon::run("oma-api", &config.log.clone(), |shutdown| serve(config, shutdown))
+}
+
+async fn serve(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}: is another oma-api running?", config.listen))?;
+    Oma::open(&config).await?.serve(listener, shutdown).await
+}

@@ -1,0 +1,62 @@
+//! The daemon, put together from its configuration.
+
+use crate::config::{Config, Storage as StorageConfig};
+use crate::hub::Hub;
+use crate::service::App;
+use crate::service::transfer::Transfers;
+use crate::storage::{LocalStorage, Storage};
+use crate::store::Store;
+use crate::{grpc, reconcile};
+use anyhow::Context as _;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+/// A daemon that is ready to serve.
+pub struct Oma {
+    app: App,
+    tls: Arc<rustls::ServerConfig>,
+    limits: shared::tls::Limits,
+}
+
+impl Oma {
+    /// Opens database and storage and brings the schema up to date.
+    ///
+    /// # Errors
+    /// What cannot be opened, and what to do.
+    pub async fn open(config: &Config) -> anyhow::Result<Self> {
+        let manifests = config.state_dir.join("manifests");
+        tokio::fs::create_dir_all(&manifests)
+            .await
+            .with_context(|| format!("state_dir {} cannot be used", config.state_dir.display()))?;
+        let store = Store::connect(&config.database_url).await?;
+        store.migrate().await?;
+        store.agent_disconnect_all().await?;
+        let storage: Arc<dyn Storage> = match &config.storage {
+            StorageConfig::Local { path } => {
+                let opened = LocalStorage::open(path).await;
+                Arc::new(opened.with_context(|| format!("storage.path {} cannot be used", path.display()))?)
+            }
+        };
+        let transfers = Transfers::new(store.clone(), Arc::clone(&storage), manifests);
+        let hub = Arc::new(Hub::default());
+        let app = App { store, storage, hub, transfers, heartbeat: config.limits.heartbeat.0 };
+        Ok(Self { app, tls: config.tls.server()?, limits: config.tls_limits() })
+    }
+
+    /// Serves until `shutdown`; running cycles are interrupted and go on after the next start.
+    ///
+    /// # Errors
+    /// When the services cannot be put together.
+    pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let routes = grpc::routes(&self.app, &shutdown)?;
+        info!(listen = %listener.local_addr()?, "control plane ready");
+        tokio::join!(
+            shared::tls::serve(listener, self.tls, self.limits, routes, shutdown.clone()),
+            reconcile::run(self.app.clone(), shutdown),
+        );
+        self.app.store.close().await;
+        Ok(())
+    }
+}

@@ -1,0 +1,42 @@
+//! begin/running: the replica's volumes.
+
+use crate::service::{App, Error};
+use crate::storage::VolumeId;
+use crate::store::{Failure, Migration, VolumeContent};
+use jiff::Timestamp;
+use migratekit::replica::ReadsZero;
+use shared::migration::{Event, apply};
+use tracing::info;
+
+/// Makes every volume (one that is there already is taken) and ends the phase.
+pub(super) async fn prepare(app: &App, migration: &Migration) -> Result<(), Error> {
+    let made = volumes(app, migration).await;
+    let mut changed = app.store.migration_fetch(&migration.id).await?;
+    let event = match &made {
+        Ok(()) => Event::Done,
+        Err(error) => {
+            let reason = "REPLICA_NOT_MADE".to_owned();
+            changed.error = Some(Failure { reason, message: crate::error_chain(error) });
+            Event::Failed
+        }
+    };
+    // Aborted meanwhile: the table refuses the event, and the next pass tears down.
+    let next = apply(Some(changed.position), event, changed.facts())?;
+    changed.position = next.to;
+    app.store.migration_transition(&changed, Timestamp::now()).await?;
+    info!(migration_id = %migration.id, position = %next.to, "replica prepared");
+    app.touched(&migration.id).await;
+    made
+}
+
+async fn volumes(app: &App, migration: &Migration) -> Result<(), Error> {
+    for disk in app.store.disk_list(&migration.id).await? {
+        let made = app.storage.create(&VolumeId::parse(disk.volume.clone())?, disk.size).await?;
+        let content = match made.reads_zero {
+            ReadsZero::Yes => VolumeContent::Zeros,
+            ReadsZero::Unknown => VolumeContent::Unknown,
+        };
+        app.store.disk_content_set(&disk.id, content).await?;
+    }
+    Ok(())
+}

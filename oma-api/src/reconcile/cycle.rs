@@ -1,0 +1,109 @@
+//! sync/running: a cycle, from its making to its commit; and the end of a verification.
+
+use super::leftovers;
+use crate::service::transfer::Transfers;
+use crate::service::{App, Error};
+use crate::storage::{SnapshotName, VolumeId};
+use crate::store::{
+    Arm, CycleCommit, Disk, DiskCommit, Job, JobKind, JobStatus, JobStep, Manifest, Migration, NewJob, Wanted,
+};
+use jiff::Timestamp;
+use shared::cycle::Strategy;
+use shared::ids::RestorePointId;
+use tracing::info;
+
+/// One step towards the commit of a cycle.
+pub(super) async fn drive(app: &App, migration: &Migration) -> Result<(), Error> {
+    let now = Timestamp::now();
+    let Some(job) = app.store.job_active(&migration.id).await? else {
+        let disks = app.store.disk_list(&migration.id).await?;
+        let kind = app.store.job_kind_next(&migration.id).await?;
+        let disks = disks.iter().map(|d| (d.id.clone(), strategy(d))).collect();
+        let job = app.store.job_create(&NewJob { migration: migration.id.clone(), kind, disks }, now).await?;
+        info!(migration_id = %migration.id, job_id = %job.id, kind = %job.kind, "cycle begun");
+        app.touched(&migration.id).await;
+        return Ok(());
+    };
+    let sealed = job.disks.iter().all(|d| d.finished);
+    match job.status {
+        JobStatus::Running if !job.kind.writes() => Ok(()),
+        JobStatus::Running if sealed => {
+            let (job, _) = app.store.job_transition(&job.id, &JobStep::Committing, now).await?;
+            app.touched(&migration.id).await;
+            commit(app, migration, &job).await
+        }
+        JobStatus::Running => Ok(()),
+        JobStatus::Committing => commit(app, migration, &job).await,
+        JobStatus::Paused if job.wanted == Wanted::Run => {
+            app.store.job_transition(&job.id, &JobStep::Resumed, now).await?;
+            app.store.job_epochs_raise(&job.id, now).await?;
+            info!(migration_id = %migration.id, job_id = %job.id, "paused cycle goes on");
+            app.touched(&migration.id).await;
+            Ok(())
+        }
+        JobStatus::Paused | JobStatus::Completed | JobStatus::Failed | JobStatus::Aborted => Ok(()),
+    }
+}
+
+/// A source without change ids, and one whose ids are not to be trusted, is compared; the first cycle takes all.
+fn strategy(disk: &Disk) -> Strategy {
+    match (&disk.manifest, &disk.change_id) {
+        (None, _) => Strategy::Full,
+        (Some(_), Some(since)) if !disk.needs_hash_diff => Strategy::Changed { since: since.clone() },
+        (Some(_), _) => Strategy::HashDiff,
+    }
+}
+
+/// All disks are flushed and sealed: no write begins between that and the storage snapshot (DESIGN §6 rule 2).
+async fn commit(app: &App, migration: &Migration, job: &Job) -> Result<(), Error> {
+    let disks = app.store.disk_list(&migration.id).await?;
+    let ids: Vec<_> = disks.iter().map(|d| d.id.clone()).collect();
+    app.transfers.close(&ids, "the cycle is being committed").await;
+    let volumes = disks.iter().map(|d| VolumeId::parse(d.volume.clone())).collect::<Result<Vec<_>, _>>()?;
+    let snapshot = SnapshotName::of_commit(&job.id)?;
+    app.storage.snapshot(&volumes, &snapshot).await?;
+    let commit = CycleCommit {
+        job: job.id.clone(),
+        restore_point: RestorePointId::generate(),
+        snapshot_name: snapshot.as_str().to_owned(),
+        disks: disks
+            .iter()
+            .map(|d| DiskCommit {
+                disk: d.id.clone(),
+                manifest: Manifest {
+                    version: d.manifest.as_ref().map_or(1, |m| m.version.saturating_add(1)),
+                    file: Transfers::manifest_file(&d.id, &job.id),
+                },
+            })
+            .collect(),
+    };
+    let committed = app.store.job_commit(&commit, Timestamp::now()).await?;
+    info!(migration_id = %migration.id, job_id = %job.id, restore_point = %committed.restore_point.id, "cycle committed");
+    app.hub.live_forget(&job.id);
+    app.touched(&migration.id).await;
+    for old in committed.surplus {
+        app.storage.delete_snapshot(&SnapshotName::parse(old.snapshot_name.clone())?).await?;
+        app.store.restore_point_delete(&old.id, Timestamp::now()).await?;
+    }
+    leftovers::remove_manifests(app, &migration.id).await
+}
+
+/// A verification of the source whose disks are all compared.
+pub(super) async fn compared(app: &App, migration: &Migration) -> Result<(), Error> {
+    let Some(job) = app.store.job_active(&migration.id).await? else { return Ok(()) };
+    let done = job.kind == JobKind::VerifySource && job.disks.iter().all(|d| d.finished);
+    if !done || job.status != JobStatus::Running {
+        return Ok(());
+    }
+    let now = Timestamp::now();
+    for disk in &job.disks {
+        // What an earlier verification or a cycle without a commit left open was not compared.
+        if app.store.required_load(&disk.disk, &job.id).await?.is_empty() {
+            app.store.disk_verified_set(&disk.disk, Arm::Source, now).await?;
+        }
+    }
+    app.store.job_transition(&job.id, &JobStep::Compared, now).await?;
+    info!(migration_id = %migration.id, job_id = %job.id, "source compared with the manifest");
+    app.touched(&migration.id).await;
+    Ok(())
+}

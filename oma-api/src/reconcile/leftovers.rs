@@ -1,0 +1,74 @@
+//! What a crash may leave: manifests of cycles that never committed, snapshots of commits that never were.
+//!
+//! It removes only what is provably nobody's: a name that a known, ended cycle gave and that no restore point has.
+
+use crate::service::transfer::Transfers;
+use crate::service::{App, Error};
+use crate::storage::SnapshotName;
+use crate::store::Which;
+use shared::ids::MigrationId;
+use std::collections::BTreeSet;
+use tracing::{info, warn};
+
+/// At the start.
+pub(super) async fn remove(app: &App) {
+    let migrations = app.store.migration_list(Which::All).await.unwrap_or_default();
+    for migration in migrations.iter().filter(|m| !m.position.ended()) {
+        for result in [remove_snapshots(app, &migration.id).await, remove_manifests(app, &migration.id).await] {
+            if let Err(error) = result {
+                warn!(migration_id = %migration.id, error = %crate::error_chain(&error), "left-overs stay for now");
+            }
+        }
+    }
+}
+
+/// Snapshots of this migration's cycles that have ended without a restore point.
+pub(super) async fn remove_snapshots(app: &App, migration: &MigrationId) -> Result<(), Error> {
+    let points = app.store.restore_point_list(migration).await?;
+    let kept: BTreeSet<_> = points.into_iter().map(|p| p.snapshot_name).collect();
+    let there: BTreeSet<_> = app.storage.snapshots().await?.into_iter().map(|s| s.name.as_str().to_owned()).collect();
+    for job in app.store.job_list(migration).await?.into_iter().filter(|j| j.status.ended()) {
+        let name = SnapshotName::of_commit(&job.id)?;
+        if there.contains(name.as_str()) && !kept.contains(name.as_str()) {
+            info!(migration_id = %migration, snapshot = name.as_str(), "removing a snapshot that was never committed");
+            app.storage.delete_snapshot(&name).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Manifests of this migration's ended cycles that nothing refers to.
+pub(super) async fn remove_manifests(app: &App, migration: &MigrationId) -> Result<(), Error> {
+    let disks = app.store.disk_list(migration).await?;
+    let mut kept: BTreeSet<_> = disks.iter().filter_map(|d| d.manifest.as_ref().map(|m| m.file.clone())).collect();
+    for point in app.store.restore_point_list(migration).await? {
+        kept.extend(point.disks.into_iter().map(|d| d.manifest.file));
+    }
+    for job in app.store.job_list(migration).await?.into_iter().filter(|j| j.status.ended()) {
+        for disk in &disks {
+            let file = Transfers::manifest_file(&disk.id, &job.id);
+            if !kept.contains(&file) {
+                remove_file(app, &file).await;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// All manifests of a migration whose replica is gone.
+pub(super) async fn remove_all_manifests(app: &App, migration: &MigrationId) -> Result<(), Error> {
+    for job in app.store.job_list(migration).await? {
+        for disk in &job.disks {
+            remove_file(app, &Transfers::manifest_file(&disk.disk, &job.id)).await;
+        }
+    }
+    Ok(())
+}
+
+async fn remove_file(app: &App, file: &str) {
+    match tokio::fs::remove_file(app.transfers.manifest_path(file)).await {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => warn!(%file, %error, "a manifest cannot be removed"),
+    }
+}

@@ -1,0 +1,30 @@
+//! Use cases. Both edges call these; nothing here knows gRPC's messages.
+
+pub mod agents;
+mod desired;
+mod error;
+pub mod migrations;
+pub mod transfer;
+pub mod verify;
+mod view;
+
+pub use error::Error;
+pub use view::{MigrationView, Waiting};
+
+use crate::hub::Hub;
+use crate::storage::Storage;
+use crate::store::Store;
+use std::sync::Arc;
+use std::time::Duration;
+use transfer::Transfers;
+
+/// Everything the use cases work on; a cheap handle.
+#[derive(Clone)]
+pub struct App {
+    pub store: Store,
+    pub storage: Arc<dyn Storage>,
+    pub hub: Arc<Hub>,
+    pub transfers: Arc<Transfers>,
+    /// Between the heartbeats of an agent.
+    pub heartbeat: Duration,
+}

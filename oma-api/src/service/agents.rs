@@ -1,0 +1,309 @@
+//! Agents: their sessions, what they are told, what they say.
+
+use super::{App, Error, Waiting, desired};
+use crate::hub::AgentConnection;
+use crate::store::{self, AgentHello, Failure, Job, JobStep, Migration, Progress, Wanted};
+use jiff::Timestamp;
+use shared::cycle::{
+    CAPABILITIES, CycleEvent, DesiredState, Finding, FindingKind, Hello, PROTOCOL_VERSIONS, Report, SnapshotDisk,
+    Strategy, Vm, Welcome, negotiate,
+};
+use shared::ids::{AgentId, MigrationId, VmUuid};
+use std::net::SocketAddr;
+use tracing::{debug, info, warn};
+
+impl App {
+    /// A session begins. Whatever its agent had running gets new epochs: streams of an older connection that still
+    /// live somewhere are refused from now on.
+    ///
+    /// # Errors
+    /// [`Error::WrongAgent`], [`Error::NoCommonVersion`], [`Error::Store`].
+    pub async fn agent_connect(
+        &self,
+        certificate: &AgentId,
+        address: SocketAddr,
+        hello: Hello,
+    ) -> Result<(AgentConnection, Welcome), Error> {
+        if hello.agent != *certificate {
+            return Err(Error::WrongAgent { certificate: certificate.clone(), said: hello.agent });
+        }
+        let Some(version) = negotiate(&hello.protocol_versions) else {
+            let theirs = hello.protocol_versions;
+            return Err(Error::NoCommonVersion { agent: hello.agent, theirs, ours: PROTOCOL_VERSIONS });
+        };
+        let connection = self.hub.agent_connect(certificate);
+        let now = Timestamp::now();
+        let stored = AgentHello {
+            id: certificate.clone(),
+            software_version: hello.software_version.clone(),
+            protocol_version: version,
+            address: address.to_string(),
+            session_id: connection.session_id().to_owned(),
+            inventory: hello.inventory,
+        };
+        self.store.agent_connected(&stored, now).await?;
+        for migration in self.store.migration_list_of_agent(certificate).await? {
+            if let Some(job) = self.store.job_active(&migration.id).await? {
+                self.store.job_epochs_raise(&job.id, now).await?;
+            }
+            self.hub.migration_changed(&migration.id);
+        }
+        info!(agent = %certificate, %address, version = %hello.software_version, "agent connected");
+        let welcome = Welcome {
+            protocol_version: version,
+            software_version: env!("CARGO_PKG_VERSION").to_owned(),
+            capabilities: CAPABILITIES
+                .iter()
+                .filter(|ours| hello.capabilities.iter().any(|theirs| theirs == *ours))
+                .map(ToString::to_string)
+                .collect(),
+            session_id: connection.session_id().to_owned(),
+            heartbeat: self.heartbeat,
+        };
+        Ok((connection, welcome))
+    }
+
+    /// A session ended.
+    pub async fn agent_disconnect(&self, agent: &AgentId, connection: AgentConnection) {
+        let session = connection.session_id().to_owned();
+        drop(connection);
+        info!(%agent, "agent disconnected");
+        if let Err(error) = self.store.agent_disconnected(agent, &session, Timestamp::now()).await {
+            warn!(%agent, error = %crate::error_chain(&error), "the end of a session could not be stored");
+        }
+        for migration in self.store.migration_list_of_agent(agent).await.unwrap_or_default() {
+            self.hub.migration_changed(&migration.id);
+        }
+    }
+
+    /// Everything the agent should be doing, whole.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn agent_desired(&self, agent: &AgentId, revision: u64) -> Result<DesiredState, Error> {
+        let mut vms = Vec::new();
+        for migration in self.store.migration_list_of_agent(agent).await? {
+            let disks = self.store.disk_list(&migration.id).await?;
+            let active = self.store.job_active(&migration.id).await?;
+            vms.push(desired::of_migration(&migration, &disks, active.as_ref()));
+        }
+        // An ended migration whose VM is protected anew must not take away what the new one needs.
+        let going: Vec<VmUuid> = vms.iter().filter(|v| !v.release).map(|v| v.vm.clone()).collect();
+        vms.retain(|v| !v.release || !going.contains(&v.vm));
+        Ok(DesiredState { revision, vms })
+    }
+
+    /// A sign of life.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn agent_seen(&self, agent: &AgentId) -> Result<(), Error> {
+        Ok(self.store.agent_seen(agent, Timestamp::now()).await?)
+    }
+
+    /// A new inventory.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn agent_inventory(&self, agent: &AgentId, vms: &[Vm]) -> Result<(), Error> {
+        Ok(self.store.agent_inventory_set(agent, vms, Timestamp::now()).await?)
+    }
+
+    /// The agent removed everything of an ended migration from the source.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn agent_released(&self, agent: &AgentId, id: &MigrationId) -> Result<(), Error> {
+        loop {
+            let mut migration = self.store.migration_fetch(id).await?;
+            if migration.agent != *agent || !migration.release_pending || !migration.position.ended() {
+                return Ok(());
+            }
+            migration.release_pending = false;
+            match self.store.migration_transition(&migration, Timestamp::now()).await {
+                Err(store::Error::Conflict { .. }) => {}
+                result => {
+                    result?;
+                    info!(migration_id = %id, "the source is released");
+                    self.touched(id).await;
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// What happened to a cycle. Repeated, late or foreign reports change nothing.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn agent_report(&self, agent: &AgentId, report: Report) -> Result<(), Error> {
+        let job = match self.store.job_fetch(&report.job).await {
+            Ok(job) => job,
+            Err(store::Error::NotFound { .. }) => {
+                debug!(%agent, job_id = %report.job, "report on an unknown cycle ignored");
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let migration = self.store.migration_fetch(&job.migration).await?;
+        if migration.agent != *agent {
+            warn!(%agent, owner = %migration.agent, job_id = %job.id, "report on another agent's cycle refused");
+            return Ok(());
+        }
+        if job.status.ended() {
+            return Ok(());
+        }
+        match report.event {
+            CycleEvent::SnapshotTaken { snapshot, taken_at, disks } => {
+                self.snapshot_taken(&migration, &job, &snapshot, taken_at, &disks).await?;
+            }
+            CycleEvent::Progress(disks) => {
+                self.hub.not_waiting(&job.id);
+                self.hub.progress(&job.id, disks);
+                if self.hub.progress_due(&job.id) {
+                    self.record_progress(&job).await?;
+                }
+                self.hub.migration_changed(&migration.id);
+                return Ok(());
+            }
+            CycleEvent::Sent => self.record_progress(&job).await?,
+            CycleEvent::Paused if job.wanted == Wanted::Pause => {
+                self.record_progress(&job).await?;
+                self.step(&job, JobStep::Paused).await?;
+            }
+            CycleEvent::Paused => {}
+            CycleEvent::Failed { reason, message } => {
+                self.step(&job, JobStep::Failed(Failure { reason, message })).await?;
+            }
+            CycleEvent::Waiting { reason, message } => {
+                warn!(job_id = %job.id, %reason, %message, "the cycle waits");
+                self.hub.set_waiting(&job.id, Waiting { reason, message });
+            }
+            CycleEvent::Findings(findings) => self.findings(&migration, &job, findings).await?,
+        }
+        self.touched(&migration.id).await;
+        Ok(())
+    }
+
+    async fn snapshot_taken(
+        &self,
+        migration: &Migration,
+        job: &Job,
+        snapshot: &str,
+        taken_at: Timestamp,
+        disks: &[SnapshotDisk],
+    ) -> Result<(), Error> {
+        let ours = self.store.disk_list(&migration.id).await?;
+        let findings = compare_disks(&ours, disks);
+        if !findings.is_empty() {
+            return self.findings(migration, job, findings).await;
+        }
+        let now = Timestamp::now();
+        match self.store.job_snapshot_record(&job.id, snapshot, taken_at, disks, now).await {
+            Ok(_) => Ok(()),
+            Err(error @ store::Error::SnapshotDiffers { .. }) => {
+                warn!(job_id = %job.id, error = %error, "a second snapshot for one cycle is ignored");
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// A finding is healed by a hash-diff, or stops the cycle with its reason.
+    async fn findings(&self, migration: &Migration, job: &Job, findings: Vec<Finding>) -> Result<(), Error> {
+        let now = Timestamp::now();
+        for finding in &findings {
+            warn!(migration_id = %migration.id, job_id = %job.id, finding = finding.kind.as_str(),
+                  disk = finding.disk.as_ref().map_or("-", |d| d.as_str()), message = %finding.message, "finding");
+        }
+        let healed = findings.iter().all(|f| f.kind.heals_by_hash_diff() && f.disk.is_some());
+        if healed && job.kind.writes() {
+            for disk in &job.disks {
+                if findings.iter().any(|f| f.disk.as_ref() == Some(&disk.key)) && !disk.finished {
+                    self.store.disk_hash_diff_require(&disk.disk).await?;
+                    self.store.job_strategy_set(&job.id, &disk.disk, &Strategy::HashDiff, now).await?;
+                }
+            }
+            return Ok(());
+        }
+        let message = findings.iter().map(|f| f.message.as_str()).collect::<Vec<_>>().join("; ");
+        let reason = findings.first().map_or("UNKNOWN", |f| f.kind.as_str()).to_owned();
+        let failure = Failure { reason, message };
+        if findings.iter().all(|f| f.kind == FindingKind::SnapshotLost) && job.kind.writes() {
+            // The cycle cannot go on; the next one, from a new snapshot, sends all that this one may have written.
+            return self.step(job, JobStep::Aborted(failure)).await;
+        }
+        self.step(job, JobStep::Failed(failure)).await?;
+        self.findings_store(&migration.id, findings).await
+    }
+
+    async fn findings_store(&self, id: &MigrationId, findings: Vec<Finding>) -> Result<(), Error> {
+        loop {
+            let mut migration = self.store.migration_fetch(id).await?;
+            migration.findings.clone_from(&findings);
+            match self.store.migration_transition(&migration, Timestamp::now()).await {
+                Err(store::Error::Conflict { .. }) => {}
+                result => return result.map(|_| ()).map_err(Error::from),
+            }
+        }
+    }
+
+    /// A step of the job, and the end of its sessions if it ends one.
+    pub(crate) async fn step(&self, job: &Job, step: JobStep) -> Result<(), Error> {
+        let disks: Vec<_> = job.disks.iter().map(|d| d.disk.clone()).collect();
+        self.store.job_transition(&job.id, &step, Timestamp::now()).await?;
+        self.transfers.close(&disks, "the cycle was stopped").await;
+        self.hub.live_forget(&job.id);
+        Ok(())
+    }
+
+    async fn record_progress(&self, job: &Job) -> Result<(), Error> {
+        let Some(live) = self.hub.live(&job.id) else { return Ok(()) };
+        let disks: Vec<_> = live.disks.values().cloned().collect();
+        let planned: u64 = disks.iter().map(|d| d.planned).sum();
+        let done: u64 = disks.iter().map(|d| d.done).sum();
+        let complete = disks.iter().all(|d| d.plan_complete);
+        // The plan is made while it is carried out: until it is complete, the disks' sizes are the better total.
+        let total = if complete { planned } else { disks.iter().map(|d| d.size).sum() };
+        let progress = Progress {
+            percent: if total == 0 { 100.0 } else { (done.min(total) as f64) * 100.0 / (total as f64) },
+            operation: "Transfer".to_owned(),
+            transferred: done.min(total),
+            total,
+            speed: live.speed,
+        };
+        Ok(self.store.job_progress_record(&job.id, &progress, &disks, Timestamp::now()).await?)
+    }
+}
+
+/// What the VM has against what is replicated (DESIGN §6 rule 5). Sizes are those of the last commit, or of `begin`.
+fn compare_disks(ours: &[store::Disk], theirs: &[SnapshotDisk]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut say = |kind, disk: &shared::ids::DiskKey, message| {
+        findings.push(Finding { kind, disk: Some(disk.clone()), message });
+    };
+    for disk in ours {
+        let size = disk.committed_size.unwrap_or(disk.size);
+        let key = &disk.key;
+        match theirs.iter().find(|d| d.key == *key) {
+            None => say(
+                FindingKind::DiskRemoved,
+                key,
+                format!("disk {key} ({size} bytes) is replicated and the VM no longer has it: attach it again, or abort and begin anew"),
+            ),
+            Some(now) if now.size != size => say(
+                FindingKind::DiskResized,
+                key,
+                format!("disk {key} had {size} bytes and has {} now: abort and begin anew to replicate the new size", now.size),
+            ),
+            Some(_) => {}
+        }
+    }
+    for disk in theirs {
+        if !ours.iter().any(|d| d.key == disk.key) {
+            let message = format!("the VM has a disk {} ({} bytes) that is not replicated: abort and begin anew to include it", disk.key, disk.size);
+            say(FindingKind::DiskAdded, &disk.key, message);
+        }
+    }
+    findings
+}

@@ -1,0 +1,84 @@
+//! What a use case refuses, and how gRPC says it.
+
+use super::transfer::TransferError;
+use crate::storage;
+use crate::store;
+use shared::ids::{AgentId, JobId};
+use shared::migration::{Action, Denied};
+use shared::wire::refusal;
+use tonic::{Code, Status};
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("no connected or known agent offers a VM {asked:?}; `migratekit vm list` shows them")]
+    VmUnknown { asked: String },
+    #[error("{count} VMs are called {asked:?}; name it by its uuid")]
+    VmAmbiguous { asked: String, count: usize },
+    #[error("VM {asked:?} is not protected; `migratekit migration begin` begins it")]
+    NotProtected { asked: String },
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    #[error("{action} needs a target that can run machines, and none is configured")]
+    NoTarget { action: Action },
+    #[error("agent {agent} is not connected; start vma-agent there and look at its log")]
+    AgentAway { agent: AgentId },
+    #[error("nothing was committed yet: sync first")]
+    NothingCommitted,
+    #[error("cycle {job} is running: pause it or wait for its end")]
+    CycleRunning { job: JobId },
+    #[error("a cycle began meanwhile: run the verification again when it has ended")]
+    Disturbed,
+    #[error("the verification ended early: {message}")]
+    VerifyFailed { reason: String, message: String },
+    #[error("agent {agent} speaks the protocol versions {theirs:?}, this OMA {ours:?}: update the older of them")]
+    NoCommonVersion { agent: AgentId, theirs: Vec<u32>, ours: &'static [u32] },
+    #[error("certificate and message disagree: the certificate is agent {certificate}'s, the message says {said}")]
+    WrongAgent { certificate: AgentId, said: AgentId },
+    #[error(transparent)]
+    Transfer(#[from] TransferError),
+    #[error("comparing")]
+    Compare(#[from] migratekit::verify::Error),
+    #[error("the storage")]
+    Storage(#[from] storage::Error),
+    #[error("a name cannot be used")]
+    Name(#[from] storage::InvalidName),
+    #[error("the database")]
+    Store(#[from] store::Error),
+}
+
+impl Error {
+    /// With the whole chain in the message.
+    pub fn to_status(&self) -> Status {
+        if let Self::Transfer(error) = self {
+            return error.to_status();
+        }
+        let (code, reason) = match self {
+            Self::VmUnknown { .. } => (Code::NotFound, "VM_UNKNOWN"),
+            Self::VmAmbiguous { .. } => (Code::InvalidArgument, "VM_AMBIGUOUS"),
+            Self::NotProtected { .. } => (Code::NotFound, "NOT_PROTECTED"),
+            Self::Denied(denied) | Self::Store(store::Error::Denied(denied)) => {
+                (Code::FailedPrecondition, denied.reason())
+            }
+            Self::NoTarget { .. } => (Code::FailedPrecondition, "NO_TARGET"),
+            Self::AgentAway { .. } => (Code::Unavailable, "AGENT_NOT_CONNECTED"),
+            Self::NothingCommitted => (Code::FailedPrecondition, "NOTHING_COMMITTED"),
+            Self::CycleRunning { .. } | Self::Store(store::Error::JobActive { .. }) => {
+                (Code::FailedPrecondition, "CYCLE_RUNNING")
+            }
+            Self::Disturbed => (Code::Aborted, "CYCLE_BEGAN"),
+            Self::VerifyFailed { .. } => (Code::Aborted, "VERIFY_FAILED"),
+            Self::NoCommonVersion { .. } => (Code::FailedPrecondition, "NO_COMMON_VERSION"),
+            Self::WrongAgent { .. } => (Code::PermissionDenied, "WRONG_AGENT"),
+            Self::Compare(_) => (Code::Internal, "COMPARISON_FAILED"),
+            Self::Storage(storage::Error::NoRoom { .. }) => (Code::ResourceExhausted, "TARGET_FULL"),
+            Self::Storage(_) | Self::Name(_) => (Code::Internal, "STORAGE_FAILED"),
+            Self::Store(store::Error::AlreadyProtected { .. }) => (Code::AlreadyExists, "ALREADY_PROTECTED"),
+            Self::Store(store::Error::Conflict { .. }) => (Code::Aborted, "CHANGED_MEANWHILE"),
+            Self::Store(store::Error::NotFound { .. }) => (Code::NotFound, "NOT_FOUND"),
+            Self::Store(store::Error::NotReady { .. }) => (Code::FailedPrecondition, "NOT_READY"),
+            Self::Store(_) => (Code::Unavailable, "DATABASE_UNAVAILABLE"),
+            Self::Transfer(_) => (Code::Internal, "INTERNAL"),
+        };
+        refusal::status(code, reason, crate::error_chain(self))
+    }
+}

@@ -1,0 +1,393 @@
+//! Who may write which replica, and the sessions that do.
+//!
+//! One session a disk at a time. A higher epoch fences the older session and waits until its writes have ended
+//! before its own begins; a lower one is refused and told by whom it was overtaken.
+
+mod error;
+mod journal;
+
+pub use error::TransferError;
+
+use crate::storage::{Storage, VolumeId};
+use crate::store::{CheckpointKind, CheckpointOf, Disk, Job, JobKind, JobStatus, Store, VolumeContent, Wanted};
+use journal::DbJournal;
+use jiff::Timestamp;
+use migratekit::manifest::Manifest;
+use migratekit::piece::Piece;
+use migratekit::replica::{Acks, Options, Prior, ReadsZero, ReplicaSession, ReplicaStream};
+use migratekit::target::Target;
+use migratekit::verify::{Expected, compare_block, compare_manifest};
+use proto::v1::PushMode;
+use shared::ids::{AgentId, DiskId, Epoch, JobId};
+use shared::leaf::{LEAF, LeafHash};
+use shared::range::{ByteRange, RangeSet};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::task::spawn_blocking;
+use tracing::{info, warn};
+
+/// What a stream asks for.
+#[derive(Clone, Debug)]
+pub struct OpenRequest {
+    pub job: JobId,
+    pub disk: DiskId,
+    pub epoch: Epoch,
+    /// Bytes of the source disk.
+    pub size: u64,
+    pub mode: Mode,
+}
+
+impl OpenRequest {
+    fn of(&self) -> CheckpointOf {
+        CheckpointOf { job: self.job.clone(), disk: self.disk.clone(), epoch: self.epoch }
+    }
+}
+
+/// What a stream is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Data,
+    HashDiff,
+    Verify,
+}
+
+/// A block of the source's hashes; none: all zero.
+pub struct Hashed {
+    pub range: ByteRange,
+    pub hashes: Vec<LeafHash>,
+}
+
+/// An open stream.
+pub struct Opened {
+    pub transfer: Transfer,
+    /// `None`: nothing is written, nothing becomes durable.
+    pub acks: Option<Acks>,
+    pub epoch: Epoch,
+    /// Durable from earlier attempts of this job.
+    pub prior_durable: RangeSet,
+    /// To be sent whatever the source says.
+    pub required: RangeSet,
+}
+
+/// All transfers of this control plane.
+pub struct Transfers {
+    store: Store,
+    storage: Arc<dyn Storage>,
+    manifests: PathBuf,
+    disks: Mutex<HashMap<DiskId, Arc<Slot>>>,
+    /// Of verifications of the source, until somebody takes them.
+    findings: Mutex<HashMap<(JobId, DiskId), Findings>>,
+}
+
+/// What a verification of the source found on one disk.
+#[derive(Clone, Debug, Default)]
+pub struct Findings {
+    /// Bytes.
+    pub compared: u64,
+    pub different: RangeSet,
+}
+
+type Slot = tokio::sync::Mutex<Option<Session>>;
+
+struct Session {
+    epoch: Epoch,
+    replica: ReplicaSession,
+    target: Arc<dyn Target>,
+}
+
+/// One stream's way into its disk.
+pub struct Transfer {
+    transfers: Arc<Transfers>,
+    request: OpenRequest,
+    to: To,
+}
+
+enum To {
+    Replica { stream: ReplicaStream, target: Arc<dyn Target> },
+    Manifest(Arc<Manifest>),
+}
+
+impl Transfers {
+    pub fn new(store: Store, storage: Arc<dyn Storage>, manifests: PathBuf) -> Arc<Self> {
+        Arc::new(Self { store, storage, manifests, disks: Mutex::default(), findings: Mutex::default() })
+    }
+
+    /// Opens one stream of a transfer for `agent`.
+    ///
+    /// # Errors
+    /// See [`TransferError`]; none of them has written anything.
+    pub async fn open(self: &Arc<Self>, agent: &AgentId, request: &OpenRequest) -> Result<Opened, TransferError> {
+        let slot = self.slot(&request.disk);
+        let mut session = slot.lock().await;
+        let (job, disk) = self.admit(agent, request).await?;
+        let required = self.store.required_load(&request.disk, &request.job).await?;
+        let prior = self.store.checkpoint_load(&request.job, &request.disk).await?;
+        if request.mode == Mode::Verify {
+            let manifest = self.committed_manifest(&disk).await?;
+            let to = To::Manifest(Arc::new(manifest));
+            let transfer = Transfer { transfers: Arc::clone(self), request: request.clone(), to };
+            let opened = Opened { transfer, acks: None, epoch: request.epoch, prior_durable: prior.durable, required };
+            return Ok(opened);
+        }
+        let shared = session.as_ref().is_some_and(|s| s.epoch == request.epoch && s.replica.check().is_ok());
+        if !shared {
+            if let Some(old) = session.take() {
+                let why = format!("epoch {} of job {} took over", request.epoch, request.job);
+                old.replica.fence(why).await;
+            }
+            *session = Some(self.start(&job, &disk, request, prior.intents, prior.durable.clone(), &required).await?);
+        }
+        let Some(live) = session.as_ref() else { return Err(TransferError::Died) };
+        let (stream, acks) = live.replica.stream();
+        let to = To::Replica { stream, target: Arc::clone(&live.target) };
+        let transfer = Transfer { transfers: Arc::clone(self), request: request.clone(), to };
+        // Of a shared session, more may be durable by now than the database said above.
+        let prior_durable = live.replica.durable();
+        Ok(Opened { transfer, acks: Some(acks), epoch: request.epoch, prior_durable, required })
+    }
+
+    /// Ends every session of these disks and waits until nothing writes any more.
+    pub async fn close(&self, disks: &[DiskId], why: &str) {
+        for disk in disks {
+            let slot = self.slot(disk);
+            let session = slot.lock().await.take();
+            if let Some(session) = session {
+                session.replica.fence(why.to_owned()).await;
+            }
+        }
+    }
+
+    /// What the verification of a disk found; once.
+    pub fn findings_take(&self, job: &JobId, disk: &DiskId) -> Findings {
+        let mut findings = self.findings.lock().unwrap_or_else(PoisonError::into_inner);
+        findings.remove(&(job.clone(), disk.clone())).unwrap_or_default()
+    }
+
+    fn found(&self, request: &OpenRequest, range: ByteRange, different: &RangeSet) {
+        let mut findings = self.findings.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_disk = findings.entry((request.job.clone(), request.disk.clone())).or_default();
+        of_disk.compared += range.len();
+        of_disk.different.union(different);
+    }
+
+    /// Name of the manifest that a cycle of a disk makes.
+    pub fn manifest_file(disk: &DiskId, job: &JobId) -> String {
+        format!("{disk}.{job}.manifest")
+    }
+
+    /// Where the manifests lie.
+    pub fn manifest_path(&self, file: &str) -> PathBuf {
+        self.manifests.join(file)
+    }
+
+    /// What the replica should hold as of the last commit.
+    ///
+    /// # Errors
+    /// [`TransferError::NothingCommitted`], or the file cannot be used.
+    pub async fn committed_manifest(&self, disk: &Disk) -> Result<Manifest, TransferError> {
+        let (Some(manifest), Some(size)) = (&disk.manifest, disk.committed_size) else {
+            return Err(TransferError::NothingCommitted { disk: disk.id.clone() });
+        };
+        let path = self.manifest_path(&manifest.file);
+        blocking(move || Ok(Manifest::open(&path, size)?)).await
+    }
+
+    fn slot(&self, disk: &DiskId) -> Arc<Slot> {
+        let mut disks = self.disks.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(disks.entry(disk.clone()).or_default())
+    }
+
+    /// Whether this agent may write this disk in this job under this epoch.
+    async fn admit(&self, agent: &AgentId, request: &OpenRequest) -> Result<(Job, Disk), TransferError> {
+        let job = self.store.job_fetch(&request.job).await?;
+        let migration = self.store.migration_fetch(&job.migration).await?;
+        if migration.agent != *agent {
+            warn!(%agent, owner = %migration.agent, migration_id = %migration.id,
+                  "an agent asked for another agent's migration and was refused");
+            return Err(TransferError::WrongAgent { agent: agent.clone(), migration: migration.id });
+        }
+        let disk = self.store.disk_fetch(&request.disk).await?;
+        let Some(in_job) = job.disks.iter().find(|d| d.disk == request.disk) else {
+            return Err(TransferError::NotInJob { job: job.id, disk: disk.id });
+        };
+        if request.epoch < disk.epoch {
+            return Err(TransferError::Overtaken {
+                disk: disk.id,
+                asked: request.epoch,
+                current: disk.epoch,
+                by: disk.epoch_job,
+            });
+        }
+        if request.epoch > disk.epoch {
+            return Err(TransferError::UnknownEpoch { disk: disk.id, asked: request.epoch, current: disk.epoch });
+        }
+        if job.status != JobStatus::Running || job.wanted != Wanted::Run {
+            return Err(TransferError::NotRunning { job: job.id, status: job.status });
+        }
+        if in_job.finished {
+            return Err(TransferError::Finished { job: job.id, disk: disk.id });
+        }
+        match in_job.new_size {
+            Some(size) if size == request.size => {}
+            size => return Err(TransferError::WrongSize { disk: disk.id, snapshot: size, asked: request.size }),
+        }
+        if (job.kind == JobKind::VerifySource) != (request.mode == Mode::Verify) {
+            return Err(TransferError::WrongMode { job: job.id });
+        }
+        Ok((job, disk))
+    }
+
+    async fn start(
+        &self,
+        job: &Job,
+        disk: &Disk,
+        request: &OpenRequest,
+        intended: RangeSet,
+        durable: RangeSet,
+        required: &RangeSet,
+    ) -> Result<Session, TransferError> {
+        let target = self.storage.open(&VolumeId::parse(disk.volume.clone())?).await?;
+        let working = self.manifest_path(&Self::manifest_file(&disk.id, &job.id));
+        let committed = disk.manifest.as_ref().map(|m| self.manifest_path(&m.file)).zip(disk.committed_size);
+        let size = request.size;
+        let manifest = blocking(move || {
+            if working.exists() {
+                return Ok(Manifest::open(&working, size)?);
+            }
+            Ok(match committed {
+                // A resized disk starts an empty one: all of it is sent or compared again.
+                Some((path, was)) if was == size => Manifest::open(&path, size)?.clone_to(&working)?,
+                Some(_) | None => Manifest::create(&working, size)?,
+            })
+        })
+        .await?;
+        let mut ever = intended;
+        ever.union(required);
+        let untouched = disk.content == VolumeContent::Zeros && disk.manifest.is_none();
+        let reads_zero = if untouched { ReadsZero::Yes } else { ReadsZero::Unknown };
+        let prior = Prior { intended: ever, durable, reads_zero };
+        let journal = DbJournal { store: self.store.clone(), of: request.of() };
+        let replica =
+            ReplicaSession::open(Arc::clone(&target), Arc::new(manifest), Arc::new(journal), prior, Options::default())?;
+        info!(job_id = %job.id, disk_id = %disk.id, epoch = %request.epoch, "replica opened for writing");
+        Ok(Session { epoch: request.epoch, replica, target })
+    }
+}
+
+impl Transfer {
+    /// Logs ranges that are about to be sent.
+    ///
+    /// # Errors
+    /// See [`TransferError`].
+    pub async fn intend(&self, ranges: RangeSet) -> Result<(), TransferError> {
+        Ok(self.stream()?.session().intend(ranges).await?)
+    }
+
+    /// Takes a piece; it is durable when the acknowledgements say so.
+    ///
+    /// # Errors
+    /// See [`TransferError`].
+    pub async fn write(&self, piece: Piece) -> Result<(), TransferError> {
+        Ok(self.stream()?.write(piece).await?)
+    }
+
+    /// Compares a block of the source's hashes with the replica (what is equal becomes durable as it is) or with the
+    /// manifest. Gives what differs.
+    ///
+    /// # Errors
+    /// See [`TransferError`].
+    pub async fn compare(&self, block: Hashed) -> Result<RangeSet, TransferError> {
+        let Hashed { range, hashes } = block;
+        match &self.to {
+            To::Replica { stream, target } => {
+                let (target, size) = (Arc::clone(target), self.request.size);
+                let (hashes, different) = blocking(move || {
+                    let found = compare_block(&*target, size, range, expected(&hashes))?;
+                    Ok((hashes, found.into_iter().collect::<RangeSet>()))
+                })
+                .await?;
+                let mut equal = RangeSet::from_iter([range]);
+                equal.subtract(&different);
+                for part in equal.iter() {
+                    stream.confirm(part, hashes_of(part, range, &hashes)).await?;
+                }
+                Ok(different)
+            }
+            To::Manifest(manifest) => {
+                let manifest = Arc::clone(manifest);
+                let different: RangeSet =
+                    blocking(move || Ok(compare_manifest(&manifest, range, expected(&hashes))?.into_iter().collect()))
+                        .await?;
+                self.transfers.found(&self.request, range, &different);
+                if !different.is_empty() {
+                    let OpenRequest { job, disk, .. } = &self.request;
+                    warn!(job_id = %job, disk_id = %disk, bytes = different.total(), ranges = ?different,
+                          "the source differs from the manifest where no change was reported");
+                    let store = &self.transfers.store;
+                    let now = Timestamp::now();
+                    store.checkpoint_append(&self.request.of(), CheckpointKind::Required, &different, now).await?;
+                }
+                Ok(different)
+            }
+        }
+    }
+
+    /// The disk is done: nothing is written under this epoch any more.
+    ///
+    /// # Errors
+    /// [`TransferError::Replica`] with what is missing, and others.
+    pub async fn seal(&self) -> Result<(), TransferError> {
+        let OpenRequest { job, disk, epoch, size, .. } = &self.request;
+        if let To::Replica { stream, .. } = &self.to {
+            let sealed = stream.session().seal().await?;
+            let job = self.transfers.store.job_fetch(job).await?;
+            let whole = RangeSet::from_iter([ByteRange::new(0, *size)]);
+            let disk = self.transfers.store.disk_fetch(disk).await?;
+            // Without a commit there is nothing that the rest could already be.
+            if disk.manifest.is_none() && !sealed.durable.contains_all(&whole) {
+                let missing = size - sealed.durable.total();
+                return Err(TransferError::NotWhole { job: job.id, disk: disk.id, missing });
+            }
+        }
+        self.transfers.store.job_disk_finish(job, disk, *epoch, Timestamp::now()).await?;
+        info!(job_id = %job, disk_id = %disk, "disk sealed");
+        Ok(())
+    }
+
+    fn stream(&self) -> Result<&ReplicaStream, TransferError> {
+        match &self.to {
+            To::Replica { stream, .. } => Ok(stream),
+            To::Manifest(_) => Err(TransferError::WrongMode { job: self.request.job.clone() }),
+        }
+    }
+}
+
+fn expected(hashes: &[LeafHash]) -> Expected<'_> {
+    if hashes.is_empty() { Expected::Zero } else { Expected::Leaves(hashes) }
+}
+
+/// The hashes of the leaves of `part`, which lies in `whole`.
+fn hashes_of(part: ByteRange, whole: ByteRange, hashes: &[LeafHash]) -> Vec<LeafHash> {
+    let leaf = |offset: u64| usize::try_from((offset - whole.start).div_ceil(LEAF)).unwrap_or(usize::MAX);
+    hashes.get(leaf(part.start)..leaf(part.end)).map(<[_]>::to_vec).unwrap_or_default()
+}
+
+impl TryFrom<PushMode> for Mode {
+    type Error = shared::wire::Invalid;
+    fn try_from(mode: PushMode) -> Result<Self, shared::wire::Invalid> {
+        match mode {
+            PushMode::Data => Ok(Self::Data),
+            PushMode::HashDiff => Ok(Self::HashDiff),
+            PushMode::Verify => Ok(Self::Verify),
+            PushMode::Unspecified => Err(shared::wire::Invalid::missing("open.mode")),
+        }
+    }
+}
+
+/// Runs what may wait for a disk on a thread that may wait.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, TransferError> + Send + 'static,
+) -> Result<T, TransferError> {
+    spawn_blocking(work).await.unwrap_or(Err(TransferError::Died))
+}

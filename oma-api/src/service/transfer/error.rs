@@ -1,0 +1,97 @@
+//! Why a transfer is refused or ended, and what the agent is told.
+
+use crate::store::{self, JobStatus};
+use migratekit::replica;
+use shared::ids::{AgentId, DiskId, Epoch, JobId, MigrationId};
+use shared::wire::refusal;
+use tonic::{Code, Status};
+
+#[derive(Debug, thiserror::Error)]
+pub enum TransferError {
+    #[error("migration {migration} is not protected by agent {agent}")]
+    WrongAgent { agent: AgentId, migration: MigrationId },
+    #[error("disk {disk} is not part of job {job}")]
+    NotInJob { job: JobId, disk: DiskId },
+    #[error("epoch {asked} of disk {disk} was overtaken by epoch {current}, given to {}", by.as_ref().map_or("another cycle", JobId::as_str))]
+    Overtaken { disk: DiskId, asked: Epoch, current: Epoch, by: Option<JobId> },
+    #[error("epoch {asked} of disk {disk} was never given out; the current one is {current}")]
+    UnknownEpoch { disk: DiskId, asked: Epoch, current: Epoch },
+    #[error("job {job} is {status}: it takes no data now")]
+    NotRunning { job: JobId, status: JobStatus },
+    #[error("disk {disk} is sealed in job {job}")]
+    Finished { job: JobId, disk: DiskId },
+    #[error("disk {disk} has {} bytes in this job's snapshot, not {asked}", snapshot.map_or("no known number of".to_owned(), |s| s.to_string()))]
+    WrongSize { disk: DiskId, snapshot: Option<u64>, asked: u64 },
+    #[error("this is not what job {job} is for: only a verification compares with the manifest, and it writes nothing")]
+    WrongMode { job: JobId },
+    #[error("disk {disk} cannot be sealed in job {job}: {missing} bytes of it were never sent")]
+    NotWhole { job: JobId, disk: DiskId, missing: u64 },
+    #[error("disk {disk} has no committed cycle yet: sync it first")]
+    NothingCommitted { disk: DiskId },
+    #[error("the replica")]
+    Replica(#[from] replica::Error),
+    #[error("the manifest")]
+    Manifest(#[from] migratekit::manifest::Error),
+    #[error("comparing")]
+    Verify(#[from] migratekit::verify::Error),
+    #[error("the replica's volume")]
+    Storage(#[from] crate::storage::Error),
+    #[error("the volume's name")]
+    Name(#[from] crate::storage::InvalidName),
+    #[error("the database")]
+    Store(#[from] store::Error),
+    #[error("a task of the transfer ended: this is a defect, see the log")]
+    Died,
+}
+
+impl TransferError {
+    /// As gRPC says it; the whole chain is in the message, for the agent's log.
+    pub fn to_status(&self) -> Status {
+        let (code, reason) = self.code();
+        refusal::status(code, reason, crate::error_chain(self))
+    }
+
+    fn code(&self) -> (Code, &'static str) {
+        match self {
+            Self::WrongAgent { .. } => (Code::PermissionDenied, "WRONG_AGENT"),
+            Self::NotInJob { .. } => (Code::NotFound, "NOT_IN_JOB"),
+            Self::Overtaken { .. } => (Code::Aborted, "STALE_EPOCH"),
+            Self::UnknownEpoch { .. } => (Code::FailedPrecondition, "UNKNOWN_EPOCH"),
+            Self::NotRunning { .. } => (Code::FailedPrecondition, "JOB_NOT_RUNNING"),
+            Self::Finished { .. } => (Code::FailedPrecondition, "DISK_FINISHED"),
+            Self::WrongSize { .. } => (Code::InvalidArgument, "WRONG_SIZE"),
+            Self::WrongMode { .. } => (Code::FailedPrecondition, "WRONG_MODE"),
+            Self::NotWhole { .. } => (Code::FailedPrecondition, "INCOMPLETE"),
+            Self::NothingCommitted { .. } => (Code::FailedPrecondition, "NOTHING_COMMITTED"),
+            Self::Replica(error) => of_replica(error),
+            Self::Manifest(_) => (Code::Internal, "MANIFEST_FAILED"),
+            Self::Verify(_) => (Code::Internal, "COMPARISON_FAILED"),
+            Self::Storage(_) | Self::Name(_) => (Code::Unavailable, "STORAGE_UNAVAILABLE"),
+            Self::Store(store::Error::StaleEpoch { .. }) => (Code::Aborted, "STALE_EPOCH"),
+            Self::Store(store::Error::NotFound { .. }) => (Code::NotFound, "NOT_FOUND"),
+            Self::Store(store::Error::JobClosed { .. }) => (Code::FailedPrecondition, "JOB_NOT_RUNNING"),
+            Self::Store(store::Error::Sealed { .. }) => (Code::FailedPrecondition, "DISK_FINISHED"),
+            Self::Store(_) => (Code::Unavailable, "DATABASE_UNAVAILABLE"),
+            Self::Died => (Code::Internal, "INTERNAL"),
+        }
+    }
+}
+
+fn of_replica(error: &replica::Error) -> (Code, &'static str) {
+    use migratekit::target;
+    use replica::{Cause, Error};
+    match error {
+        Error::Refused { .. } => (Code::InvalidArgument, "BAD_PIECE"),
+        Error::Failed(cause) => match &**cause {
+            Cause::Target(target::Error::NoRoom { .. }) => (Code::ResourceExhausted, "TARGET_FULL"),
+            Cause::TargetTooSmall { .. } => (Code::FailedPrecondition, "TARGET_TOO_SMALL"),
+            Cause::Target(_) => (Code::Internal, "TARGET_FAILED"),
+            Cause::Manifest(_) => (Code::Internal, "MANIFEST_FAILED"),
+            Cause::Intent(_) | Cause::Checkpoint(_) => (Code::Unavailable, "JOURNAL_FAILED"),
+            Cause::Thread(_) | Cause::Died { .. } => (Code::Internal, "INTERNAL"),
+        },
+        Error::Fenced { .. } => (Code::Aborted, "STALE_EPOCH"),
+        Error::Sealed => (Code::FailedPrecondition, "DISK_FINISHED"),
+        Error::Incomplete { .. } => (Code::FailedPrecondition, "INCOMPLETE"),
+    }
+}

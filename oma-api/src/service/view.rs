@@ -1,0 +1,46 @@
+//! A migration as it is shown.
+
+use super::{App, Error};
+use crate::hub::Live;
+use crate::store::{Disk, Job, Migration, RestorePoint};
+use shared::ids::MigrationId;
+
+/// Everything about one migration, read together with what only the process knows.
+#[derive(Clone, Debug)]
+pub struct MigrationView {
+    pub migration: Migration,
+    pub disks: Vec<Disk>,
+    /// The unfinished cycle, else the last one.
+    pub job: Option<Job>,
+    pub live: Option<Live>,
+    pub waiting: Option<Waiting>,
+    pub restore_points: Vec<RestorePoint>,
+    pub agent_connected: bool,
+}
+
+/// Why a running cycle does not get on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    pub reason: String,
+    pub message: String,
+}
+
+impl App {
+    /// The migration as it is now.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn migration_view(&self, id: &MigrationId) -> Result<MigrationView, Error> {
+        let migration = self.store.migration_fetch(id).await?;
+        let disks = self.store.disk_list(id).await?;
+        let job = match self.store.job_active(id).await? {
+            Some(job) => Some(job),
+            None => self.store.job_last(id).await?,
+        };
+        let live = job.as_ref().and_then(|job| self.hub.live(&job.id));
+        let waiting = job.as_ref().and_then(|job| self.hub.waiting(&job.id));
+        let restore_points = self.store.restore_point_list(id).await?;
+        let agent_connected = self.hub.agent_is_connected(&migration.agent);
+        Ok(MigrationView { migration, disks, job, live, waiting, restore_points, agent_connected })
+    }
+}

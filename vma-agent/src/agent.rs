@@ -1,0 +1,51 @@
+//! The daemon, put together from its configuration.
+
+use crate::cycle::{Manager, Outgoing};
+use crate::source::Source;
+use crate::{Config, connect, diagnostics};
+use anyhow::Context as _;
+use shared::ids::{AgentId, VmUuid};
+use shared::tls::Dialer;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+/// A daemon that is ready to run.
+pub struct Agent {
+    id: AgentId,
+    dialer: Dialer,
+    tls: Arc<rustls::ServerConfig>,
+    sources: Vec<(VmUuid, Arc<dyn Source>)>,
+    settings: crate::transfer::Settings,
+}
+
+impl Agent {
+    /// Reads the certificates and makes the sources; talks to nobody yet.
+    ///
+    /// # Errors
+    /// What is wrong with the certificates, the OMA's address or a VM's source.
+    pub fn open(config: &Config) -> anyhow::Result<Self> {
+        let id = config.check_certificates()?;
+        let dialer = Dialer::new(&config.oma, config.tls.client()?).map_err(anyhow::Error::msg)?;
+        std::fs::create_dir_all(&config.state_dir)
+            .with_context(|| format!("state_dir {} cannot be used", config.state_dir.display()))?;
+        let sources = config.sources();
+        Ok(Self { id, dialer, tls: config.tls.server()?, sources, settings: config.settings() })
+    }
+
+    /// Runs until `shutdown`, then interrupts what is running; it goes on at the next start.
+    ///
+    /// # Errors
+    /// None after the start: whatever fails is tried again.
+    pub async fn serve(self, diagnostics: TcpListener, shutdown: CancellationToken) -> anyhow::Result<()> {
+        info!(agent = %self.id, oma = self.dialer.address(), vms = self.sources.len(), "agent ready");
+        let (manager, outgoing): (Manager, mpsc::Receiver<Outgoing>) = Manager::start(self.sources, &self.settings);
+        tokio::join!(
+            connect::run(self.dialer, self.id, manager, outgoing, shutdown.clone()),
+            diagnostics::serve(diagnostics, self.tls, shutdown),
+        );
+        Ok(())
+    }
+}

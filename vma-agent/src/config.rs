@@ -1,0 +1,178 @@
+//! `vma-agent.toml`.
+
+use crate::source::{Source, plain, qemu};
+use crate::transfer::Settings;
+use serde::Deserialize;
+use shared::config::{self, ByteSize, Period};
+use shared::ids::{AgentId, VmUuid};
+use shared::telemetry::Log;
+use shared::tls::{Files, Role};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The daemon's configuration. Every key is documented in `deploy/examples/vma-agent.toml`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// `host:port` of the OMA.
+    pub oma: String,
+    pub tls: Files,
+    /// Sockets of our children and records of our snapshots.
+    pub state_dir: PathBuf,
+    #[serde(default)]
+    pub diagnostics: Diagnostics,
+    #[serde(default)]
+    pub transfer: Transfer,
+    #[serde(default)]
+    pub log: Log,
+    /// The inventory.
+    #[serde(default, rename = "vm")]
+    pub vms: Vec<Vm>,
+}
+
+/// The port for `grpcurl`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Diagnostics {
+    pub listen: SocketAddr,
+}
+
+impl Default for Diagnostics {
+    fn default() -> Self {
+        Self { listen: ([127, 0, 0, 1], config::ports::AGENT_DIAGNOSTICS_GRPC).into() }
+    }
+}
+
+/// What a disk's transfer may take.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Transfer {
+    /// NBD connections a disk, where the server can serve several.
+    pub connections: usize,
+    /// One NBD request.
+    pub request_size: ByteSize,
+    /// Read buffers of a disk.
+    pub buffers: ByteSize,
+    /// Read and not yet durable at the OMA, a disk: what a crash may make us read again.
+    pub window: ByteSize,
+    /// Silence of the source that counts as an error.
+    pub source_deadline: Period,
+}
+
+impl Default for Transfer {
+    fn default() -> Self {
+        Self {
+            connections: 2,
+            request_size: ByteSize(512 << 10),
+            buffers: ByteSize::mib(8),
+            window: ByteSize::mib(64),
+            source_deadline: Period::seconds(30),
+        }
+    }
+}
+
+/// A VM of the inventory.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Vm {
+    /// As the source knows it.
+    pub uuid: String,
+    /// For people.
+    pub name: String,
+    /// Its disks lie behind QEMU: live, with change tracking.
+    pub qemu: Option<qemu::Config>,
+    /// Its disks lie behind plain NBD servers or in files: no snapshots, no change tracking.
+    pub plain: Option<plain::Config>,
+}
+
+impl Vm {
+    /// The source, which talks to nobody yet. `state` is the agent's own folder.
+    fn open(&self, uuid: &VmUuid, state: &Path) -> Option<Arc<dyn Source>> {
+        let name = self.name.clone();
+        match (&self.qemu, &self.plain) {
+            (Some(config), None) => Some(Arc::new(qemu::QemuSource::new(uuid.clone(), name, config.clone(), state))),
+            (None, Some(config)) => {
+                let sockets = state.join("sockets");
+                Some(Arc::new(plain::PlainSource::new(uuid.clone(), name, config.clone(), state, &sockets)))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Config {
+    /// Reads and checks the file; binds nothing, makes nothing.
+    ///
+    /// # Errors
+    /// What is wrong, where, and what to do.
+    pub fn load(path: &Path) -> Result<Self, config::Error> {
+        let config: Self = config::load(path)?;
+        let invalid = |key: &str, why: &str| config::Error::invalid(path, key, why);
+        let mib = 1 << 20;
+        let transfer = &config.transfer;
+        if !(1..=16).contains(&transfer.connections) {
+            return Err(invalid("transfer.connections", "must be 1 to 16"));
+        }
+        if !(8 * mib..=64 * mib).contains(&transfer.window.bytes()) {
+            return Err(invalid("transfer.window", "must be 8MiB to 64MiB: it is what a crash may make us read again"));
+        }
+        if !(64 << 10..=4 * mib).contains(&transfer.request_size.bytes()) {
+            return Err(invalid("transfer.request_size", "must be 64KiB to 4MiB"));
+        }
+        if !(4 * mib..=256 * mib).contains(&transfer.buffers.bytes()) {
+            return Err(invalid("transfer.buffers", "must be 4MiB to 256MiB"));
+        }
+        let mut seen = std::collections::BTreeSet::new();
+        for (index, vm) in config.vms.iter().enumerate() {
+            let uuid = VmUuid::parse(vm.uuid.clone())
+                .map_err(|e| invalid(&format!("vm[{index}].uuid"), &e.to_string()))?;
+            if vm.qemu.is_some() == vm.plain.is_some() {
+                return Err(invalid(&format!("vm[{index}]"), "needs either a [vm.qemu] or a [vm.plain] table"));
+            }
+            if !seen.insert(uuid) {
+                return Err(invalid(&format!("vm[{index}].uuid"), "is the uuid of another VM in this file"));
+            }
+        }
+        Ok(config)
+    }
+
+    /// Who the certificate says this agent is.
+    ///
+    /// # Errors
+    /// When a file is unusable, or the certificate is not an agent's.
+    pub fn check_certificates(&self) -> Result<AgentId, shared::tls::Error> {
+        self.tls.client()?;
+        self.tls.server()?;
+        let identity = self.tls.identity()?;
+        match identity.role {
+            Role::Agent => Ok(identity.name),
+            Role::Oma | Role::Operator => Err(shared::tls::Error::Unreadable {
+                what: "certificate",
+                path: self.tls.cert.clone(),
+                why: format!("it is {identity}, not an agent's (spiffe://DOMAIN/agent/ID in its SAN)"),
+            }),
+        }
+    }
+
+    /// The sources of the inventory, in order; they talk to nobody yet.
+    pub fn sources(&self) -> Vec<(VmUuid, Arc<dyn Source>)> {
+        let one = |vm: &Vm| {
+            let uuid = VmUuid::parse(vm.uuid.clone()).ok()?;
+            let source = vm.open(&uuid, &self.state_dir)?;
+            Some((uuid, source))
+        };
+        self.vms.iter().filter_map(one).collect()
+    }
+
+    /// For the transfers.
+    pub fn settings(&self) -> Settings {
+        Settings {
+            connections: self.transfer.connections,
+            request: self.transfer.request_size.bytes(),
+            memory: self.transfer.buffers.bytes(),
+            window: u32::try_from(self.transfer.window.bytes()).unwrap_or(64 << 20),
+            read_deadline: self.transfer.source_deadline.0,
+        }
+    }
+}

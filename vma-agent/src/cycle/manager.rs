@@ -1,0 +1,123 @@
+//! Hands the desired state to the tasks of the VMs.
+
+use super::Outgoing;
+use super::vm::{Task, Wanted};
+use crate::source::Source;
+use crate::transfer::Settings;
+use shared::cycle::{DesiredState, Vm};
+use shared::ids::{JobId, VmUuid};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::transport::Channel;
+use tracing::warn;
+
+/// A cheap handle to the tasks.
+#[derive(Clone)]
+pub struct Manager(Arc<Inner>);
+
+struct Inner {
+    vms: BTreeMap<VmUuid, Handle>,
+    channel: watch::Sender<Option<Channel>>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    outgoing: mpsc::Sender<Outgoing>,
+}
+
+struct Handle {
+    source: Arc<dyn Source>,
+    wanted: watch::Sender<Option<Wanted>>,
+    running: watch::Receiver<Option<JobId>>,
+}
+
+impl Manager {
+    /// One task per VM of the inventory. What the tasks say comes out of the receiver.
+    pub fn start(
+        sources: Vec<(VmUuid, Arc<dyn Source>)>,
+        settings: &Settings,
+    ) -> (Self, mpsc::Receiver<Outgoing>) {
+        let (outgoing, receiver) = mpsc::channel(64);
+        let channel = watch::Sender::new(None);
+        let stop = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let mut vms = BTreeMap::new();
+        for (uuid, source) in sources {
+            let wanted = watch::Sender::new(None);
+            let running = watch::Sender::new(None);
+            let handle =
+                Handle { source: Arc::clone(&source), wanted: wanted.clone(), running: running.subscribe() };
+            let task = Task {
+                vm: uuid.clone(),
+                source,
+                settings: settings.clone(),
+                channel: channel.subscribe(),
+                outgoing: outgoing.clone(),
+                running,
+            };
+            tasks.spawn(task.run(wanted.subscribe(), stop.clone()));
+            vms.insert(uuid, handle);
+        }
+        (Self(Arc::new(Inner { vms, channel, stop, tasks, outgoing })), receiver)
+    }
+
+    /// The VMs as their sources describe them now; one that cannot be asked is left out and logged.
+    pub async fn inventory(&self) -> Vec<Vm> {
+        let mut vms = Vec::new();
+        for (uuid, handle) in &self.0.vms {
+            match handle.source.describe().await {
+                Ok(vm) => vms.push(vm.into()),
+                Err(error) => warn!(vm = %uuid, error = %chain(&error), "the source cannot be asked for its VM"),
+            }
+        }
+        vms
+    }
+
+    /// Transfers go through this connection from now on.
+    pub fn connected(&self, channel: Channel) {
+        self.0.channel.send_replace(Some(channel));
+    }
+
+    /// Every VM that the state names; the others are left alone.
+    pub fn desire(&self, desired: DesiredState) {
+        let mut named = BTreeMap::new();
+        for vm in desired.vms {
+            named.insert(vm.vm.clone(), vm);
+        }
+        for (uuid, handle) in &self.0.vms {
+            handle.wanted.send_replace(named.remove(uuid).map(Wanted));
+        }
+        for (uuid, vm) in named {
+            warn!(vm = %uuid, migration = %vm.migration, "the OMA wants a VM that is not in this agent's inventory");
+            if let Some(cycle) = vm.cycle {
+                let finding = super::vm::vm_unknown(&uuid, cycle.job);
+                // Full: the OMA sends the state again.
+                let _ = self.0.outgoing.try_send(Outgoing::Report(finding));
+            }
+        }
+    }
+
+    /// Jobs that are being worked on.
+    pub fn running(&self) -> Vec<JobId> {
+        self.0.vms.values().filter_map(|handle| handle.running.borrow().clone()).collect()
+    }
+
+    /// Ends the tasks; cycles are interrupted where they are and go on later.
+    pub async fn stop(&self) {
+        self.0.stop.cancel();
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+    }
+}
+
+/// An error with its causes, for a log line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text = format!("{text}: {inner}");
+        source = inner.source();
+    }
+    text
+}

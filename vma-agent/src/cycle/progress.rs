@@ -1,0 +1,48 @@
+//! Counters of the disks of a running cycle, and their reports.
+
+use super::Outgoing;
+use shared::cycle::{CycleEvent, DiskProgress, Report};
+use shared::ids::JobId;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// Often enough for a bar, rare enough for a hundred disks.
+const PERIOD: Duration = Duration::from_millis(500);
+
+/// One disk's counters; the transfer writes, the report reads.
+#[derive(Clone, Default)]
+pub(crate) struct Counters(Arc<Mutex<DiskProgress>>);
+
+impl Counters {
+    pub(crate) fn new(progress: DiskProgress) -> Self {
+        Self(Arc::new(Mutex::new(progress)))
+    }
+
+    pub(crate) fn update(&self, change: impl FnOnce(&mut DiskProgress)) {
+        change(&mut self.lock());
+    }
+
+    pub(crate) fn get(&self) -> DiskProgress {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, DiskProgress> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Reports the counters until it is dropped.
+pub(super) async fn report(job: &JobId, disks: &[Counters], outgoing: &mpsc::Sender<Outgoing>) {
+    let mut ticks = tokio::time::interval(PERIOD);
+    loop {
+        ticks.tick().await;
+        send(job, disks, outgoing);
+    }
+}
+
+/// Once. Progress is not worth waiting for: the next report has it.
+pub(super) fn send(job: &JobId, disks: &[Counters], outgoing: &mpsc::Sender<Outgoing>) {
+    let event = CycleEvent::Progress(disks.iter().map(Counters::get).collect());
+    let _ = outgoing.try_send(Outgoing::Report(Report { job: job.clone(), event }));
+}

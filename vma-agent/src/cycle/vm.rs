@@ -1,0 +1,331 @@
+//! The task of one VM: policy of a cycle at the source.
+
+use super::manager::chain;
+use super::progress::{self, Counters};
+use super::Outgoing;
+use crate::source::{self, ChangeId, Snapshot, SnapshotName, Source};
+use crate::transfer::{self, DiskJob, Mode, Outcome, Settings, TransferError};
+use futures::future::join_all;
+use shared::cycle::{
+    CycleEvent, CycleKind, CycleRun, DesiredCycle, DesiredVm, DiskProgress, Finding, FindingKind, Report, SnapshotDisk,
+};
+use shared::ids::{JobId, VmUuid};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+use tracing::{info, warn};
+
+/// A pause ends within this, at a durable point if the replica's side keeps up.
+const PAUSE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Between tries of what may heal by itself.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// The VM's part of the desired state.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Wanted(pub(super) DesiredVm);
+
+pub(super) struct Task {
+    pub(super) vm: VmUuid,
+    pub(super) source: Arc<dyn Source>,
+    pub(super) settings: Settings,
+    pub(super) channel: watch::Receiver<Option<Channel>>,
+    pub(super) outgoing: mpsc::Sender<Outgoing>,
+    pub(super) running: watch::Sender<Option<JobId>>,
+}
+
+/// What a reconciliation came to.
+enum Next {
+    /// Nothing to do until the desired state comes again.
+    Wait,
+    /// Try again soon, whatever the desired state.
+    Retry,
+}
+
+/// What a newer desired state does to the work for an older one.
+#[derive(Debug, PartialEq, Eq)]
+enum Interruption {
+    Pause,
+    Drop,
+}
+
+impl Task {
+    pub(super) async fn run(self, mut wanted: watch::Receiver<Option<Wanted>>, stop: CancellationToken) {
+        loop {
+            let now = wanted.borrow_and_update().clone();
+            let pause = CancellationToken::new();
+            let next = {
+                let work = self.reconcile(now.as_ref().map(|w| &w.0), &pause);
+                tokio::pin!(work);
+                tokio::select! {
+                    next = &mut work => next,
+                    interruption = interrupted(&mut wanted, now.as_ref()) => match interruption {
+                        Some(Interruption::Drop) => continue,
+                        Some(Interruption::Pause) => {
+                            pause.cancel();
+                            let _ = tokio::time::timeout(PAUSE_DEADLINE, work).await;
+                            continue;
+                        }
+                        None => return,
+                    },
+                    () = stop.cancelled() => return,
+                }
+            };
+            self.running.send_replace(None);
+            if *wanted.borrow() != now {
+                continue;
+            }
+            let wait = match next {
+                Next::Wait => Duration::MAX,
+                Next::Retry => RETRY,
+            };
+            tokio::select! {
+                changed = wanted.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(wait) => {}
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+
+    async fn reconcile(&self, wanted: Option<&DesiredVm>, pause: &CancellationToken) -> Next {
+        let Some(wanted) = wanted else { return Next::Wait };
+        let job = wanted.cycle.as_ref().map(|cycle| &cycle.job);
+        match self.clean_up(wanted).await {
+            Ok(()) if wanted.release => {
+                info!(vm = %self.vm, migration = %wanted.migration, "source released");
+                self.say(Outgoing::Released { vm: self.vm.clone(), migration: wanted.migration.clone() }).await;
+                return Next::Wait;
+            }
+            Ok(()) => {}
+            Err(error) => {
+                self.waiting(job, "SOURCE_UNAVAILABLE", &error).await;
+                return Next::Retry;
+            }
+        }
+        let Some(cycle) = &wanted.cycle else { return Next::Wait };
+        match cycle.run {
+            CycleRun::Committing => Next::Wait,
+            CycleRun::Pause => {
+                self.report(&cycle.job, CycleEvent::Paused).await;
+                Next::Wait
+            }
+            CycleRun::Run => {
+                self.running.send_replace(Some(cycle.job.clone()));
+                self.cycle(wanted, cycle, pause).await
+            }
+        }
+    }
+
+    /// Removes snapshots that no cycle wants and change ids that nobody keeps.
+    async fn clean_up(&self, wanted: &DesiredVm) -> Result<(), source::Error> {
+        let keep_snapshot = wanted.cycle.as_ref().map(|cycle| SnapshotName::of_job(&cycle.job));
+        let mut kept = Vec::new();
+        for name in self.source.snapshots().await? {
+            if Some(&name) == keep_snapshot.as_ref() {
+                if let Some(snapshot) = self.source.find(&name).await? {
+                    kept.extend(snapshot.disks.into_iter().filter_map(|d| Some((d.key, d.change_id?))));
+                }
+            } else {
+                info!(vm = %self.vm, snapshot = %name, "removing a snapshot that is not wanted");
+                self.source.delete(&name).await?;
+            }
+        }
+        kept.extend(wanted.keep.iter().map(|(key, id)| (key.clone(), ChangeId::new(id.clone()))));
+        self.source.forget_change_ids(&kept).await
+    }
+
+    async fn cycle(&self, wanted: &DesiredVm, cycle: &DesiredCycle, pause: &CancellationToken) -> Next {
+        let name = SnapshotName::of_job(&cycle.job);
+        let snapshot = match &cycle.snapshot {
+            None => match self.source.snapshot(&name).await {
+                Ok(snapshot) => {
+                    info!(vm = %self.vm, job_id = %cycle.job, snapshot = %name, "source snapshot taken");
+                    self.report(&cycle.job, snapshot_taken(&name, snapshot)).await;
+                    // The transfer begins when the OMA has it on record.
+                    return Next::Wait;
+                }
+                Err(error) => return self.source_failed(cycle, &error).await,
+            },
+            Some(_) => match self.source.find(&name).await {
+                Ok(Some(snapshot)) => snapshot,
+                Ok(None) => {
+                    let message = format!("snapshot {name} of the interrupted cycle is no longer at the source");
+                    let finding = Finding { kind: FindingKind::SnapshotLost, disk: None, message };
+                    self.report(&cycle.job, CycleEvent::Findings(vec![finding])).await;
+                    return Next::Wait;
+                }
+                Err(error) => return self.source_failed(cycle, &error).await,
+            },
+        };
+        self.transfer(wanted, cycle, &snapshot, pause).await
+    }
+
+    /// All disks at once; the cycle is sent when every one of them is sealed.
+    async fn transfer(
+        &self,
+        wanted: &DesiredVm,
+        cycle: &DesiredCycle,
+        snapshot: &Snapshot,
+        pause: &CancellationToken,
+    ) -> Next {
+        let Some(channel) = self.channel.borrow().clone() else { return Next::Retry };
+        let mut jobs = Vec::new();
+        for disk in &cycle.disks {
+            let Some(found) = snapshot.disks.iter().find(|d| d.key == disk.key) else {
+                let message = format!("disk {} is not in snapshot {}", disk.key, snapshot.name);
+                let finding = Finding { kind: FindingKind::DiskRemoved, disk: Some(disk.key.clone()), message };
+                self.report(&cycle.job, CycleEvent::Findings(vec![finding])).await;
+                return Next::Wait;
+            };
+            let progress = DiskProgress { disk: Some(disk.disk.clone()), size: found.size, ..DiskProgress::default() };
+            let mode = match cycle.kind {
+                CycleKind::Sync => Mode::Sync(disk.strategy.clone()),
+                // What changed since the commit may differ; all else must not.
+                CycleKind::VerifySource => Mode::Verify {
+                    since: wanted.keep.iter().find(|(key, _)| *key == disk.key).map(|(_, id)| id.clone()),
+                },
+            };
+            jobs.push(DiskJob {
+                job: cycle.job.clone(),
+                disk: disk.clone(),
+                size: found.size,
+                mode,
+                source: Arc::clone(&self.source),
+                snapshot: snapshot.clone(),
+                channel: channel.clone(),
+                settings: self.settings.clone(),
+                counters: Counters::new(progress),
+            });
+        }
+        let unfinished: Vec<_> = jobs.into_iter().filter(|job| !job.disk.finished).collect();
+        let counters: Vec<_> = unfinished.iter().map(|job| job.counters.clone()).collect();
+        let work = join_all(unfinished.iter().map(|job| transfer::run(job, pause)));
+        let outcomes = tokio::select! {
+            outcomes = work => outcomes,
+            () = progress::report(&cycle.job, &counters, &self.outgoing) => return Next::Retry,
+        };
+        progress::send(&cycle.job, &counters, &self.outgoing);
+        self.conclude(cycle, outcomes).await
+    }
+
+    async fn conclude(&self, cycle: &DesiredCycle, outcomes: Vec<Result<Outcome, TransferError>>) -> Next {
+        let mut findings = Vec::new();
+        let mut next = Next::Wait;
+        let mut paused = false;
+        for outcome in outcomes {
+            match outcome {
+                Ok(Outcome::Finished) => {}
+                Ok(Outcome::Paused) => paused = true,
+                // The new owner's epoch comes with the desired state.
+                Err(TransferError::Push(transfer::PushError::Overtaken { message })) => {
+                    info!(vm = %self.vm, job_id = %cycle.job, %message, "transfer overtaken");
+                    paused = true;
+                }
+                Err(error) => match error.finding() {
+                    Some(finding) => findings.push(finding),
+                    None => {
+                        self.waiting(Some(&cycle.job), error.reason(), &error).await;
+                        next = Next::Retry;
+                    }
+                },
+            }
+        }
+        match (findings.is_empty(), &next, paused) {
+            (false, _, _) => {
+                self.report(&cycle.job, CycleEvent::Findings(findings)).await;
+                Next::Wait
+            }
+            (true, Next::Wait, false) => {
+                info!(vm = %self.vm, job_id = %cycle.job, "all disks are sent and durable");
+                self.report(&cycle.job, CycleEvent::Sent).await;
+                Next::Wait
+            }
+            (true, _, _) => next,
+        }
+    }
+
+    async fn source_failed(&self, cycle: &DesiredCycle, error: &source::Error) -> Next {
+        match error.finding() {
+            Some(finding) => {
+                self.report(&cycle.job, CycleEvent::Findings(vec![finding])).await;
+                Next::Wait
+            }
+            None => {
+                self.waiting(Some(&cycle.job), "SOURCE_UNAVAILABLE", error).await;
+                Next::Retry
+            }
+        }
+    }
+
+    async fn waiting(&self, job: Option<&JobId>, reason: &str, error: &(dyn std::error::Error + Sync)) {
+        let message = chain(error);
+        warn!(vm = %self.vm, reason, error = %message, retry_in = ?RETRY, "the cycle cannot go on now");
+        if let Some(job) = job {
+            self.report(job, CycleEvent::Waiting { reason: reason.to_owned(), message }).await;
+        }
+    }
+
+    async fn report(&self, job: &JobId, event: CycleEvent) {
+        self.say(Outgoing::Report(Report { job: job.clone(), event })).await;
+    }
+
+    /// While no connection takes it, the report waits here; the next desired state makes it superfluous.
+    async fn say(&self, outgoing: Outgoing) {
+        let _ = self.outgoing.send(outgoing).await;
+    }
+}
+
+fn snapshot_taken(name: &SnapshotName, snapshot: Snapshot) -> CycleEvent {
+    let disk = |d: source::SnapshotDisk| SnapshotDisk {
+        key: d.key,
+        size: d.size,
+        change_id: d.change_id.map(|id| id.as_str().to_owned()),
+    };
+    CycleEvent::SnapshotTaken {
+        snapshot: name.to_string(),
+        taken_at: snapshot.taken_at,
+        disks: snapshot.disks.into_iter().map(disk).collect(),
+    }
+}
+
+/// For a VM that only the OMA knows.
+pub(super) fn vm_unknown(vm: &VmUuid, job: JobId) -> Report {
+    let message = format!("VM {vm} is not in the inventory of this agent's configuration");
+    let finding = Finding { kind: FindingKind::VmUnknown, disk: None, message };
+    Report { job, event: CycleEvent::Findings(vec![finding]) }
+}
+
+/// Waits for a desired state that the work for `now` must not outlive; `None` when the manager is gone.
+async fn interrupted(
+    wanted: &mut watch::Receiver<Option<Wanted>>,
+    now: Option<&Wanted>,
+) -> Option<Interruption> {
+    loop {
+        wanted.changed().await.ok()?;
+        let newer = wanted.borrow_and_update().clone();
+        if let Some(interruption) = interrupts(now.map(|w| &w.0), newer.as_ref().map(|w| &w.0)) {
+            return Some(interruption);
+        }
+    }
+}
+
+/// Pure: whether work for `old` may go on under `new`.
+fn interrupts(old: Option<&DesiredVm>, new: Option<&DesiredVm>) -> Option<Interruption> {
+    let key = |vm: &DesiredVm| {
+        let cycle = vm.cycle.as_ref()?;
+        let disks: Vec<_> = cycle.disks.iter().map(|d| (d.disk.clone(), d.epoch, d.strategy.clone())).collect();
+        Some((cycle.job.clone(), cycle.kind, disks))
+    };
+    let run = |vm: &DesiredVm| vm.cycle.as_ref().map(|cycle| cycle.run);
+    match (old, new) {
+        (None, _) => None,
+        (Some(old), Some(new)) if key(old) == key(new) && old.release == new.release => match (run(old), run(new)) {
+            (Some(CycleRun::Run), Some(CycleRun::Pause)) => Some(Interruption::Pause),
+            (Some(CycleRun::Run), Some(CycleRun::Committing)) => Some(Interruption::Drop),
+            _ => None,
+        },
+        (Some(_), _) => Some(Interruption::Drop),
+    }
+}

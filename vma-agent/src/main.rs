@@ -1,0 +1,45 @@
+//! `vma-agent`: the source side's daemon.
+
+use anyhow::Context as _;
+use clap::Parser;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use vma_agent::{Agent, Config};
+
+/// The source-side agent of MigrateKit: snapshots VMs and sends their changed blocks to the OMA.
+#[derive(Parser)]
+#[command(version = shared::telemetry::VERSION)]
+struct Args {
+    /// Configuration file (TOML); deploy/examples/vma-agent.toml documents every key.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Read and check the configuration and the certificates, then exit.
+    #[arg(long)]
+    check_config: bool,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let config = match Config::load(&args.config) {
+        Ok(config) => config,
+        Err(error) => return shared::daemon::configuration_error("vma-agent", &error),
+    };
+    if let Err(error) = config.check_certificates() {
+        return shared::daemon::configuration_error("vma-agent", &error);
+    }
+    if args.check_config {
+        eprintln!("vma-agent: {} is usable", args.config.display());
+        return ExitCode::SUCCESS;
+    }
+    shared::daemon::run("vma-agent", &config.log.clone(), |shutdown| serve(config, shutdown))
+}
+
+async fn serve(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let listen = config.diagnostics.listen;
+    let listener = TcpListener::bind(listen)
+        .await
+        .with_context(|| format!("cannot listen on {listen} for diagnostics: is another vma-agent running?"))?;
+    Agent::open(&config)?.serve(listener, shutdown).await
+}

@@ -1,0 +1,192 @@
+//! One disk of a cycle, from opening to sealing.
+
+use super::changes::Changes;
+use super::push::{self, Answers, Open, Prior, Push, PushError};
+use super::{TransferError, data_pass, hash_pass};
+use crate::cycle::Counters;
+use crate::source::{ChangeId, Snapshot, Source};
+use migratekit::plan::{Areas, Options, Planner};
+use migratekit::read::{ReadOptions, Reader};
+use proto::v1::PushMode;
+use proto::v1::push_response::Kind as Answer;
+use shared::cycle::{DesiredDisk, Strategy};
+use shared::ids::JobId;
+use shared::leaf::round_out;
+use shared::range::RangeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+
+/// How much a transfer may take.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// NBD connections a disk.
+    pub connections: usize,
+    /// Bytes of one NBD request.
+    pub request: u64,
+    /// Bytes of read buffers a disk.
+    pub memory: u64,
+    /// Bytes read and not yet durable, a disk; at most 64 MiB (that is what a crash may cost).
+    pub window: u32,
+    /// No completion from the source for this long is an error.
+    pub read_deadline: Duration,
+}
+
+/// How the disk is to be treated.
+#[derive(Clone, Debug)]
+pub enum Mode {
+    Sync(Strategy),
+    /// Compare what did not change `since` with the manifest; all of it if there is no change id.
+    Verify { since: Option<String> },
+}
+
+/// A disk to transfer.
+pub struct DiskJob {
+    pub job: JobId,
+    pub disk: DesiredDisk,
+    /// Bytes, in this snapshot.
+    pub size: u64,
+    pub mode: Mode,
+    pub source: Arc<dyn Source>,
+    pub snapshot: Snapshot,
+    pub channel: Channel,
+    pub settings: Settings,
+    pub(crate) counters: Counters,
+}
+
+/// How it ended, without an error.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Sealed by the control plane.
+    Finished,
+    /// Stopped at a durable point.
+    Paused,
+}
+
+/// What both passes need.
+pub(super) struct Running<'a> {
+    pub(super) job: &'a DiskJob,
+    pub(super) push: &'a Push,
+    pub(super) prior: &'a Prior,
+    pub(super) pause: &'a CancellationToken,
+}
+
+/// Transfers the disk. Dropping the future stops at once; `pause` stops at a durable point.
+///
+/// # Errors
+/// See [`TransferError`]; nothing is lost by any of them, the next attempt goes on from what is durable.
+pub async fn run(job: &DiskJob, pause: &CancellationToken) -> Result<Outcome, TransferError> {
+    let mode = match &job.mode {
+        Mode::Verify { .. } => PushMode::Verify,
+        Mode::Sync(Strategy::HashDiff) => PushMode::HashDiff,
+        Mode::Sync(Strategy::Full | Strategy::Changed { .. }) => PushMode::Data,
+    };
+    let open = Open {
+        job: job.job.clone(),
+        disk: job.disk.disk.clone(),
+        epoch: job.disk.epoch,
+        size: job.size,
+        mode,
+    };
+    let (push, mut answers, prior) = push::open(job.channel.clone(), &open).await?;
+    job.counters.update(|c| {
+        c.resumed = prior.durable.total();
+        c.planned = c.resumed;
+        c.done = c.resumed;
+    });
+    let running = Running { job, push: &push, prior: &prior, pause };
+    let outcome = match &job.mode {
+        Mode::Sync(Strategy::Full) => running.data(&mut answers, Areas::All, &prior.required).await?,
+        Mode::Sync(Strategy::Changed { since }) => {
+            let areas = Areas::Changed(Box::new(running.changes(since)));
+            running.data(&mut answers, areas, &prior.required).await?
+        }
+        Mode::Sync(Strategy::HashDiff) => match running.hashes(&mut answers, &prior.durable).await? {
+            Some(mut different) => {
+                different.union(&prior.required);
+                running.data(&mut answers, Areas::RequiredOnly, &different).await?
+            }
+            None => Outcome::Paused,
+        },
+        Mode::Verify { since } => {
+            let mut left_out = match since {
+                Some(since) => running.changes(since).collect(job.size).await?,
+                None => RangeSet::new(),
+            };
+            left_out.union(&prior.durable);
+            // Written by a cycle that never committed: the manifest does not know them.
+            prior.required.iter().for_each(|r| left_out.insert(round_out(r, job.size)));
+            running.hashes(&mut answers, &left_out).await?.map_or(Outcome::Paused, |_| Outcome::Finished)
+        }
+    };
+    if outcome == Outcome::Finished {
+        // A snapshot that ran out of room may have answered with newer data.
+        job.source.confirm(&job.snapshot).await?;
+        let done = job.counters.get();
+        push.finish(done.data, done.planned.saturating_sub(done.data)).await?;
+        match answers.next().await? {
+            Some(Answer::Finished(_)) => {}
+            _ => return Err(PushError::broken("the seal was not confirmed").into()),
+        }
+    }
+    Ok(outcome)
+}
+
+impl Running<'_> {
+    fn changes(&self, since: &str) -> Changes {
+        Changes {
+            source: Arc::clone(&self.job.source),
+            snapshot: self.job.snapshot.clone(),
+            key: self.job.disk.key.clone(),
+            since: ChangeId::new(since.to_owned()),
+        }
+    }
+
+    async fn data(
+        &self,
+        answers: &mut Answers,
+        areas: Areas,
+        required: &RangeSet,
+    ) -> Result<Outcome, TransferError> {
+        let opened = self.open_source().await?;
+        let planner = self.planner(&opened, areas, required, &self.prior.durable);
+        data_pass::run(self, answers, opened, planner).await
+    }
+
+    /// `None` when paused; else what the other side found different.
+    async fn hashes(&self, answers: &mut Answers, left_out: &RangeSet) -> Result<Option<RangeSet>, TransferError> {
+        let opened = self.open_source().await?;
+        let planner = self.planner(&opened, Areas::All, &RangeSet::new(), left_out);
+        hash_pass::run(self, answers, opened, planner).await
+    }
+
+    async fn open_source(&self) -> Result<OpenSource, TransferError> {
+        let opened = self.job.source.open(&self.job.snapshot, &self.job.disk.key).await?;
+        let settings = &self.job.settings;
+        let options = ReadOptions {
+            connections: settings.connections,
+            request_size: settings.request,
+            memory: settings.memory,
+            stall_timeout: settings.read_deadline,
+            ..ReadOptions::default()
+        };
+        let (reader, pieces) = Reader::open(&opened.uri, &options).await?;
+        Ok(OpenSource { reader, pieces, _keep: opened })
+    }
+
+    fn planner(&self, opened: &OpenSource, areas: Areas, required: &RangeSet, left_out: &RangeSet) -> Planner {
+        // A chunk is read by one connection, in the buffers of one disk: 1 MiB keeps several in flight.
+        let options = Options { chunk: 1 << 20, ..Options::default() };
+        let extents = Box::new(opened.reader.extents());
+        Planner::with_options(self.job.size, areas, required, left_out, extents, options)
+    }
+}
+
+/// An export being read.
+pub(super) struct OpenSource {
+    pub(super) reader: Reader,
+    pub(super) pieces: migratekit::read::Pieces,
+    /// Keeps the export alive.
+    _keep: crate::source::OpenDisk,
+}
