@@ -86,6 +86,8 @@ fn the_state_machine_has_no_clock_and_no_io() {
 #[test]
 fn handlers_call_services_only() {
     red("oma-api/src/grpc/migration.rs", "use crate::store::Store;\n");
+    red("oma-api/src/grpc/migration.rs", "self.app.store.agent_list().await\n");
+    green("oma-api/src/grpc/migration.rs", "use crate::store::{Disk, Job};\n");
     red("oma-api/src/rest/jobs.rs", "use crate::linstor::Client;\n");
     green("oma-api/src/service/sync.rs", "use crate::store::Store;\n");
     red("oma-api/src/workflow/engine.rs", "use crate::failover::Live;\n");
