@@ -3,7 +3,13 @@
 //! Results go to stdout, everything else to stderr. Exit codes: 0; 64 for arguments and configuration that cannot be
 //! used; 1 otherwise. No logic of the product lives here.
 
+mod client;
 mod dev_ca;
+mod migration;
+mod show;
+mod verify;
+mod vm;
+mod watch;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -23,6 +29,9 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     DevCa(dev_ca::Args),
+    Vm(vm::Vm),
+    Migration(migration::Migration),
+    Verify(verify::Verify),
 }
 
 /// Reads the arguments, runs the command, prints its error.
@@ -59,7 +68,14 @@ fn exit_code(error: &clap::Error) -> ExitCode {
 fn run(cli: Cli, out: &mut impl Write) -> anyhow::Result<()> {
     match cli.command {
         Command::DevCa(args) => dev_ca::run(&args, out),
+        Command::Vm(args) => block_on(vm::run(args, out)),
+        Command::Migration(args) => block_on(migration::run(args, out)),
+        Command::Verify(args) => block_on(verify::run(args, out)),
     }
+}
+
+fn block_on(command: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(command)
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

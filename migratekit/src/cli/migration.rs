@@ -1,0 +1,118 @@
+//! `migratekit migration …`
+
+use super::client::{Connection, said};
+use super::show::{self, Output};
+use super::watch;
+use clap::{Args, Subcommand};
+use proto::v1;
+use proto::v1::migration_service_client::MigrationServiceClient;
+use std::io::Write;
+use tonic::transport::Channel;
+
+/// Protect a VM: begin, sync, pause, abort, and look at it.
+#[derive(Debug, Args)]
+pub(super) struct Migration {
+    #[command(flatten)]
+    connection: Connection,
+    /// How the result is printed.
+    #[arg(short, long, global = true, value_enum, default_value_t)]
+    output: Output,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Make the replica's volumes; the first step.
+    Begin(Act),
+    /// Bring the replica up to date: all of it the first time, then what changed. Ends in a restore point.
+    Sync(Act),
+    /// Stop a running sync at a durable point; `sync` goes on from there.
+    Pause(Act),
+    /// Keep the schedule from starting cycles.
+    Hold(Act),
+    /// Let the schedule start cycles again.
+    Release(Act),
+    /// End the protection and remove the replica and everything of ours at the source.
+    Abort(Act),
+    /// Show one migration.
+    Get(Of),
+    /// List migrations.
+    List {
+        /// Ended ones too.
+        #[arg(long)]
+        all: bool,
+    },
+    /// Follow a migration until it ends or Ctrl-C.
+    Watch(Of),
+}
+
+#[derive(Debug, Args)]
+struct Of {
+    /// Name or uuid of the VM, or the migration's id.
+    #[arg(value_name = "VM")]
+    vm: String,
+}
+
+#[derive(Debug, Args)]
+struct Act {
+    #[command(flatten)]
+    of: Of,
+    /// Wait for the outcome, with a bar per disk; exit code 1 when it failed.
+    #[arg(long)]
+    wait: bool,
+}
+
+pub(super) async fn run(args: Migration, out: &mut impl Write) -> anyhow::Result<()> {
+    let channel = args.connection.open().await?;
+    let (act, action) = match args.verb {
+        Verb::Begin(act) => (act, v1::Action::Begin),
+        Verb::Sync(act) => (act, v1::Action::Sync),
+        Verb::Pause(act) => (act, v1::Action::Pause),
+        Verb::Hold(act) => (act, v1::Action::Hold),
+        Verb::Release(act) => (act, v1::Action::Release),
+        Verb::Abort(act) => (act, v1::Action::Abort),
+        Verb::Get(of) => return one(&get(channel, &of.vm).await?, args.output, out),
+        Verb::List { all } => return list(channel, all, args.output, out).await,
+        Verb::Watch(of) => return watch::follow(&args.connection, channel, &of.vm, args.output, out).await,
+    };
+    let request = v1::ActRequest { vm: act.of.vm.clone(), action: action.into() };
+    let answer = MigrationServiceClient::new(channel.clone()).act(request).await.map_err(|s| said(&s))?;
+    let migration = answer.into_inner().migration.unwrap_or_default();
+    if !act.wait {
+        return one(&migration, args.output, out);
+    }
+    let ended = watch::until_done(&args.connection, channel, &migration.migration_id, args.output).await?;
+    one(&ended, args.output, out)?;
+    match ended.state() {
+        v1::State::Failed => anyhow::bail!("{}: {}", ended.error_reason, ended.error_message),
+        _ => Ok(()),
+    }
+}
+
+async fn get(channel: Channel, vm: &str) -> anyhow::Result<v1::Migration> {
+    let request = v1::GetRequest { vm: vm.to_owned() };
+    let answer = MigrationServiceClient::new(channel).get(request).await.map_err(|s| said(&s))?;
+    Ok(answer.into_inner().migration.unwrap_or_default())
+}
+
+async fn list(channel: Channel, all: bool, output: Output, out: &mut impl Write) -> anyhow::Result<()> {
+    let answer = MigrationServiceClient::new(channel).list(v1::ListRequest { all }).await.map_err(|s| said(&s))?;
+    let migrations = answer.into_inner().migrations;
+    match output {
+        Output::Table => writeln!(out, "{}", show::migrations_table(&migrations))?,
+        Output::Json => {
+            let all: Vec<_> = migrations.iter().map(show::migration_json).collect();
+            writeln!(out, "{}", serde_json::to_string_pretty(&all)?)?;
+        }
+    }
+    Ok(())
+}
+
+fn one(migration: &v1::Migration, output: Output, out: &mut impl Write) -> anyhow::Result<()> {
+    match output {
+        Output::Table => writeln!(out, "{}", show::migration_text(migration))?,
+        Output::Json => writeln!(out, "{}", serde_json::to_string_pretty(&show::migration_json(migration))?)?,
+    }
+    Ok(())
+}
