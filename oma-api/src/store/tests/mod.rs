@@ -149,3 +149,20 @@ pub(super) async fn whole_cycle(store: &Store, migration: &MigrationId, now: Tim
 pub(super) fn job_id(text: &str) -> JobId {
     text.parse().expect("a job id")
 }
+
+/// Services run on any thread; a method whose future cannot move between them would be found out only there.
+#[tokio::test]
+async fn the_methods_can_run_on_any_thread() {
+    fn any_thread<F: Future + Send>(future: F) -> F {
+        future
+    }
+    let f = Fixture::new().await;
+    let m = any_thread(migration_at(&f.store, 1, 1, Position::SyncRunning)).await;
+    let job = any_thread(cycle(&f.store, &m.id, at(0))).await;
+    let job = any_thread(transfer(&f.store, &job, &ranges(&[(0, 1)]))).await;
+    any_thread(f.store.job_commit(&commit_of(&job), at(1))).await.expect("commit");
+    any_thread(f.store.job_list(&m.id)).await.expect("jobs");
+    any_thread(f.store.restore_point_list(&m.id)).await.expect("points");
+    any_thread(f.store.agent_list()).await.expect("agents");
+    any_thread(f.store.event_list(0, Some(&m.id), 1)).await.expect("events");
+}
