@@ -1,0 +1,205 @@
+//! The static source: disks behind plain NBD servers, or in files that the agent serves by its own nbdkit.
+//!
+//! There is no point in time here and no change tracking. A "snapshot" is only a record that a cycle began, with the
+//! sizes it began with: it is right for a VM that is switched off, and for one that runs the replica is a mixture of
+//! moments. Increments are by hash-diff. What a server exports is never written to.
+
+mod config;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use migratekit::nbd::{ConnectOptions, Handle, NbdUri};
+use shared::ids::{DiskKey, VmUuid};
+use tokio::sync::Mutex;
+
+use super::record::{Folder, Record, RecordDisk, Stage, failed};
+use super::{
+    ChangeId, ChangedPage, DiskDescription, Error, OpenDisk, PowerState, Snapshot, SnapshotName, Source,
+    VmDescription, blocking,
+};
+use crate::child::{Child, Spec};
+
+pub use config::{Config, DiskConfig, Origin};
+
+/// How long a server of ours may take to answer for the first time, or after it aborted.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// A VM whose disks stand still.
+#[derive(Debug)]
+pub struct PlainSource {
+    uuid: VmUuid,
+    name: String,
+    config: Config,
+    folder: Folder,
+    sockets: PathBuf,
+    /// Servers of files, started when first needed and kept.
+    servers: Mutex<HashMap<DiskKey, Arc<Child>>>,
+}
+
+impl PlainSource {
+    /// `state` is a folder of the agent that outlives it; `sockets` one with a short path, for Unix sockets. Both are
+    /// made where missing.
+    pub fn new(uuid: VmUuid, name: impl Into<String>, config: Config, state: &Path, sockets: &Path) -> Self {
+        let folder = Folder::new(state, &uuid);
+        let sockets = sockets.join(uuid.as_str());
+        Self { uuid, name: name.into(), config, folder, sockets, servers: Mutex::default() }
+    }
+
+    async fn serve(&self, disk: &DiskConfig) -> Result<OpenDisk, Error> {
+        let file = match &disk.origin {
+            Origin::Uri(uri) => return Ok(OpenDisk { uri: uri.clone(), server: None }),
+            Origin::File(file) => file,
+        };
+        let mut servers = self.servers.lock().await;
+        let position = self.config.disks.iter().position(|other| other.key == disk.key).unwrap_or_default();
+        let server = match servers.get(&disk.key) {
+            Some(server) => Arc::clone(server),
+            None => {
+                std::fs::metadata(file).map_err(failed("read", file))?;
+                private(&self.sockets)?;
+                let socket = self.sockets.join(position.to_string());
+                let child = Child::start(nbdkit(file, socket));
+                let child =
+                    Arc::new(child.map_err(|source| Error::Child { disk: disk.key.clone(), source })?);
+                servers.insert(disk.key.clone(), Arc::clone(&child));
+                child
+            }
+        };
+        drop(servers);
+        server.ready(PATIENCE).await.map_err(|source| Error::Child { disk: disk.key.clone(), source })?;
+        Ok(OpenDisk { uri: NbdUri::unix(server.socket())?, server: Some(server) })
+    }
+
+    async fn sizes(&self) -> Result<Vec<DiskDescription>, Error> {
+        let mut disks = Vec::new();
+        for disk in &self.config.disks {
+            let uri = self.serve(disk).await?.uri;
+            let size = blocking(move || {
+                let options = ConnectOptions { contexts: vec![], ..ConnectOptions::default() };
+                let handle = Handle::<()>::connect(&uri, &options)?;
+                let size = handle.export().size;
+                handle.disconnect(Duration::from_secs(1));
+                Ok(size)
+            });
+            disks.push(DiskDescription { key: disk.key.clone(), size: size.await? });
+        }
+        Ok(disks)
+    }
+
+    async fn load(&self, name: &SnapshotName) -> Result<Option<Snapshot>, Error> {
+        let (folder, name) = (self.folder.clone(), name.clone());
+        blocking(move || match folder.load::<()>(&name) {
+            Ok(None) | Err(Error::BadRecord { .. }) => Ok(None),
+            Ok(Some(record)) => record.snapshot(&name).map(Some),
+            Err(error) => Err(error),
+        })
+        .await
+    }
+}
+
+/// `nbdkit` on one file, read-only.
+fn nbdkit(file: &Path, socket: PathBuf) -> Spec {
+    let mut arguments = ["--foreground", "--readonly", "--unix"].map(Into::into).to_vec();
+    arguments.push(socket.clone().into());
+    arguments.push("file".into());
+    let mut name = std::ffi::OsString::from("file=");
+    name.push(file);
+    arguments.push(name);
+    Spec::new("nbdkit", arguments, socket)
+}
+
+/// Makes the folder, for this user only: whoever reaches a socket in it can read the disk.
+fn private(folder: &Path) -> Result<(), Error> {
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    let made = made.and_then(|()| std::fs::set_permissions(folder, PermissionsExt::from_mode(0o700)));
+    made.map_err(failed("make the folder", folder))
+}
+
+#[async_trait]
+impl Source for PlainSource {
+    async fn describe(&self) -> Result<VmDescription, Error> {
+        let disks = self.sizes().await?;
+        Ok(VmDescription { uuid: self.uuid.clone(), name: self.name.clone(), disks })
+    }
+
+    async fn snapshot(&self, name: &SnapshotName) -> Result<Snapshot, Error> {
+        if let Some(snapshot) = self.find(name).await? {
+            return Ok(snapshot);
+        }
+        if let Some(existing) = self.snapshots().await?.into_iter().find(|other| other != name) {
+            return Err(Error::SnapshotExists { wanted: name.clone(), existing });
+        }
+        let taken_at = jiff::Timestamp::now();
+        let disk = |disk: DiskDescription| RecordDisk {
+            key: disk.key.into(),
+            size: disk.size,
+            change_id: None,
+            means: (),
+        };
+        let disks = self.sizes().await?.into_iter().map(disk).collect();
+        let record = Record { stage: Stage::Whole, taken_at, disks };
+        let snapshot = record.snapshot(name)?;
+        let (folder, name) = (self.folder.clone(), name.clone());
+        blocking(move || folder.save(&name, &record)).await?;
+        Ok(snapshot)
+    }
+
+    async fn find(&self, name: &SnapshotName) -> Result<Option<Snapshot>, Error> {
+        let Some(snapshot) = self.load(name).await? else { return Ok(None) };
+        let disks =
+            snapshot.disks.iter().map(|disk| DiskDescription { key: disk.key.clone(), size: disk.size });
+        Ok((self.sizes().await? == disks.collect::<Vec<_>>()).then_some(snapshot))
+    }
+
+    async fn snapshots(&self) -> Result<Vec<SnapshotName>, Error> {
+        let folder = self.folder.clone();
+        blocking(move || folder.names()).await
+    }
+
+    async fn changed(
+        &self,
+        snapshot: &Snapshot,
+        disk: &DiskKey,
+        _since: &ChangeId,
+        _offset: u64,
+    ) -> Result<ChangedPage, Error> {
+        snapshot.disk(disk)?;
+        Err(Error::NoChangeTracking { disk: disk.clone() })
+    }
+
+    async fn open(&self, snapshot: &Snapshot, disk: &DiskKey) -> Result<OpenDisk, Error> {
+        snapshot.disk(disk)?;
+        let found = self.config.disks.iter().find(|other| other.key == *disk);
+        self.serve(found.ok_or_else(|| Error::DiskUnknown { disk: disk.clone() })?).await
+    }
+
+    async fn confirm(&self, snapshot: &Snapshot) -> Result<(), Error> {
+        match self.find(&snapshot.name).await? {
+            Some(found) if found == *snapshot => Ok(()),
+            Some(_) | None => Err(Error::SnapshotLost {
+                name: snapshot.name.clone(),
+                why: "its record is gone, or a disk has another size now".to_owned(),
+            }),
+        }
+    }
+
+    async fn delete(&self, name: &SnapshotName) -> Result<(), Error> {
+        let (folder, name) = (self.folder.clone(), name.clone());
+        blocking(move || folder.remove(&name)).await
+    }
+
+    async fn forget_change_ids(&self, _keep: &[(DiskKey, ChangeId)]) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn power(&self) -> Result<PowerState, Error> {
+        Ok(PowerState::Unknown)
+    }
+}
