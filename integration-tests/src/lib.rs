@@ -2,4 +2,5 @@
 
 #[cfg(test)]
 mod architecture;
+pub mod harness;
 pub mod live_vm;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
-use tracing::error;
+use tracing::{error, info};
 
 /// Serves until `shutdown`.
 pub(crate) async fn serve(listener: TcpListener, tls: Arc<rustls::ServerConfig>, shutdown: CancellationToken) {
@@ -22,6 +22,9 @@ pub(crate) async fn serve(listener: TcpListener, tls: Arc<rustls::ServerConfig>,
             return;
         }
     };
+    if let Ok(listen) = listener.local_addr() {
+        info!(%listen, "diagnostics ready");
+    }
     let routes = Routes::new(health).add_service(v1).add_service(v1alpha).prepare();
     serve_tls(listener, tls, Limits { connections: 16, ..Limits::default() }, routes, shutdown).await;
 }

@@ -1,0 +1,3 @@
+//! End to end: real daemons, a live VM, TLS, over loopback. One binary for all of it.
+
+mod cycles;
