@@ -72,7 +72,7 @@ async fn an_agent_killed_anywhere_in_a_snapshot_makes_it_good() {
             let said = changed(&agent, &snapshot, "root", &id(&base, "root")).await;
             let now = content(&agent, &scene.vm, &snapshot, "root").await;
             assert!(said.contains_all(&difference(&base_content, &now)));
-            assert_eq!(agent.snapshots().await.unwrap(), [name.clone()]);
+            assert_eq!(agent.snapshots().await.unwrap(), std::slice::from_ref(&name));
         }
         scene.prove(&agent, &name, &clean).await;
     }
@@ -99,13 +99,38 @@ async fn an_agent_killed_anywhere_in_a_removal_removes_the_rest() {
             assert_eq!(agent.snapshots().await.unwrap(), []);
             break;
         }
-        assert_eq!(agent.snapshots().await.unwrap(), [name.clone()], "killed after {steps}");
+        assert_eq!(agent.snapshots().await.unwrap(), std::slice::from_ref(&name), "killed after {steps}");
         let other = agent.snapshot(&SnapshotName::parse("mk-other").unwrap()).await;
         assert!(matches!(other, Err(Error::SnapshotExists { .. })));
         scene.prove(&agent, &name, &clean).await;
         agent.forget_change_ids(&[(key("root"), id(&base, "root"))]).await.unwrap();
         assert_eq!(bitmaps(&scene.vm, "root"), [id(&base, "root").as_str()]);
         assert_eq!(bitmaps(&scene.vm, "data"), Vec::<String>::new());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_killed_anywhere_in_a_query_asks_again_and_misses_nothing() {
+    let scene = Scene::new();
+    let base = scene.agent().snapshot(&name("base")).await.unwrap();
+    let before = content(&scene.agent(), &scene.vm, &base, "root").await;
+    scene.agent().delete(&base.name).await.unwrap();
+    scene.writer.wait_for_bytes(MIB / 2).unwrap();
+    for steps in 0.. {
+        let snapshot = scene.agent().snapshot(&name("job-1")).await.unwrap();
+        let victim = scene.agent();
+        victim.monitor.faults.kill_after(steps);
+        let page = victim.changed(&snapshot, &key("root"), &id(&base, "root"), 0).await;
+        assert_eq!(page.is_err(), victim.monitor.faults.killed());
+        let agent = scene.agent();
+        let said = changed(&agent, &snapshot, "root", &id(&base, "root")).await;
+        let now = content(&agent, &scene.vm, &snapshot, "root").await;
+        assert!(said.contains_all(&difference(&before, &now)), "killed after {steps}");
+        agent.delete(&snapshot.name).await.unwrap();
+        if page.is_ok() {
+            assert!(steps > 3, "only {steps} steps were tried");
+            break;
+        }
     }
 }
 
