@@ -27,6 +27,12 @@ pub(super) async fn drive(app: &App, migration: &Migration) -> Result<(), Error>
     let sealed = job.disks.iter().all(|d| d.finished);
     match job.status {
         JobStatus::Running if !job.kind.writes() => Ok(()),
+        // Nobody is there to say that it stopped: it has, and its sessions are ended to make sure.
+        JobStatus::Running if job.wanted == Wanted::Pause && !app.hub.agent_is_connected(&migration.agent) => {
+            app.step(&job, JobStep::Paused).await?;
+            app.touched(&migration.id).await;
+            Ok(())
+        }
         JobStatus::Running if sealed => {
             let (job, _) = app.store.job_transition(&job.id, &JobStep::Committing, now).await?;
             app.touched(&migration.id).await;

@@ -6,12 +6,19 @@ use crate::service::transfer::Transfers;
 use crate::service::{App, Error};
 use crate::storage::SnapshotName;
 use crate::store::Which;
+use jiff::{SignedDuration, Timestamp};
 use shared::ids::MigrationId;
 use std::collections::BTreeSet;
 use tracing::{info, warn};
 
+/// Events older than this are forgotten.
+const EVENTS_KEPT: SignedDuration = SignedDuration::from_hours(90 * 24);
+
 /// At the start.
 pub(super) async fn remove(app: &App) {
+    if let Err(error) = app.store.event_delete(Timestamp::now() - EVENTS_KEPT).await {
+        warn!(error = %crate::error_chain(&error), "old events stay for now");
+    }
     let migrations = app.store.migration_list(Which::All).await.unwrap_or_default();
     for migration in migrations.iter().filter(|m| !m.position.ended()) {
         for result in [remove_snapshots(app, &migration.id).await, remove_manifests(app, &migration.id).await] {

@@ -159,6 +159,9 @@ impl App {
                 message: "whoever asked for the verification is gone".to_owned(),
             };
             self.step(&job, crate::store::JobStep::Aborted(failure)).await?;
+            for disk in &job.disks {
+                self.transfers.findings_take(&job.id, &disk.disk);
+            }
             self.touched(&job.migration).await;
         }
         Err(Error::Disturbed)
