@@ -17,6 +17,8 @@ build: ## the programs, optimised, in target/release
 
 test: ## install what tests need, run all of them
 	deploy/install-deps.sh test
+	# The end-to-end tests run the programs themselves.
+	$(CARGO) build $(LOCKED) --workspace --bins
 	$(CARGO) test $(LOCKED) --workspace --no-fail-fast
 
 lint: ## formatting, clippy, the schema, dependencies (warnings are errors)

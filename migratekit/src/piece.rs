@@ -21,7 +21,9 @@ impl Piece {
     /// The bytes of the disk that the piece describes.
     pub fn range(&self) -> ByteRange {
         match self {
-            Self::Data { offset, data, .. } => ByteRange::new(*offset, offset.saturating_add(data.len() as u64)),
+            Self::Data { offset, data, .. } => {
+                ByteRange::new(*offset, offset.saturating_add(data.len() as u64))
+            }
             Self::Zero(range) => *range,
         }
     }

@@ -28,12 +28,8 @@ pub fn routes(
     app: &App,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<
-    impl Service<
-        Request<Body>,
-        Response = Response<Body>,
-        Error = Infallible,
-        Future: Send,
-    > + Clone
+    impl Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
+    + Clone
     + Send
     + Sync
     + 'static,
@@ -51,7 +47,10 @@ pub fn routes(
         .add_service(reflection().build_v1alpha().context(what)?)
         .add_service(AgentServiceServer::new(agents))
         .add_service(push::PushService(Arc::clone(&app.transfers)))
-        .add_service(MigrationServiceServer::new(migration::Migrations { app: app.clone(), shutdown: shutdown.clone() }))
+        .add_service(MigrationServiceServer::new(migration::Migrations {
+            app: app.clone(),
+            shutdown: shutdown.clone(),
+        }))
         .add_service(InventoryServiceServer::new(inventory::Inventory(app.clone())))
         .prepare();
     Ok(access::Access(routes))

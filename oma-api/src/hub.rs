@@ -167,7 +167,11 @@ impl Hub {
             Some((at, before)) if now - at >= Duration::from_millis(900) => {
                 let seconds = (now - at).as_secs_f64();
                 // Precise enough far beyond any link.
-                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate, positive")]
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "a rate, positive"
+                )]
                 let speed = (done.saturating_sub(before) as f64 / seconds) as u64;
                 entry.speed = speed;
                 entry.last = Some((now, done));

@@ -141,7 +141,10 @@ pub enum CycleEvent {
         message: String,
     },
     /// It cannot go on now and tries again.
-    Waiting { reason: String, message: String },
+    Waiting {
+        reason: String,
+        message: String,
+    },
     Findings(Vec<Finding>),
 }
 

@@ -5,12 +5,12 @@
 //! workflow lives here.
 
 pub mod config;
+pub mod cycle;
+pub mod daemon;
 pub mod ids;
 pub mod leaf;
 pub mod migration;
 pub mod range;
 pub mod telemetry;
 pub mod tls;
-pub mod cycle;
-pub mod daemon;
 pub mod wire;

@@ -41,7 +41,8 @@ impl Agent {
     /// None after the start: whatever fails is tried again.
     pub async fn serve(self, diagnostics: TcpListener, shutdown: CancellationToken) -> anyhow::Result<()> {
         info!(agent = %self.id, oma = self.dialer.address(), vms = self.sources.len(), "agent ready");
-        let (manager, outgoing): (Manager, mpsc::Receiver<Outgoing>) = Manager::start(self.sources, &self.settings);
+        let (manager, outgoing): (Manager, mpsc::Receiver<Outgoing>) =
+            Manager::start(self.sources, &self.settings);
         tokio::join!(
             connect::run(self.dialer, self.id, manager, outgoing, shutdown.clone()),
             diagnostics::serve(diagnostics, self.tls, shutdown),

@@ -91,7 +91,9 @@ impl Vm {
     fn open(&self, uuid: &VmUuid, state: &Path) -> Option<Arc<dyn Source>> {
         let name = self.name.clone();
         match (&self.qemu, &self.plain) {
-            (Some(config), None) => Some(Arc::new(qemu::QemuSource::new(uuid.clone(), name, config.clone(), state))),
+            (Some(config), None) => {
+                Some(Arc::new(qemu::QemuSource::new(uuid.clone(), name, config.clone(), state)))
+            }
             (None, Some(config)) => {
                 let sockets = state.join("sockets");
                 Some(Arc::new(plain::PlainSource::new(uuid.clone(), name, config.clone(), state, &sockets)))
@@ -115,7 +117,10 @@ impl Config {
             return Err(invalid("transfer.connections", "must be 1 to 16"));
         }
         if !(8 * mib..=64 * mib).contains(&transfer.window.bytes()) {
-            return Err(invalid("transfer.window", "must be 8MiB to 64MiB: it is what a crash may make us read again"));
+            return Err(invalid(
+                "transfer.window",
+                "must be 8MiB to 64MiB: it is what a crash may make us read again",
+            ));
         }
         if !(64 << 10..=4 * mib).contains(&transfer.request_size.bytes()) {
             return Err(invalid("transfer.request_size", "must be 64KiB to 4MiB"));
@@ -128,7 +133,10 @@ impl Config {
             let uuid = VmUuid::parse(vm.uuid.clone())
                 .map_err(|e| invalid(&format!("vm[{index}].uuid"), &e.to_string()))?;
             if vm.qemu.is_some() == vm.plain.is_some() {
-                return Err(invalid(&format!("vm[{index}]"), "needs either a [vm.qemu] or a [vm.plain] table"));
+                return Err(invalid(
+                    &format!("vm[{index}]"),
+                    "needs either a [vm.qemu] or a [vm.plain] table",
+                ));
             }
             if !seen.insert(uuid) {
                 return Err(invalid(&format!("vm[{index}].uuid"), "is the uuid of another VM in this file"));

@@ -117,7 +117,9 @@ impl Session<'_> {
         let opening = async {
             let mut down = client.connect(ReceiverStream::new(requests)).await?.into_inner();
             match down.message().await? {
-                Some(v1::ConnectResponse { kind: Some(Down::Welcome(welcome)) }) => Ok((down, Welcome::from(welcome))),
+                Some(v1::ConnectResponse { kind: Some(Down::Welcome(welcome)) }) => {
+                    Ok((down, Welcome::from(welcome)))
+                }
                 _ => Err(tonic::Status::internal("the first answer was no welcome")),
             }
         };
@@ -167,7 +169,9 @@ impl Session<'_> {
         match message.kind {
             Some(Down::Desired(desired)) => match DesiredState::try_from(desired) {
                 Ok(desired) => self.manager.desire(desired),
-                Err(error) => return Err(Ended::Refused(format!("the desired state is not usable: {error}"))),
+                Err(error) => {
+                    return Err(Ended::Refused(format!("the desired state is not usable: {error}")));
+                }
             },
             Some(Down::Welcome(_)) => warn!("a second welcome is ignored"),
             // A newer OMA's word; what we negotiated does not have it.

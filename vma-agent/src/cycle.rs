@@ -24,7 +24,10 @@ use shared::ids::{MigrationId, VmUuid};
 pub enum Outgoing {
     Report(Report),
     /// Everything of ours was removed from the VM's source.
-    Released { vm: VmUuid, migration: MigrationId },
+    Released {
+        vm: VmUuid,
+        migration: MigrationId,
+    },
 }
 
 impl From<crate::source::VmDescription> for shared::cycle::Vm {

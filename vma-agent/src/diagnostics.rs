@@ -8,7 +8,11 @@ use tonic::service::Routes;
 use tracing::{error, info};
 
 /// Serves until `shutdown`.
-pub(crate) async fn serve(listener: TcpListener, tls: Arc<rustls::ServerConfig>, shutdown: CancellationToken) {
+pub(crate) async fn serve(
+    listener: TcpListener,
+    tls: Arc<rustls::ServerConfig>,
+    shutdown: CancellationToken,
+) {
     let (_, health) = tonic_health::server::health_reporter();
     let reflection = || {
         tonic_reflection::server::Builder::configure()

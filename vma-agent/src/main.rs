@@ -38,8 +38,8 @@ fn main() -> ExitCode {
 
 async fn serve(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     let listen = config.diagnostics.listen;
-    let listener = TcpListener::bind(listen)
-        .await
-        .with_context(|| format!("cannot listen on {listen} for diagnostics: is another vma-agent running?"))?;
+    let listener = TcpListener::bind(listen).await.with_context(|| {
+        format!("cannot listen on {listen} for diagnostics: is another vma-agent running?")
+    })?;
     Agent::open(&config)?.serve(listener, shutdown).await
 }

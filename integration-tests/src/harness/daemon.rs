@@ -22,7 +22,9 @@ pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
     let me = std::env::current_exe()?;
     let folders = me.ancestors().skip(1).take(3);
     let found = folders.map(|folder| folder.join(name)).find(|path| path.is_file());
-    found.with_context(|| format!("{name} is not built: run `cargo build --workspace --bins` (make test does)"))
+    found.with_context(|| {
+        format!("{name} is not built: run `cargo build --workspace --bins` (make test does)")
+    })
 }
 
 impl Daemon {

@@ -86,9 +86,14 @@ impl World {
         let dir = temp.path().to_owned();
         let ca = Folder::new(dir.join("ca"));
         let hosts = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-        let holder = |role, name: &str| anyhow::Ok(Holder { role, name: AgentId::parse(name)?, hosts: hosts.clone() });
-        let holders =
-            [holder(Role::Oma, "main")?, holder(Role::Agent, "vma-01")?, holder(Role::Agent, "vma-02")?, holder(Role::Operator, "admin")?];
+        let holder =
+            |role, name: &str| anyhow::Ok(Holder { role, name: AgentId::parse(name)?, hosts: hosts.clone() });
+        let holders = [
+            holder(Role::Oma, "main")?,
+            holder(Role::Agent, "vma-01")?,
+            holder(Role::Agent, "vma-02")?,
+            holder(Role::Operator, "admin")?,
+        ];
         make(&ca, &holders, 2, Existing::Refuse)?;
         let disks: Vec<_> = options.disks.iter().map(|(key, size)| (key.as_str(), *size)).collect();
         let vm = match options.source {
@@ -102,7 +107,14 @@ impl World {
         // The same port after a restart: the agent finds it again.
         write_oma_config(&dir, &ca, &format!("127.0.0.1:{port}"), &replicas)?;
         let address = format!("localhost:{port}");
-        write_agent_config(&dir, &ca.files(Role::Agent, "vma-01"), &address, options, vm.as_ref(), "vma.toml")?;
+        write_agent_config(
+            &dir,
+            &ca.files(Role::Agent, "vma-01"),
+            &address,
+            options,
+            vm.as_ref(),
+            "vma.toml",
+        )?;
         let mut agent = Daemon::start("vma-agent", &dir.join("vma.toml"), &dir.join("vma.log"), &[])?;
         agent.wait_for("connected to the OMA", START)?;
         let diagnostics = format!("localhost:{}", port_of(&agent.wait_for("diagnostics ready", START)?)?);
@@ -198,9 +210,16 @@ impl World {
 
     /// Waits for the end of the running sync. Fails when the cycle fails.
     pub async fn synced(&self) -> anyhow::Result<v1::Migration> {
-        let ended = self.wait("the end of the sync", Duration::from_secs(120), |m| m.state() != v1::State::Running);
+        let ended =
+            self.wait("the end of the sync", Duration::from_secs(120), |m| m.state() != v1::State::Running);
         let m = ended.await?;
-        anyhow::ensure!(m.state() == v1::State::Paused, "the sync ended as {:?}: {} {}", m.state(), m.error_reason, m.error_message);
+        anyhow::ensure!(
+            m.state() == v1::State::Paused,
+            "the sync ended as {:?}: {} {}",
+            m.state(),
+            m.error_reason,
+            m.error_message
+        );
         Ok(m)
     }
 
@@ -283,7 +302,12 @@ pub fn write_agent_config(
         options.transfer
     );
     if let Some(vm) = vm {
-        write!(text, "[vm.qemu]\nqmp = \"{}\"\nnbd = \"unix:{}\"\n", vm.agent_qmp().display(), vm.nbd_socket().display())?;
+        write!(
+            text,
+            "[vm.qemu]\nqmp = \"{}\"\nnbd = \"unix:{}\"\n",
+            vm.agent_qmp().display(),
+            vm.nbd_socket().display()
+        )?;
         for disk in vm.disks() {
             let (key, node, top) = (&disk.key, &disk.node, &disk.top);
             write!(text, "[[vm.qemu.disks]]\nkey = \"{key}\"\nnode = \"{node}\"\ntop = \"{top}\"\n")?;

@@ -11,7 +11,13 @@ use tonic::transport::Channel;
 #[command(next_help_heading = "Connection")]
 pub(super) struct Connection {
     /// The OMA.
-    #[arg(long, global = true, value_name = "HOST:PORT", env = "MIGRATEKIT_OMA", default_value = "localhost:8443")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "HOST:PORT",
+        env = "MIGRATEKIT_OMA",
+        default_value = "localhost:8443"
+    )]
     oma: String,
     /// CA of the OMA's certificate (PEM).
     #[arg(long, global = true, value_name = "FILE", env = "MIGRATEKIT_CA")]
@@ -30,11 +36,16 @@ impl Connection {
         let needed = |file: &Option<PathBuf>, flag: &str| {
             let env = flag.to_uppercase();
             file.clone().with_context(|| {
-                format!("--{flag} is missing (or MIGRATEKIT_{env}); `migratekit dev-ca` makes a development set")
+                format!(
+                    "--{flag} is missing (or MIGRATEKIT_{env}); `migratekit dev-ca` makes a development set"
+                )
             })
         };
-        let files =
-            Files { ca: needed(&self.ca, "ca")?, cert: needed(&self.cert, "cert")?, key: needed(&self.key, "key")? };
+        let files = Files {
+            ca: needed(&self.ca, "ca")?,
+            cert: needed(&self.cert, "cert")?,
+            key: needed(&self.key, "key")?,
+        };
         let dialer = Dialer::new(&self.oma, files.client()?).map_err(anyhow::Error::msg)?;
         let channel = dialer.connect().await.map_err(anyhow::Error::msg)?;
         // With TLS 1.3 a refused certificate shows on the first read: ask something harmless, so that the reason is

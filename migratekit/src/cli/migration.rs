@@ -97,7 +97,8 @@ async fn get(channel: Channel, vm: &str) -> anyhow::Result<v1::Migration> {
 }
 
 async fn list(channel: Channel, all: bool, output: Output, out: &mut impl Write) -> anyhow::Result<()> {
-    let answer = MigrationServiceClient::new(channel).list(v1::ListRequest { all }).await.map_err(|s| said(&s))?;
+    let answer =
+        MigrationServiceClient::new(channel).list(v1::ListRequest { all }).await.map_err(|s| said(&s))?;
     let migrations = answer.into_inner().migrations;
     match output {
         Output::Table => writeln!(out, "{}", show::migrations_table(&migrations))?,

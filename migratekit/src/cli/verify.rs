@@ -59,7 +59,9 @@ pub(super) async fn run(args: Verify, out: &mut impl Write) -> anyhow::Result<()
             None => {}
         }
     }
-    anyhow::bail!("the control plane ended the verification without a verdict: look at its log, then run it again")
+    anyhow::bail!(
+        "the control plane ended the verification without a verdict: look at its log, then run it again"
+    )
 }
 
 fn verdict(

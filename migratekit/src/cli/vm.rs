@@ -30,7 +30,8 @@ enum Verb {
 pub(super) async fn run(args: Vm, out: &mut impl Write) -> anyhow::Result<()> {
     let Verb::List = args.verb;
     let channel = args.connection.open().await?;
-    let answer = InventoryServiceClient::new(channel).list_vms(v1::ListVmsRequest {}).await.map_err(|s| said(&s))?;
+    let answer =
+        InventoryServiceClient::new(channel).list_vms(v1::ListVmsRequest {}).await.map_err(|s| said(&s))?;
     let vms: Vec<_> = answer.into_inner().vms.into_iter().filter_map(|o| Some((o.vm.clone()?, o))).collect();
     match args.output {
         Output::Json => {

@@ -84,7 +84,8 @@ async fn each_state(
             }
             Err(status) => status,
         };
-        let passing = matches!(broken.code(), Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal);
+        let passing =
+            matches!(broken.code(), Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal);
         let since = *away_since.get_or_insert_with(Instant::now);
         if !passing || since.elapsed() > AWAY {
             return Err(said(&broken));
@@ -126,10 +127,17 @@ impl Progress {
                 .iter()
                 .map(|d| format!("{} {} of {}", d.key, show::bytes(d.done_bytes), show::bytes(total(d))))
                 .collect();
-            let why = if m.error_message.is_empty() { String::new() } else { format!(" ({})", m.error_message) };
+            let why =
+                if m.error_message.is_empty() { String::new() } else { format!(" ({})", m.error_message) };
             let speed = show::bytes(cycle.transfer_speed_bps);
             // Nothing is left to be done when stderr is closed.
-            let _ = writeln!(std::io::stderr(), "{} {}: {} at {speed}/s{why}", cycle.job_id, cycle.status, disks.join(", "));
+            let _ = writeln!(
+                std::io::stderr(),
+                "{} {}: {} at {speed}/s{why}",
+                cycle.job_id,
+                cycle.status,
+                disks.join(", ")
+            );
         }
     }
 
@@ -153,7 +161,9 @@ impl Progress {
     fn end(&mut self, m: &v1::Migration) {
         let cycle = m.cycle.as_ref();
         for disk in cycle.iter().flat_map(|c| &c.disks) {
-            if let Some(bar) = self.of_disk.get(&(cycle.map(|c| c.job_id.clone()).unwrap_or_default(), disk.disk_id.clone())) {
+            if let Some(bar) =
+                self.of_disk.get(&(cycle.map(|c| c.job_id.clone()).unwrap_or_default(), disk.disk_id.clone()))
+            {
                 bar.set_length(total(disk));
                 bar.set_position(disk.done_bytes);
             }

@@ -1,26 +1,11 @@
 //! Turns what was read into pieces: zero check and hash per leaf.
 
 use bytes::Bytes;
-use shared::leaf::{HASH_LEN, LEAF, LeafHash};
+use shared::leaf::LeafHash;
 use shared::range::ByteRange;
 
+use crate::manifest::{LEAF_BYTES, leaf_hash};
 use crate::piece::Piece;
-
-/// The hash of one leaf.
-pub fn hash_leaf(leaf: &[u8]) -> LeafHash {
-    if is_zero(leaf) {
-        return LeafHash::ZERO;
-    }
-    let mut cut = [0; HASH_LEN];
-    cut.copy_from_slice(&blake3::hash(leaf).as_bytes()[..HASH_LEN]);
-    LeafHash(cut)
-}
-
-/// Compares the bytes with themselves, one further: `memcmp`, which is fast even in a debug build, and stops at the
-/// first difference.
-pub fn is_zero(bytes: &[u8]) -> bool {
-    bytes.first().is_none_or(|&first| first == 0 && bytes[1..] == bytes[..bytes.len() - 1])
-}
 
 /// Runs of leaves that are alike: where they end, and the hashes of a run of data (none for zeros).
 pub(super) struct Runs(Vec<(usize, Vec<LeafHash>)>);
@@ -29,8 +14,8 @@ pub(super) struct Runs(Vec<(usize, Vec<LeafHash>)>);
 pub(super) fn runs(data: &[u8]) -> Runs {
     let mut runs: Vec<(usize, Vec<LeafHash>)> = Vec::new();
     let mut end = 0;
-    for leaf in data.chunks(LEAF_LEN) {
-        let hash = hash_leaf(leaf);
+    for leaf in data.chunks(LEAF_BYTES) {
+        let hash = leaf_hash(leaf);
         let before = end;
         end += leaf.len();
         let zero = hash == LeafHash::ZERO;
@@ -43,7 +28,7 @@ pub(super) fn runs(data: &[u8]) -> Runs {
             }
             _ if zero => runs.push((end, Vec::new())),
             _ => {
-                let mut hashes = Vec::with_capacity((data.len() - before).div_ceil(LEAF_LEN));
+                let mut hashes = Vec::with_capacity((data.len() - before).div_ceil(LEAF_BYTES));
                 hashes.push(hash);
                 runs.push((end, hashes));
             }
@@ -51,9 +36,6 @@ pub(super) fn runs(data: &[u8]) -> Runs {
     }
     Runs(runs)
 }
-
-const LEAF_LEN: usize = 64 * 1024;
-const _: () = assert!(LEAF_LEN as u64 == LEAF);
 
 impl Runs {
     /// Whether there is anything but zeros.
@@ -82,31 +64,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    #[test]
-    fn hashes_are_blake3_cut() {
-        let expected = blake3::hash(b"abc");
-        assert_eq!(hash_leaf(b"abc").0, expected.as_bytes()[..16]);
-        assert_eq!(hash_leaf(&[0; 100]), LeafHash::ZERO);
-    }
-
-    #[test]
-    fn one_byte_anywhere_is_not_zero() {
-        let mut leaf = vec![0; LEAF_LEN];
-        assert!(is_zero(&leaf) && is_zero(&[]) && is_zero(&[0]));
-        for at in [0, 1, 4095, LEAF_LEN / 2, LEAF_LEN - 1] {
-            leaf[at] = 1;
-            assert!(!is_zero(&leaf), "at {at}");
-            leaf[at] = 0;
-        }
-    }
-
     proptest! {
         /// The pieces put together are the data again; zeros are never data and never the reverse.
         #[test]
-        fn pieces_make_the_data_again(leaves in prop::collection::vec(any::<bool>(), 0..20), tail in 0..LEAF_LEN) {
+        fn pieces_make_the_data_again(leaves in prop::collection::vec(any::<bool>(), 0..20), tail in 0..LEAF_BYTES) {
             let mut data = Vec::new();
             for (i, full) in leaves.iter().enumerate() {
-                data.resize((i + 1) * LEAF_LEN, u8::from(*full));
+                data.resize((i + 1) * LEAF_BYTES, u8::from(*full));
             }
             data.resize(data.len() + tail, 7);
             let bytes = Bytes::from(data.clone());
@@ -124,9 +88,9 @@ mod tests {
                         kinds.push(false);
                     }
                     Piece::Data { data, hashes, .. } => {
-                        prop_assert_eq!(hashes.len(), data.len().div_ceil(LEAF_LEN));
-                        for (leaf, hash) in data.chunks(LEAF_LEN).zip(hashes) {
-                            prop_assert_eq!(hash_leaf(leaf), hash);
+                        prop_assert_eq!(hashes.len(), data.len().div_ceil(LEAF_BYTES));
+                        for (leaf, hash) in data.chunks(LEAF_BYTES).zip(hashes) {
+                            prop_assert_eq!(leaf_hash(leaf), hash);
                             prop_assert_ne!(hash, LeafHash::ZERO);
                         }
                         again.extend_from_slice(&data);

@@ -34,7 +34,6 @@ use tokio::sync::mpsc;
 use crate::nbd::{Export, NbdUri};
 use crate::piece::{MAX_DATA, Piece};
 
-pub use cut::{hash_leaf, is_zero};
 pub use error::Error;
 pub use extents::{DirtyBitmap, SourceExtents};
 pub use queue::Counters;

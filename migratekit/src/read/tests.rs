@@ -66,7 +66,7 @@ async fn whole((reader, mut pieces): (Reader, Pieces)) -> Result<(Vec<u8>, Count
             Piece::Zero(range) => put(&mut disk, *range, None),
             Piece::Data { data, hashes, .. } => {
                 assert!(piece.range().start.is_multiple_of(LEAF));
-                let again: Vec<_> = data.chunks(1 << 16).map(hash_leaf).collect();
+                let again: Vec<_> = data.chunks(1 << 16).map(crate::manifest::leaf_hash).collect();
                 assert_eq!(&again, hashes);
                 assert!(hashes.iter().all(|h| *h != shared::leaf::LeafHash::ZERO), "zero leaves are cut out");
                 put(&mut disk, piece.range(), Some(data));

@@ -25,9 +25,13 @@ pub enum Fault {
     Half(i32),
     /// Takes this long, then succeeds.
     Slow(Duration),
-    /// Waits until [`FaultTarget::release`], then succeeds.
+    /// Waits until [`FaultTarget::release`], then succeeds; fails after [`LONGEST_HANG`], so that a test that
+    /// failed meanwhile ends.
     Hang,
 }
+
+/// Longer than any test waits.
+pub const LONGEST_HANG: Duration = Duration::from_secs(20);
 
 /// `EIO`.
 pub const EIO: i32 = 5;
@@ -141,9 +145,9 @@ impl FaultTarget {
             Fault::Hang => {
                 state.hanging += 1;
                 let ticket = state.hanging;
-                let waited = self.state.1.wait_while(state, |s| s.released < ticket);
-                drop(waited.unwrap_or_else(PoisonError::into_inner));
-                None
+                let waited = self.state.1.wait_timeout_while(state, LONGEST_HANG, |s| s.released < ticket);
+                let (_state, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+                waited.timed_out().then_some(Fault::Errno(EIO))
             }
             Fault::Pass => None,
             Fault::Errno(_) | Fault::Half(_) => Some(fault),

@@ -50,7 +50,11 @@ where
 
 fn permit(path: &str, peer: Option<&Peer>) -> Result<(), Status> {
     let Some(peer) = peer else {
-        return Err(refusal::status(Code::Unauthenticated, "NO_CERTIFICATE", "the connection has no certificate"));
+        return Err(refusal::status(
+            Code::Unauthenticated,
+            "NO_CERTIFICATE",
+            "the connection has no certificate",
+        ));
     };
     let identity = peer.identity.as_ref().map_err(|why| {
         warn!(address = %peer.address, reason = %why, %path, "request refused");
@@ -109,7 +113,11 @@ mod tests {
         let set = proto_descriptor();
         for file in set.file {
             for service in file.service {
-                let path = format!("/{}.{}/", file.package.clone().unwrap_or_default(), service.name.unwrap_or_default());
+                let path = format!(
+                    "/{}.{}/",
+                    file.package.clone().unwrap_or_default(),
+                    service.name.unwrap_or_default()
+                );
                 assert!(TABLE.iter().any(|(prefix, _)| path.starts_with(prefix)), "{path}");
             }
         }

@@ -93,9 +93,9 @@ impl Session {
         // Three heartbeats may be lost.
         let silence = self.app.heartbeat * 4;
         loop {
-            let message = tokio::time::timeout(silence, up.message())
-                .await
-                .map_err(|_| refusal::status(Code::DeadlineExceeded, "SILENT", format!("nothing for {silence:?}")))??;
+            let message = tokio::time::timeout(silence, up.message()).await.map_err(|_| {
+                refusal::status(Code::DeadlineExceeded, "SILENT", format!("nothing for {silence:?}"))
+            })??;
             let Some(message) = message else { return Ok(()) };
             self.take(message).await?;
         }

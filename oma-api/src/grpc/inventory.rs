@@ -9,7 +9,10 @@ pub(super) struct Inventory(pub(super) App);
 
 #[tonic::async_trait]
 impl InventoryService for Inventory {
-    async fn list_vms(&self, _: Request<v1::ListVmsRequest>) -> Result<Response<v1::ListVmsResponse>, Status> {
+    async fn list_vms(
+        &self,
+        _: Request<v1::ListVmsRequest>,
+    ) -> Result<Response<v1::ListVmsResponse>, Status> {
         let offered = self.0.vm_list().await.map_err(|e| e.to_status())?;
         let vms = offered.into_iter().map(|o| v1::AgentVm {
             vm: Some(o.vm.into()),
@@ -24,7 +27,8 @@ impl InventoryService for Inventory {
         &self,
         _: Request<v1::ListAgentsRequest>,
     ) -> Result<Response<v1::ListAgentsResponse>, Status> {
-        let agents = self.0.store.agent_list().await.map_err(|e| crate::service::Error::from(e).to_status())?;
+        let agents =
+            self.0.store.agent_list().await.map_err(|e| crate::service::Error::from(e).to_status())?;
         let agents = agents.into_iter().map(|a| v1::Agent {
             connected: self.0.hub.agent_is_connected(&a.id),
             agent_id: a.id.into(),

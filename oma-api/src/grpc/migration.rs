@@ -27,7 +27,11 @@ pub(super) struct Migrations {
 
 fn named(vm: &str) -> Result<&str, Status> {
     match vm.is_empty() {
-        true => Err(refusal::status(Code::InvalidArgument, "INVALID_ARGUMENT", "vm: is missing (uuid, name or migration id)")),
+        true => Err(refusal::status(
+            Code::InvalidArgument,
+            "INVALID_ARGUMENT",
+            "vm: is missing (uuid, name or migration id)",
+        )),
         false => Ok(vm),
     }
 }
@@ -74,7 +78,8 @@ impl MigrationService for Migrations {
             loop {
                 if !seen {
                     let state = app.migration_view(&found.id).await.map_err(|e| e.to_status());
-                    let state = state.map(|v| v1::WatchResponse { sequence, migration: Some(view::migration(v)) });
+                    let state =
+                        state.map(|v| v1::WatchResponse { sequence, migration: Some(view::migration(v)) });
                     // A slow reader holds this task up, and nobody else: the next state it gets is the latest.
                     if sender.send(state).await.is_err() {
                         return;
@@ -95,7 +100,10 @@ impl MigrationService for Migrations {
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
-    async fn verify(&self, request: Request<v1::VerifyRequest>) -> Result<Response<Self::VerifyStream>, Status> {
+    async fn verify(
+        &self,
+        request: Request<v1::VerifyRequest>,
+    ) -> Result<Response<Self::VerifyStream>, Status> {
         let request = request.into_inner();
         named(&request.vm)?;
         let (answers, receiver) = mpsc::channel(16);

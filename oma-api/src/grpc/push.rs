@@ -93,10 +93,17 @@ async fn stream(
 ) -> Result<(), Status> {
     let mut decoder = Decoder::default();
     let first = tokio::time::timeout(OPEN_DEADLINE, next(&mut body, &mut decoder)).await;
-    let first = first.map_err(|_| refusal::status(Code::DeadlineExceeded, "NO_OPEN", "no message within 30 s"))??;
+    let first =
+        first.map_err(|_| refusal::status(Code::DeadlineExceeded, "NO_OPEN", "no message within 30 s"))??;
     let request = match first {
         Some(Incoming::Message(Ask::Open(open))) => open_request(open).map_err(|e| refusal::invalid(&e))?,
-        Some(_) => return Err(refusal::status(Code::InvalidArgument, "NO_OPEN", "the first message must be an open")),
+        Some(_) => {
+            return Err(refusal::status(
+                Code::InvalidArgument,
+                "NO_OPEN",
+                "the first message must be an open",
+            ));
+        }
         None => return Ok(()),
     };
     let span = info_span!("push", job_id = %request.job, disk_id = %request.disk, epoch = request.epoch.0);
@@ -194,11 +201,14 @@ async fn receive(
                 }
             }
             Incoming::Message(Ask::Zero(zero)) => {
-                let range = ByteRange::at(zero.offset, zero.length).ok_or_else(|| Invalid::new("zero", "passes 2^64"))?;
+                let range = ByteRange::at(zero.offset, zero.length)
+                    .ok_or_else(|| Invalid::new("zero", "passes 2^64"))?;
                 unsettled_of(unsettled).insert(range);
                 transfer.write(Piece::Zero(range)).await?;
             }
-            Incoming::Message(Ask::Intent(intent)) => transfer.intend(ranges_from_wire(&intent.ranges)?).await?,
+            Incoming::Message(Ask::Intent(intent)) => {
+                transfer.intend(ranges_from_wire(&intent.ranges)?).await?
+            }
             Incoming::Message(Ask::Hashes(block)) => {
                 let different = transfer.compare(hashed(&block)?).await?;
                 let ranges = ranges_to_wire(different.iter().collect::<Vec<_>>());
@@ -262,7 +272,10 @@ fn pieces(offset: u64, leaf_hashes: &Bytes, data: Vec<Bytes>) -> Result<Vec<Piec
     let total: usize = data.iter().map(Bytes::len).sum();
     let leaves = total.div_ceil(leaf);
     if !leaf_hashes.is_empty() && hashes.len() != leaves {
-        return Err(Invalid::new("chunk.leaf_hashes", format!("{} hashes for {leaves} leaves", hashes.len())));
+        return Err(Invalid::new(
+            "chunk.leaf_hashes",
+            format!("{} hashes for {leaves} leaves", hashes.len()),
+        ));
     }
     let with_hashes = !leaf_hashes.is_empty();
     let mut take = |bytes: usize| match with_hashes {
@@ -306,7 +319,8 @@ fn split_hashes(bytes: &[u8]) -> Result<Vec<LeafHash>, Invalid> {
 }
 
 fn hashed(block: &v1::HashBlock) -> Result<Hashed, Invalid> {
-    let range = ByteRange::at(block.offset, block.length).ok_or_else(|| Invalid::new("hashes", "pass 2^64"))?;
+    let range =
+        ByteRange::at(block.offset, block.length).ok_or_else(|| Invalid::new("hashes", "pass 2^64"))?;
     Ok(Hashed { range, hashes: split_hashes(&block.leaf_hashes)? })
 }
 

@@ -12,7 +12,8 @@ use tracing::info;
 /// until then the record says so.
 pub(super) async fn tear_down(app: &App, migration: &Migration) -> Result<(), Error> {
     if let Some(job) = app.store.job_active(&migration.id).await? {
-        let failure = Failure { reason: "ABORTED".to_owned(), message: "the migration was aborted".to_owned() };
+        let failure =
+            Failure { reason: "ABORTED".to_owned(), message: "the migration was aborted".to_owned() };
         app.step(&job, JobStep::Aborted(failure)).await?;
     }
     let disks = app.store.disk_list(&migration.id).await?;

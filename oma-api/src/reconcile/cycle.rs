@@ -28,7 +28,9 @@ pub(super) async fn drive(app: &App, migration: &Migration) -> Result<(), Error>
     match job.status {
         JobStatus::Running if !job.kind.writes() => Ok(()),
         // Nobody is there to say that it stopped: it has, and its sessions are ended to make sure.
-        JobStatus::Running if job.wanted == Wanted::Pause && !app.hub.agent_is_connected(&migration.agent) => {
+        JobStatus::Running
+            if job.wanted == Wanted::Pause && !app.hub.agent_is_connected(&migration.agent) =>
+        {
             app.step(&job, JobStep::Paused).await?;
             app.touched(&migration.id).await;
             Ok(())

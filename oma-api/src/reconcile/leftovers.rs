@@ -21,7 +21,8 @@ pub(super) async fn remove(app: &App) {
     }
     let migrations = app.store.migration_list(Which::All).await.unwrap_or_default();
     for migration in migrations.iter().filter(|m| !m.position.ended()) {
-        for result in [remove_snapshots(app, &migration.id).await, remove_manifests(app, &migration.id).await] {
+        for result in [remove_snapshots(app, &migration.id).await, remove_manifests(app, &migration.id).await]
+        {
             if let Err(error) = result {
                 warn!(migration_id = %migration.id, error = %crate::error_chain(&error), "left-overs stay for now");
             }
@@ -33,7 +34,8 @@ pub(super) async fn remove(app: &App) {
 pub(super) async fn remove_snapshots(app: &App, migration: &MigrationId) -> Result<(), Error> {
     let points = app.store.restore_point_list(migration).await?;
     let kept: BTreeSet<_> = points.into_iter().map(|p| p.snapshot_name).collect();
-    let there: BTreeSet<_> = app.storage.snapshots().await?.into_iter().map(|s| s.name.as_str().to_owned()).collect();
+    let there: BTreeSet<_> =
+        app.storage.snapshots().await?.into_iter().map(|s| s.name.as_str().to_owned()).collect();
     for job in app.store.job_list(migration).await?.into_iter().filter(|j| j.status.ended()) {
         let name = SnapshotName::of_commit(&job.id)?;
         if there.contains(name.as_str()) && !kept.contains(name.as_str()) {
@@ -47,7 +49,8 @@ pub(super) async fn remove_snapshots(app: &App, migration: &MigrationId) -> Resu
 /// Manifests of this migration's ended cycles that nothing refers to.
 pub(super) async fn remove_manifests(app: &App, migration: &MigrationId) -> Result<(), Error> {
     let disks = app.store.disk_list(migration).await?;
-    let mut kept: BTreeSet<_> = disks.iter().filter_map(|d| d.manifest.as_ref().map(|m| m.file.clone())).collect();
+    let mut kept: BTreeSet<_> =
+        disks.iter().filter_map(|d| d.manifest.as_ref().map(|m| m.file.clone())).collect();
     for point in app.store.restore_point_list(migration).await? {
         kept.extend(point.disks.into_iter().map(|d| d.manifest.file));
     }

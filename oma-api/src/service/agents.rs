@@ -5,8 +5,8 @@ use crate::hub::AgentConnection;
 use crate::store::{self, AgentHello, Failure, Job, JobStep, Migration, Progress, Wanted};
 use jiff::Timestamp;
 use shared::cycle::{
-    CAPABILITIES, CycleEvent, DesiredState, Finding, FindingKind, Hello, PROTOCOL_VERSIONS, Report, SnapshotDisk,
-    Strategy, Vm, Welcome, negotiate,
+    CAPABILITIES, CycleEvent, DesiredState, Finding, FindingKind, Hello, PROTOCOL_VERSIONS, Report,
+    SnapshotDisk, Strategy, Vm, Welcome, negotiate,
 };
 use shared::ids::{AgentId, MigrationId, VmUuid};
 use std::net::SocketAddr;
@@ -289,19 +289,27 @@ fn compare_disks(ours: &[store::Disk], theirs: &[SnapshotDisk]) -> Vec<Finding> 
             None => say(
                 FindingKind::DiskRemoved,
                 key,
-                format!("disk {key} ({size} bytes) is replicated and the VM no longer has it: attach it again, or abort and begin anew"),
+                format!(
+                    "disk {key} ({size} bytes) is replicated and the VM no longer has it: attach it again, or abort and begin anew"
+                ),
             ),
             Some(now) if now.size != size => say(
                 FindingKind::DiskResized,
                 key,
-                format!("disk {key} had {size} bytes and has {} now: abort and begin anew to replicate the new size", now.size),
+                format!(
+                    "disk {key} had {size} bytes and has {} now: abort and begin anew to replicate the new size",
+                    now.size
+                ),
             ),
             Some(_) => {}
         }
     }
     for disk in theirs {
         if !ours.iter().any(|d| d.key == disk.key) {
-            let message = format!("the VM has a disk {} ({} bytes) that is not replicated: abort and begin anew to include it", disk.key, disk.size);
+            let message = format!(
+                "the VM has a disk {} ({} bytes) that is not replicated: abort and begin anew to include it",
+                disk.key, disk.size
+            );
             say(FindingKind::DiskAdded, &disk.key, message);
         }
     }

@@ -30,9 +30,13 @@ pub enum Error {
     Disturbed,
     #[error("the verification ended early: {message}")]
     VerifyFailed { reason: String, message: String },
-    #[error("agent {agent} speaks the protocol versions {theirs:?}, this OMA {ours:?}: update the older of them")]
+    #[error(
+        "agent {agent} speaks the protocol versions {theirs:?}, this OMA {ours:?}: update the older of them"
+    )]
     NoCommonVersion { agent: AgentId, theirs: Vec<u32>, ours: &'static [u32] },
-    #[error("certificate and message disagree: the certificate is agent {certificate}'s, the message says {said}")]
+    #[error(
+        "certificate and message disagree: the certificate is agent {certificate}'s, the message says {said}"
+    )]
     WrongAgent { certificate: AgentId, said: AgentId },
     #[error(transparent)]
     Transfer(#[from] TransferError),

@@ -149,7 +149,9 @@ impl App {
                     info!(migration_id = %now.id, vm = %now.vm_name, %action, position = %now.position, "action taken");
                     return Ok(now.id);
                 }
-                Err(store::Error::Conflict { .. }) => migration = self.store.migration_fetch(&migration.id).await?,
+                Err(store::Error::Conflict { .. }) => {
+                    migration = self.store.migration_fetch(&migration.id).await?
+                }
                 Err(error) => return Err(error.into()),
             }
         }

@@ -9,9 +9,11 @@ mod journal;
 pub use error::TransferError;
 
 use crate::storage::{Storage, VolumeId};
-use crate::store::{CheckpointKind, CheckpointOf, Disk, Job, JobKind, JobStatus, Store, VolumeContent, Wanted};
-use journal::DbJournal;
+use crate::store::{
+    CheckpointKind, CheckpointOf, Disk, Job, JobKind, JobStatus, Store, VolumeContent, Wanted,
+};
 use jiff::Timestamp;
+use journal::DbJournal;
 use migratekit::manifest::Manifest;
 use migratekit::piece::Piece;
 use migratekit::replica::{Acks, Options, Prior, ReadsZero, ReplicaSession, ReplicaStream};
@@ -117,7 +119,11 @@ impl Transfers {
     ///
     /// # Errors
     /// See [`TransferError`]; none of them has written anything.
-    pub async fn open(self: &Arc<Self>, agent: &AgentId, request: &OpenRequest) -> Result<Opened, TransferError> {
+    pub async fn open(
+        self: &Arc<Self>,
+        agent: &AgentId,
+        request: &OpenRequest,
+    ) -> Result<Opened, TransferError> {
         let slot = self.slot(&request.disk);
         let mut session = slot.lock().await;
         let (job, disk) = self.admit(agent, request).await?;
@@ -127,7 +133,8 @@ impl Transfers {
             let manifest = self.committed_manifest(&disk).await?;
             let to = To::Manifest(Arc::new(manifest));
             let transfer = Transfer { transfers: Arc::clone(self), request: request.clone(), to };
-            let opened = Opened { transfer, acks: None, epoch: request.epoch, prior_durable: prior.durable, required };
+            let opened =
+                Opened { transfer, acks: None, epoch: request.epoch, prior_durable: prior.durable, required };
             return Ok(opened);
         }
         let shared = session.as_ref().is_some_and(|s| s.epoch == request.epoch && s.replica.check().is_ok());
@@ -136,7 +143,9 @@ impl Transfers {
                 let why = format!("epoch {} of job {} took over", request.epoch, request.job);
                 old.replica.fence(why).await;
             }
-            *session = Some(self.start(&job, &disk, request, prior.intents, prior.durable.clone(), &required).await?);
+            *session = Some(
+                self.start(&job, &disk, request, prior.intents, prior.durable.clone(), &required).await?,
+            );
         }
         let Some(live) = session.as_ref() else { return Err(TransferError::Died) };
         let (stream, acks) = live.replica.stream();
@@ -220,7 +229,11 @@ impl Transfers {
             });
         }
         if request.epoch > disk.epoch {
-            return Err(TransferError::UnknownEpoch { disk: disk.id, asked: request.epoch, current: disk.epoch });
+            return Err(TransferError::UnknownEpoch {
+                disk: disk.id,
+                asked: request.epoch,
+                current: disk.epoch,
+            });
         }
         if job.status != JobStatus::Running || job.wanted != Wanted::Run {
             return Err(TransferError::NotRunning { job: job.id, status: job.status });
@@ -230,7 +243,9 @@ impl Transfers {
         }
         match in_job.new_size {
             Some(size) if size == request.size => {}
-            size => return Err(TransferError::WrongSize { disk: disk.id, snapshot: size, asked: request.size }),
+            size => {
+                return Err(TransferError::WrongSize { disk: disk.id, snapshot: size, asked: request.size });
+            }
         }
         if (job.kind == JobKind::VerifySource) != (request.mode == Mode::Verify) {
             return Err(TransferError::WrongMode { job: job.id });
@@ -268,8 +283,13 @@ impl Transfers {
         let reads_zero = if untouched { ReadsZero::Yes } else { ReadsZero::Unknown };
         let prior = Prior { intended: ever, durable, reads_zero };
         let journal = DbJournal { store: self.store.clone(), of: request.of() };
-        let replica =
-            ReplicaSession::open(Arc::clone(&target), Arc::new(manifest), Arc::new(journal), prior, Options::default())?;
+        let replica = ReplicaSession::open(
+            Arc::clone(&target),
+            Arc::new(manifest),
+            Arc::new(journal),
+            prior,
+            Options::default(),
+        )?;
         info!(job_id = %job.id, disk_id = %disk.id, epoch = %request.epoch, "replica opened for writing");
         Ok(Session { epoch: request.epoch, replica, target })
     }
@@ -316,9 +336,10 @@ impl Transfer {
             }
             To::Manifest(manifest) => {
                 let manifest = Arc::clone(manifest);
-                let different: RangeSet =
-                    blocking(move || Ok(compare_manifest(&manifest, range, expected(&hashes))?.into_iter().collect()))
-                        .await?;
+                let different: RangeSet = blocking(move || {
+                    Ok(compare_manifest(&manifest, range, expected(&hashes))?.into_iter().collect())
+                })
+                .await?;
                 self.transfers.found(&self.request, range, &different);
                 if !different.is_empty() {
                     let OpenRequest { job, disk, .. } = &self.request;
@@ -326,7 +347,9 @@ impl Transfer {
                           "the source differs from the manifest where no change was reported");
                     let store = &self.transfers.store;
                     let now = Timestamp::now();
-                    store.checkpoint_append(&self.request.of(), CheckpointKind::Required, &different, now).await?;
+                    store
+                        .checkpoint_append(&self.request.of(), CheckpointKind::Required, &different, now)
+                        .await?;
                 }
                 Ok(different)
             }

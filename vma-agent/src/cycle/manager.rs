@@ -68,7 +68,9 @@ impl Manager {
         for (uuid, handle) in &self.0.vms {
             match handle.source.describe().await {
                 Ok(vm) => vms.push(vm.into()),
-                Err(error) => warn!(vm = %uuid, error = %chain(&error), "the source cannot be asked for its VM"),
+                Err(error) => {
+                    warn!(vm = %uuid, error = %chain(&error), "the source cannot be asked for its VM")
+                }
             }
         }
         vms

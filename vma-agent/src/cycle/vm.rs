@@ -1,13 +1,14 @@
 //! The task of one VM: policy of a cycle at the source.
 
+use super::Outgoing;
 use super::manager::chain;
 use super::progress::{self, Counters};
-use super::Outgoing;
 use crate::source::{self, ChangeId, Snapshot, SnapshotName, Source};
 use crate::transfer::{self, DiskJob, Mode, Outcome, Settings, TransferError};
 use futures::future::join_all;
 use shared::cycle::{
-    CycleEvent, CycleKind, CycleRun, DesiredCycle, DesiredVm, DiskProgress, Finding, FindingKind, Report, SnapshotDisk,
+    CycleEvent, CycleKind, CycleRun, DesiredCycle, DesiredVm, DiskProgress, Finding, FindingKind, Report,
+    SnapshotDisk,
 };
 use shared::ids::{JobId, VmUuid};
 use std::sync::Arc;
@@ -95,7 +96,8 @@ impl Task {
         match self.clean_up(wanted).await {
             Ok(()) if wanted.release => {
                 info!(vm = %self.vm, migration = %wanted.migration, "source released");
-                self.say(Outgoing::Released { vm: self.vm.clone(), migration: wanted.migration.clone() }).await;
+                self.say(Outgoing::Released { vm: self.vm.clone(), migration: wanted.migration.clone() })
+                    .await;
                 return Next::Wait;
             }
             Ok(()) => {}
@@ -151,7 +153,8 @@ impl Task {
             Some(_) => match self.source.find(&name).await {
                 Ok(Some(snapshot)) => snapshot,
                 Ok(None) => {
-                    let message = format!("snapshot {name} of the interrupted cycle is no longer at the source");
+                    let message =
+                        format!("snapshot {name} of the interrupted cycle is no longer at the source");
                     let finding = Finding { kind: FindingKind::SnapshotLost, disk: None, message };
                     self.report(&cycle.job, CycleEvent::Findings(vec![finding])).await;
                     return Next::Wait;
@@ -175,11 +178,13 @@ impl Task {
         for disk in &cycle.disks {
             let Some(found) = snapshot.disks.iter().find(|d| d.key == disk.key) else {
                 let message = format!("disk {} is not in snapshot {}", disk.key, snapshot.name);
-                let finding = Finding { kind: FindingKind::DiskRemoved, disk: Some(disk.key.clone()), message };
+                let finding =
+                    Finding { kind: FindingKind::DiskRemoved, disk: Some(disk.key.clone()), message };
                 self.report(&cycle.job, CycleEvent::Findings(vec![finding])).await;
                 return Next::Wait;
             };
-            let progress = DiskProgress { disk: Some(disk.disk.clone()), size: found.size, ..DiskProgress::default() };
+            let progress =
+                DiskProgress { disk: Some(disk.disk.clone()), size: found.size, ..DiskProgress::default() };
             let mode = match cycle.kind {
                 CycleKind::Sync => Mode::Sync(disk.strategy.clone()),
                 // What changed since the commit may differ; all else must not.
@@ -315,17 +320,20 @@ async fn interrupted(
 fn interrupts(old: Option<&DesiredVm>, new: Option<&DesiredVm>) -> Option<Interruption> {
     let key = |vm: &DesiredVm| {
         let cycle = vm.cycle.as_ref()?;
-        let disks: Vec<_> = cycle.disks.iter().map(|d| (d.disk.clone(), d.epoch, d.strategy.clone())).collect();
+        let disks: Vec<_> =
+            cycle.disks.iter().map(|d| (d.disk.clone(), d.epoch, d.strategy.clone())).collect();
         Some((cycle.job.clone(), cycle.kind, disks))
     };
     let run = |vm: &DesiredVm| vm.cycle.as_ref().map(|cycle| cycle.run);
     match (old, new) {
         (None, _) => None,
-        (Some(old), Some(new)) if key(old) == key(new) && old.release == new.release => match (run(old), run(new)) {
-            (Some(CycleRun::Run), Some(CycleRun::Pause)) => Some(Interruption::Pause),
-            (Some(CycleRun::Run), Some(CycleRun::Committing)) => Some(Interruption::Drop),
-            _ => None,
-        },
+        (Some(old), Some(new)) if key(old) == key(new) && old.release == new.release => {
+            match (run(old), run(new)) {
+                (Some(CycleRun::Run), Some(CycleRun::Pause)) => Some(Interruption::Pause),
+                (Some(CycleRun::Run), Some(CycleRun::Committing)) => Some(Interruption::Drop),
+                _ => None,
+            }
+        }
         (Some(_), _) => Some(Interruption::Drop),
     }
 }

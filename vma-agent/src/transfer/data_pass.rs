@@ -1,9 +1,9 @@
 //! Chunks and zeros, out; durable ranges, in.
 
+use super::TransferError;
 use super::disk::{OpenSource, Outcome, Running};
 use super::push::{Answers, PushError};
 use super::window::Window;
-use super::TransferError;
 use migratekit::plan::Planner;
 use proto::v1::push_response::Kind as Answer;
 use shared::wire::ranges_from_wire;

@@ -38,7 +38,9 @@ pub struct Settings {
 pub enum Mode {
     Sync(Strategy),
     /// Compare what did not change `since` with the manifest; all of it if there is no change id.
-    Verify { since: Option<String> },
+    Verify {
+        since: Option<String>,
+    },
 }
 
 /// A disk to transfer.
@@ -155,7 +157,11 @@ impl Running<'_> {
     }
 
     /// `None` when paused; else what the other side found different.
-    async fn hashes(&self, answers: &mut Answers, left_out: &RangeSet) -> Result<Option<RangeSet>, TransferError> {
+    async fn hashes(
+        &self,
+        answers: &mut Answers,
+        left_out: &RangeSet,
+    ) -> Result<Option<RangeSet>, TransferError> {
         let opened = self.open_source().await?;
         let planner = self.planner(&opened, Areas::All, &RangeSet::new(), left_out);
         hash_pass::run(self, answers, opened, planner).await
@@ -175,7 +181,13 @@ impl Running<'_> {
         Ok(OpenSource { reader, pieces, _keep: opened })
     }
 
-    fn planner(&self, opened: &OpenSource, areas: Areas, required: &RangeSet, left_out: &RangeSet) -> Planner {
+    fn planner(
+        &self,
+        opened: &OpenSource,
+        areas: Areas,
+        required: &RangeSet,
+        left_out: &RangeSet,
+    ) -> Planner {
         // A chunk is read by one connection, in the buffers of one disk: 1 MiB keeps several in flight.
         let options = Options { chunk: 1 << 20, ..Options::default() };
         let extents = Box::new(opened.reader.extents());

@@ -88,7 +88,9 @@ pub(super) async fn run(
                 }
                 // Equal blocks are known durable: counted above.
                 Some(Answer::Durable(_)) => {}
-                Some(_) => return Err::<(), TransferError>(PushError::broken("an answer out of place").into()),
+                Some(_) => {
+                    return Err::<(), TransferError>(PushError::broken("an answer out of place").into());
+                }
                 None => return Err(PushError::broken("the stream ended among the hashes").into()),
             }
         }

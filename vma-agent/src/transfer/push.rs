@@ -33,7 +33,8 @@ pub enum PushError {
 
 impl PushError {
     fn of(status: &Status) -> Self {
-        let reason = refusal::reason_of(status).unwrap_or_else(|| format!("{:?}", status.code()).to_uppercase());
+        let reason =
+            refusal::reason_of(status).unwrap_or_else(|| format!("{:?}", status.code()).to_uppercase());
         let message = status.message().to_owned();
         match (status.code(), reason.as_str()) {
             (_, "STALE_EPOCH") => Self::Overtaken { message },
@@ -129,7 +130,8 @@ pub(super) async fn open(mut channel: Channel, open: &Open) -> Result<(Push, Ans
         }
     };
     let opened = tokio::time::timeout(OPEN_DEADLINE, opening).await;
-    let (answers, prior) = opened.map_err(|_| PushError::broken("no answer to the opening within 60 s"))??;
+    let (answers, prior) =
+        opened.map_err(|_| PushError::broken("no answer to the opening within 60 s"))??;
     Ok((push, answers, prior))
 }
 
@@ -155,7 +157,8 @@ impl Push {
     }
 
     pub(super) async fn intent(&self, ranges: impl IntoIterator<Item = ByteRange>) -> Result<(), PushError> {
-        self.ask(Ask::Intent(v1::Intent { ranges: ranges_to_wire(ranges.into_iter().collect::<Vec<_>>()) })).await
+        self.ask(Ask::Intent(v1::Intent { ranges: ranges_to_wire(ranges.into_iter().collect::<Vec<_>>()) }))
+            .await
     }
 
     /// Empty hashes: the whole range is zero.

@@ -107,7 +107,10 @@ mod tests {
         window.acknowledge(&set(&[(0, 30)]));
         assert!(window.enter(ByteRange::new(60, 120)).now_or_never().is_some());
         window.acknowledge(&set(&[(0, 30)]));
-        assert!(window.enter(ByteRange::new(200, 220)).now_or_never().is_none(), "twice acknowledged counts once");
+        assert!(
+            window.enter(ByteRange::new(200, 220)).now_or_never().is_none(),
+            "twice acknowledged counts once"
+        );
         assert!(window.drained().now_or_never().is_none());
         window.acknowledge(&set(&[(0, 200)]));
         assert!(window.drained().now_or_never().is_some());

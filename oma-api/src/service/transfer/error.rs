@@ -22,7 +22,9 @@ pub enum TransferError {
     Finished { job: JobId, disk: DiskId },
     #[error("disk {disk} has {} bytes in this job's snapshot, not {asked}", snapshot.map_or("no known number of".to_owned(), |s| s.to_string()))]
     WrongSize { disk: DiskId, snapshot: Option<u64>, asked: u64 },
-    #[error("this is not what job {job} is for: only a verification compares with the manifest, and it writes nothing")]
+    #[error(
+        "this is not what job {job} is for: only a verification compares with the manifest, and it writes nothing"
+    )]
     WrongMode { job: JobId },
     #[error("disk {disk} cannot be sealed in job {job}: {missing} bytes of it were never sent")]
     NotWhole { job: JobId, disk: DiskId, missing: u64 },
