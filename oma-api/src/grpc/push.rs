@@ -1,7 +1,7 @@
 //! `TransferService.Push`, without copying payloads (see `shared::wire::push`).
 
 use super::access;
-use crate::service::transfer::{Hashed, OpenRequest, Opened, Transfer, TransferError, Transfers};
+use crate::service::transfer::{Hashed, Mode, OpenRequest, Opened, Transfer, TransferError, Transfers};
 use bytes::Bytes;
 use http::{Request, Response, header};
 use http_body::Frame;
@@ -248,7 +248,7 @@ async fn tell_durable(
 async fn next(body: &mut Body, decoder: &mut Decoder) -> Result<Option<Incoming>, Status> {
     let broken = |why: String| refusal::status(Code::InvalidArgument, "BAD_STREAM", why);
     loop {
-        if let Some(incoming) = decoder.next().map_err(broken)? {
+        if let Some(incoming) = decoder.take().map_err(broken)? {
             return Ok(Some(incoming));
         }
         match body.frame().await {
@@ -326,7 +326,12 @@ fn hashed(block: &v1::HashBlock) -> Result<Hashed, Invalid> {
 
 fn open_request(open: v1::Open) -> Result<OpenRequest, Invalid> {
     Ok(OpenRequest {
-        mode: open.mode().try_into()?,
+        mode: match open.mode() {
+            v1::PushMode::Data => Mode::Data,
+            v1::PushMode::HashDiff => Mode::HashDiff,
+            v1::PushMode::Verify => Mode::Verify,
+            v1::PushMode::Unspecified => return Err(Invalid::missing("open.mode")),
+        },
         job: JobId::parse(open.job_id).map_err(|e| Invalid::new("open.job_id", e))?,
         disk: DiskId::parse(open.disk_id).map_err(|e| Invalid::new("open.disk_id", e))?,
         epoch: Epoch(open.epoch),

@@ -19,7 +19,6 @@ use migratekit::piece::Piece;
 use migratekit::replica::{Acks, Options, Prior, ReadsZero, ReplicaSession, ReplicaStream};
 use migratekit::target::Target;
 use migratekit::verify::{Expected, compare_block, compare_manifest};
-use proto::v1::PushMode;
 use shared::ids::{AgentId, DiskId, Epoch, JobId};
 use shared::leaf::{LEAF, LeafHash};
 use shared::range::{ByteRange, RangeSet};
@@ -394,18 +393,6 @@ fn expected(hashes: &[LeafHash]) -> Expected<'_> {
 fn hashes_of(part: ByteRange, whole: ByteRange, hashes: &[LeafHash]) -> Vec<LeafHash> {
     let leaf = |offset: u64| usize::try_from((offset - whole.start).div_ceil(LEAF)).unwrap_or(usize::MAX);
     hashes.get(leaf(part.start)..leaf(part.end)).map(<[_]>::to_vec).unwrap_or_default()
-}
-
-impl TryFrom<PushMode> for Mode {
-    type Error = shared::wire::Invalid;
-    fn try_from(mode: PushMode) -> Result<Self, shared::wire::Invalid> {
-        match mode {
-            PushMode::Data => Ok(Self::Data),
-            PushMode::HashDiff => Ok(Self::HashDiff),
-            PushMode::Verify => Ok(Self::Verify),
-            PushMode::Unspecified => Err(shared::wire::Invalid::missing("open.mode")),
-        }
-    }
 }
 
 /// Runs what may wait for a disk on a thread that may wait.

@@ -38,7 +38,7 @@ impl Decoder {
     ///
     /// # Errors
     /// A text saying what is wrong with the stream; it cannot be read on after that.
-    pub fn next(&mut self) -> Result<Option<Incoming>, String> {
+    pub fn take(&mut self) -> Result<Option<Incoming>, String> {
         let length = match self.length {
             Some(length) => length,
             None if self.frames.remaining() < 5 => return Ok(None),
@@ -203,7 +203,7 @@ mod tests {
             for cut in cuts.iter().cycle() {
                 let end = (at + cut).min(ours.len());
                 decoder.put(Bytes::copy_from_slice(&ours[at..end]));
-                while let Some(m) = decoder.next().expect("well formed") { got.push(m); }
+                while let Some(m) = decoder.take().expect("well formed") { got.push(m); }
                 at = end;
                 if at == ours.len() { break }
             }
@@ -219,13 +219,13 @@ mod tests {
         fn garbage_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let mut decoder = Decoder::default();
             decoder.put(message(&request(1, vec![], bytes.clone())).slice(5..));
-            let _ = decoder.next();
+            let _ = decoder.take();
             let mut decoder = Decoder::default();
             let mut framed = vec![0];
             framed.extend(u32::try_from(bytes.len()).expect("small").to_be_bytes());
             framed.extend(bytes);
             decoder.put(framed.into());
-            let _ = decoder.next();
+            let _ = decoder.take();
         }
     }
 
@@ -237,7 +237,7 @@ mod tests {
         framed.extend(chunk);
         let mut decoder = Decoder::default();
         decoder.put(framed.into());
-        let Some(Incoming::Chunk { offset, data, .. }) = decoder.next().expect("valid") else {
+        let Some(Incoming::Chunk { offset, data, .. }) = decoder.take().expect("valid") else {
             panic!("a chunk")
         };
         assert_eq!((offset, data.concat()), (5, b"ab".to_vec()));
@@ -247,6 +247,6 @@ mod tests {
     fn a_message_too_long_is_refused_before_it_is_gathered() {
         let mut decoder = Decoder::default();
         decoder.put(vec![0, 0xff, 0xff, 0xff, 0xff].into());
-        assert!(decoder.next().is_err());
+        assert!(decoder.take().is_err());
     }
 }
