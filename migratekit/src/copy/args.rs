@@ -1,0 +1,150 @@
+//! The arguments of `migratekit copy`.
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+
+/// Copies one disk: an NBD export, a file or a block device into a file or a block device.
+///
+/// Reads over several connections, leaves zeros out, and ends only when everything was flushed to the target. A DST
+/// that does not exist is made as a sparse file; one that exists is written over, and must be at least as large as
+/// SRC. SRC must not change meanwhile: copy a snapshot.
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
+pub struct Args {
+    /// NBD URI (nbd://HOST[:PORT]/EXPORT, nbds://…, nbd+unix:///EXPORT?socket=PATH), file or block device
+    #[arg(value_name = "SRC")]
+    pub source: String,
+
+    /// File or block device to write
+    #[arg(value_name = "DST")]
+    pub target: PathBuf,
+
+    /// Connections to the server (1 to 16), where it allows several [default: 2]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=16))]
+    pub connections: Option<u8>,
+
+    /// Bytes of one read request, 64K to 4M [default: 256K]
+    #[arg(long, value_name = "BYTES", value_parser = request_size)]
+    pub request_size: Option<u64>,
+
+    /// Read the target back past the page cache and compare it with the hashes of what was read
+    #[arg(long)]
+    pub verify: bool,
+
+    /// Keep what is durable in FILE (and FILE.manifest), and go on from there if FILE exists
+    ///
+    /// FILE is bound to SRC, its size and DST, and is removed when the copy is done. An interrupted copy that is run
+    /// again with the same FILE reads only what was not durable. SRC must still be the same snapshot.
+    #[arg(long, value_name = "FILE")]
+    pub resume: Option<PathBuf>,
+
+    /// Copy only what the dirty bitmap NAME of a QEMU server calls changed; DST must hold the rest already
+    #[arg(long, value_name = "NAME")]
+    pub bitmap: Option<String>,
+
+    /// Read at most so many bytes a second, such as 100M
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub rate: Option<u64>,
+
+    /// What the summary on stdout looks like; progress goes to stderr
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+}
+
+/// The form of the summary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    Text,
+    Json,
+}
+
+const EXAMPLES: &str = "\
+Sizes take K, M, G and T (powers of 1024).
+
+TLS: nbds://HOST/EXPORT?tls-certificates=DIR, where DIR has ca-cert.pem (and client-cert.pem, client-key.pem if the
+server wants them), or tls-psk-file=FILE. A server that could not be verified is refused.
+
+Examples:
+  migratekit copy nbd://esx-proxy/vm1-disk0 /dev/drbd1000 --verify
+  migratekit copy 'nbd+unix:///?socket=/run/vm1.sock' vm1.img --resume vm1.resume
+  migratekit copy 'nbd+unix:///vm1?socket=/run/vm1.sock' vm1.img --bitmap cbt-2 -o json
+
+Exit code: 0 done; 64 wrong arguments; 1 anything else.";
+
+/// A size with an optional unit, more than zero.
+fn bytes(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let shift = match text[digits.len()..].to_ascii_uppercase().as_str() {
+        "" | "B" => 0,
+        "K" | "KB" | "KIB" => 10,
+        "M" | "MB" | "MIB" => 20,
+        "G" | "GB" | "GIB" => 30,
+        "T" | "TB" | "TIB" => 40,
+        _ => return Err("write a number and K, M, G or T, such as 100M".into()),
+    };
+    match digits.parse::<u64>().ok().and_then(|n| n.checked_mul(1 << shift)) {
+        Some(0) => Err("it must be more than 0".into()),
+        Some(bytes) => Ok(bytes),
+        None => Err("write a number and K, M, G or T, such as 100M".into()),
+    }
+}
+
+fn request_size(text: &str) -> Result<u64, String> {
+    match bytes(text)? {
+        size if !(64 << 10..=4 << 20).contains(&size) => Err("it must be 64K to 4M".into()),
+        size if size % (64 << 10) != 0 => Err("it must be a multiple of 64K".into()),
+        size => Ok(size),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(bytes("1"), Ok(1));
+        assert_eq!(bytes("10k"), Ok(10 << 10));
+        assert_eq!(bytes("3MiB"), Ok(3 << 20));
+        assert_eq!(bytes("2T"), Ok(2 << 40));
+        for wrong in ["", "0", "K", "-1", "1.5M", "1X", "99999999999T", "1é"] {
+            assert!(bytes(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(request_size("64K"), Ok(65536));
+        for wrong in ["63K", "5M", "65537", "100K"] {
+            assert!(request_size(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        #[derive(clap::Parser)]
+        struct Cli {
+            #[command(flatten)]
+            args: Args,
+        }
+        use clap::{CommandFactory as _, Parser as _};
+        Cli::command().debug_assert();
+        let cli = Cli::try_parse_from([
+            "copy",
+            "nbd://h",
+            "/d",
+            "--rate",
+            "1G",
+            "-o",
+            "json",
+            "--connections",
+            "4",
+        ]);
+        let args = cli.map(|cli| cli.args).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!((args.rate, args.output, args.connections), (Some(1 << 30), Output::Json, Some(4)));
+        for wrong in [
+            &["copy", "a"][..],
+            &["copy", "a", "b", "--connections", "0"],
+            &["copy", "a", "b", "--rate", "0"],
+        ] {
+            assert!(Cli::try_parse_from(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

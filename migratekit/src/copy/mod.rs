@@ -1,0 +1,345 @@
+//! `migratekit copy SRC DST`: one disk through the engine, without any control plane.
+//!
+//! ```text
+//! plan ─ window ─► intend ─┬─ zeros ───────────────────► replica session ─► target, manifest
+//!                          └─ chunks ─► reader ─ pieces ─┘       └ checkpoints ─► resume file
+//! ```
+//!
+//! A copy is done when the session is sealed: everything planned was flushed (DESIGN §6 rule 1). With `--resume` what
+//! is durable is kept in a file, and a later run goes on from there; the operator answers for a source that did not
+//! change in between.
+//!
+//! Deliberately not here: snapshots, changes over several runs, and any choice of whether the target may be lost:
+//! the operator named it.
+
+mod args;
+mod error;
+mod progress;
+mod resume;
+mod target;
+
+#[cfg(test)]
+mod tests;
+
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use shared::range::{ByteRange, RangeSet};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::manifest::Manifest;
+use crate::nbd::NbdUri;
+use crate::plan::{Areas, ChangedAreas, Extents, NoExtents, Planner};
+use crate::read::{Pieces, ReadOptions, Reader};
+use crate::replica::{Acks, Options, Prior, ReplicaSession};
+use crate::target::Target;
+use crate::verify::{self, Progress, verify_replica};
+
+pub use args::{Args, Output};
+pub use error::Error;
+
+use progress::Meter;
+use resume::{Journal, Resume};
+use target::Destination;
+
+/// What a copy did.
+#[derive(Clone, Debug, Serialize, PartialEq)]
+pub struct Summary {
+    /// Without secrets.
+    pub source: String,
+    pub target: String,
+    /// Bytes of the source disk.
+    pub size_bytes: u64,
+    /// Bytes that were still to be copied: planned, and not copied by an earlier run.
+    pub planned_bytes: u64,
+    /// Copied by earlier runs, according to the resume file.
+    pub resumed_bytes: u64,
+    /// Read from the source.
+    pub read_bytes: u64,
+    /// Written as data.
+    pub written_bytes: u64,
+    /// Zeros made in the target, or left out where it is known to read as zeros.
+    pub zero_bytes: u64,
+    pub seconds: f64,
+    /// Of the target, read back past the page cache and found equal; `None` without `--verify`.
+    pub verified_bytes: Option<u64>,
+}
+
+/// Copies; the summary goes to `out`, progress to stderr.
+///
+/// # Errors
+/// One that names the thing, the cause and what to do; [`Error::exit_code`] has the process's exit code.
+pub async fn run(args: &Args, out: &mut (dyn Write + Send)) -> Result<Summary, Error> {
+    let cancel = CancellationToken::new();
+    let mut copying = Box::pin(copy(args, &cancel));
+    let summary = tokio::select! {
+        done = &mut copying => done?,
+        _ = tokio::signal::ctrl_c() => {
+            cancel.cancel();
+            copying.await?
+        }
+    };
+    progress::print(&summary, args.output, out).map_err(Error::Output)?;
+    Ok(summary)
+}
+
+/// Until it is done, or ends early because `cancel` says so.
+async fn copy(args: &Args, cancel: &CancellationToken) -> Result<Summary, Error> {
+    let started = Instant::now();
+    let (reader, pieces) = tokio::select! {
+        opened = open_source(args) => opened?,
+        () = cancel.cancelled() => return Err(interrupted(args)),
+    };
+    let (mut destination, resume) = Destination::find(args, &reader).await?;
+    let mut job = Job { args, cancel, destination: &mut destination, started };
+    let done = job.transfer(reader, pieces, resume).await;
+    destination.settle(args, &done);
+    done
+}
+
+fn interrupted(args: &Args) -> Error {
+    Error::Interrupted { resumable: args.resume.is_some() }
+}
+
+async fn open_source(args: &Args) -> Result<(Reader, Pieces), Error> {
+    let mut options = ReadOptions { bitmap: args.bitmap.clone(), ..ReadOptions::default() };
+    if let Some(connections) = args.connections {
+        options.connections = usize::from(connections);
+    }
+    if let Some(size) = args.request_size {
+        options.request_size = size;
+        options.memory = options.memory.max(4 * size);
+    }
+    if NbdUri::is_uri(&args.source) {
+        return Ok(Reader::open(&args.source.parse().map_err(Error::Uri)?, &options).await?);
+    }
+    if args.bitmap.is_some() {
+        return Err(Error::BitmapOfFile { path: args.source.clone() });
+    }
+    Ok(Reader::open_file(args.source.as_ref(), &options).await?)
+}
+
+fn bitmap(args: &Args, reader: &Reader) -> Result<Option<Box<dyn ChangedAreas>>, Error> {
+    match &args.bitmap {
+        Some(name) => Ok(Some(Box::new(reader.dirty_bitmap(name)?))),
+        None => Ok(None),
+    }
+}
+
+/// A plan of what is left.
+fn plan(args: &Args, reader: &Reader, resume: &Resume, extents: Box<dyn Extents>) -> Result<Planner, Error> {
+    let areas = bitmap(args, reader)?.map_or(Areas::All, Areas::Changed);
+    Ok(Planner::new(reader.size(), areas, &resume.intended, &resume.durable, extents))
+}
+
+/// Lets the resume file go when dropped.
+struct Release(Arc<Journal>);
+
+impl Drop for Release {
+    fn drop(&mut self) {
+        self.0.release();
+    }
+}
+
+struct Job<'a> {
+    args: &'a Args,
+    cancel: &'a CancellationToken,
+    destination: &'a mut Destination,
+    started: Instant,
+}
+
+impl Job<'_> {
+    async fn transfer(&mut self, reader: Reader, pieces: Pieces, resume: Resume) -> Result<Summary, Error> {
+        let args = self.args;
+        // Once without extents, which costs next to nothing, so that progress knows its total.
+        let mut planned_bytes = 0;
+        let mut counting = plan(args, &reader, &resume, Box::new(NoExtents))?;
+        while let Some(window) = counting.next().await? {
+            planned_bytes += window.data_bytes();
+        }
+        let planner = plan(args, &reader, &resume, Box::new(reader.extents()))?;
+        let meter = Meter::new("copied", planned_bytes);
+
+        let (target, manifest) = self.destination.open(reader.size(), &resume)?;
+        let resumed_bytes = resume.durable.total();
+        let prior = Prior {
+            intended: resume.intended.clone(),
+            durable: resume.durable.clone(),
+            reads_zero: self.destination.reads_zero(),
+        };
+        let journal = Arc::new(Journal::new(resume.file));
+        let session = ReplicaSession::open(
+            Arc::clone(&target),
+            Arc::clone(&manifest),
+            journal.clone(),
+            prior,
+            Options::default(),
+        )?;
+        let counted = reader.clone();
+        // The lock on the resume file goes with this run, whoever still holds the journal.
+        let _release = Release(Arc::clone(&journal));
+        let moved = async {
+            pump(reader, pieces, planner, &session, args.rate, &meter).await?;
+            Ok::<_, Error>(session.seal().await?)
+        };
+        let moved = tokio::select! {
+            moved = moved => moved,
+            () = self.cancel.cancelled() => Err(interrupted(args)),
+        };
+        let sealed = match moved {
+            Ok(sealed) => sealed,
+            Err(error) => {
+                // No write may outlive the error: the caller may remove the target.
+                session.fence("the copy failed").await;
+                return Err(error);
+            }
+        };
+        meter.finish();
+        let verified_bytes = match args.verify {
+            true => Some(self.verify(&target, &manifest, &sealed.durable, counted.size()).await?),
+            false => None,
+        };
+        journal.remove()?;
+        Ok(Summary {
+            source: counted.name().to_owned(),
+            target: target.name(),
+            size_bytes: counted.size(),
+            planned_bytes,
+            resumed_bytes,
+            read_bytes: counted.counters().read_bytes,
+            written_bytes: sealed.stats.written_bytes,
+            zero_bytes: sealed.stats.zeroed_bytes + sealed.stats.skipped_bytes,
+            seconds: self.started.elapsed().as_secs_f64(),
+            verified_bytes,
+        })
+    }
+
+    /// Reads back past the page cache what this copy (and the runs it resumed) wrote.
+    async fn verify(
+        &self,
+        target: &Arc<dyn Target>,
+        manifest: &Arc<Manifest>,
+        written: &RangeSet,
+        size: u64,
+    ) -> Result<u64, Error> {
+        let mut skip: RangeSet = [ByteRange::new(0, size)].into_iter().collect();
+        skip.subtract(written);
+        let (target, manifest) = (Arc::clone(target), Arc::clone(manifest));
+        let cancel = self.cancel.child_token();
+        // Ends the threads if nobody waits any more.
+        let _guard = cancel.clone().drop_guard();
+        let meter = Meter::new("verified", size);
+        let name = target.name();
+        let work = tokio::task::spawn_blocking(move || {
+            let show = |progress: Progress| meter.set(progress.done_bytes);
+            let report = verify_replica(target.as_ref(), &manifest, &skip, &show, &cancel);
+            meter.finish();
+            report
+        });
+        let report = match work.await.map_err(|_| Error::Died { who: "verification" })? {
+            Err(verify::Error::Cancelled) => return Err(interrupted(self.args)),
+            report => report?,
+        };
+        match report.different.iter().next() {
+            None => Ok(report.compared_bytes),
+            Some(first) => {
+                Err(Error::Different { target: name, bytes: report.different_bytes, offset: first.start })
+            }
+        }
+    }
+}
+
+/// Moves everything that is planned into the session.
+async fn pump(
+    reader: Reader,
+    mut pieces: Pieces,
+    mut planner: Planner,
+    session: &ReplicaSession,
+    rate: Option<u64>,
+    meter: &Meter,
+) -> Result<(), Error> {
+    let (stream, acks) = session.stream();
+    let zeros = stream.clone();
+    let submit = async move {
+        let mut pace = Pace::new(rate);
+        while let Some(window) = planner.next().await? {
+            session.intend(window.ranges()).await?;
+            for range in window.zero {
+                zeros.write(crate::piece::Piece::Zero(range)).await?;
+            }
+            for range in window.data {
+                pace.wait(range).await;
+                reader.submit(range).await?;
+            }
+        }
+        // Lets the pieces end when all are there.
+        reader.close();
+        Ok::<(), Error>(())
+    };
+    let write = async move {
+        while let Some(piece) = pieces.recv().await {
+            stream.write(piece?).await?;
+        }
+        Ok::<(), Error>(())
+    };
+    let moved = Box::pin(both(submit, write));
+    tokio::select! {
+        moved = moved => moved,
+        ended = watch(acks, meter) => ended,
+    }
+}
+
+/// Both, or the first error; but a reader that merely ended leaves the word to its receiver, who knows why.
+async fn both(
+    submit: impl Future<Output = Result<(), Error>>,
+    write: impl Future<Output = Result<(), Error>>,
+) -> Result<(), Error> {
+    let submit = async {
+        match submit.await {
+            Err(error) if error.is_closed_reader() => Ok(Some(error)),
+            Err(error) => Err(error),
+            Ok(()) => Ok(None),
+        }
+    };
+    let (closed, ()) = futures::future::try_join(submit, write).await?;
+    closed.map_or(Ok(()), Err)
+}
+
+/// Shows what became durable, until the session fails.
+async fn watch(mut acks: Acks, meter: &Meter) -> Result<(), Error> {
+    while let Some(ranges) = acks.next().await? {
+        meter.add(ranges.total());
+    }
+    // Sealed: the other side is on its way out.
+    std::future::pending().await
+}
+
+/// Keeps reading to so many bytes a second.
+struct Pace {
+    rate: Option<u64>,
+    free: Instant,
+}
+
+impl Pace {
+    fn new(rate: Option<u64>) -> Self {
+        Self { rate, free: Instant::now() }
+    }
+
+    /// Waits until the bytes before `range` have had their time.
+    async fn wait(&mut self, range: ByteRange) {
+        if let Some(due) = self.due(range, Instant::now()) {
+            tokio::time::sleep_until(due).await;
+        }
+    }
+
+    /// When `range` may be read, and counts it.
+    fn due(&mut self, range: ByteRange, now: Instant) -> Option<Instant> {
+        let nanos = u128::from(range.len()) * 1_000_000_000 / u128::from(self.rate?.max(1));
+        let due = self.free.max(now);
+        self.free = due + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+        Some(due)
+    }
+}
