@@ -27,11 +27,10 @@ impl InventoryService for Inventory {
         &self,
         _: Request<v1::ListAgentsRequest>,
     ) -> Result<Response<v1::ListAgentsResponse>, Status> {
-        let agents =
-            self.0.store.agent_list().await.map_err(|e| crate::service::Error::from(e).to_status())?;
+        let agents = self.0.agent_list().await.map_err(|e| e.to_status())?;
         let agents = agents.into_iter().map(|a| v1::Agent {
-            connected: self.0.hub.agent_is_connected(&a.id),
             agent_id: a.id.into(),
+            connected: a.connected,
             software_version: a.software_version,
             last_seen_at: a.last_seen_at.to_string(),
             address: a.address,

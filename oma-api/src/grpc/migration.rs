@@ -57,11 +57,8 @@ impl MigrationService for Migrations {
 
     async fn list(&self, request: Request<v1::ListRequest>) -> Result<Response<v1::ListResponse>, Status> {
         let which = if request.into_inner().all { Which::All } else { Which::Unfinished };
-        let failed = |e: crate::service::Error| e.to_status();
-        let mut migrations = Vec::new();
-        for found in self.app.store.migration_list(which).await.map_err(|e| failed(e.into()))? {
-            migrations.push(view::migration(self.app.migration_view(&found.id).await.map_err(failed)?));
-        }
+        let views = self.app.migration_views(which).await.map_err(|e| e.to_status())?;
+        let migrations = views.into_iter().map(view::migration).collect();
         Ok(Response::new(v1::ListResponse { migrations }))
     }
 

@@ -93,6 +93,18 @@ impl App {
         Ok(DesiredState { revision, vms })
     }
 
+    /// Every agent that ever connected, and whether it is connected now.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn agent_list(&self) -> Result<Vec<store::Agent>, Error> {
+        let mut agents = self.store.agent_list().await?;
+        for agent in &mut agents {
+            agent.connected = self.hub.agent_is_connected(&agent.id);
+        }
+        Ok(agents)
+    }
+
     /// A sign of life.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use super::{App, Error};
 use crate::hub::Live;
-use crate::store::{Disk, Job, Migration, RestorePoint};
+use crate::store::{Disk, Job, Migration, RestorePoint, Which};
 use shared::ids::MigrationId;
 
 /// Everything about one migration, read together with what only the process knows.
@@ -26,6 +26,18 @@ pub struct Waiting {
 }
 
 impl App {
+    /// All of them, newest first.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn migration_views(&self, which: Which) -> Result<Vec<MigrationView>, Error> {
+        let mut views = Vec::new();
+        for migration in self.store.migration_list(which).await? {
+            views.push(self.migration_view(&migration.id).await?);
+        }
+        Ok(views)
+    }
+
     /// The migration as it is now.
     ///
     /// # Errors
