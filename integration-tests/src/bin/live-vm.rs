@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use clap::Parser;
-use integration_tests::live_vm::{DiskSpec, LiveVm, Writer, WriterDisk, WriterOptions};
+use integration_tests::live_vm::{DiskSpec, LiveVm, Meter, Writer, WriterDisk, WriterOptions};
 use shared::config::ByteSize;
 use shared::range::ByteRange;
 use tokio::signal::unix::{SignalKind, signal};
@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 /// Starts a qemu-storage-daemon that behaves as a running VM: disks, a monitor for the agent, and a guest that writes.
 ///
 /// Prints what an agent needs to know, then "ready", and runs until SIGTERM or SIGINT. DIR/source.toml is the VM's
-/// [vm.source] for vma-agent.toml.
+/// part of vma-agent.toml.
 #[derive(Debug, Parser)]
 #[command(name = "live-vm")]
 struct Args {
@@ -36,6 +36,9 @@ struct Args {
     /// The guest's dice
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Count what the agent reads: DIR/metered-bytes grows by every byte that it is given
+    #[arg(long)]
+    meter: bool,
     /// End also when standard input is closed (not for a shell's background jobs, whose input is /dev/null)
     #[arg(long)]
     watch_stdin: bool,
@@ -54,7 +57,8 @@ async fn main() -> anyhow::Result<()> {
     let specs = specs(&args)?;
     let vm = LiveVm::start_with(&args.dir, &specs)?;
     let writer = start_writer(&args, &vm)?;
-    let source = source_toml(&vm);
+    let socket = nbd_socket(&args, &vm)?;
+    let source = source_toml(&vm, &socket);
     std::fs::write(args.dir.join("source.toml"), &source).context("write source.toml")?;
     let mut out = std::io::stdout().lock();
     write!(out, "{source}")?;
@@ -104,15 +108,23 @@ fn start_writer(args: &Args, vm: &LiveVm) -> anyhow::Result<Option<Writer>> {
     Ok(Some(vm.writer_on(disks, &options)))
 }
 
+/// Where the agent is to read: the VM's own socket, or the counting one before it.
+fn nbd_socket(args: &Args, vm: &LiveVm) -> anyhow::Result<PathBuf> {
+    if !args.meter {
+        return Ok(vm.nbd_socket());
+    }
+    let dir = args.dir.canonicalize()?;
+    let socket = dir.join("metered.sock");
+    Meter::start(&socket, &vm.nbd_socket(), &dir.join("metered-bytes"))?;
+    Ok(socket)
+}
+
 /// The VM's part of an agent's configuration.
-fn source_toml(vm: &LiveVm) -> String {
-    let mut toml = format!(
-        "[vm.source]\nkind = \"qemu\"\nqmp = {:?}\nnbd = \"unix:{}\"\n",
-        vm.agent_qmp(),
-        vm.nbd_socket().display()
-    );
+fn source_toml(vm: &LiveVm, nbd_socket: &Path) -> String {
+    let mut toml =
+        format!("[vm.qemu]\nqmp = {:?}\nnbd = \"unix:{}\"\n", vm.agent_qmp(), nbd_socket.display());
     for disk in vm.disks() {
-        let table = "[[vm.source.disks]]";
+        let table = "[[vm.qemu.disks]]";
         toml.push_str(&format!(
             "\n{table}\nkey = {:?}\nnode = {:?}\ntop = {:?}\n",
             disk.key, disk.node, disk.top

@@ -10,6 +10,7 @@
 //! its own (see [`DiskSpec::image`]), live migration.
 
 mod daemon;
+mod meter;
 mod monitor;
 mod nbd;
 mod writer;
@@ -20,6 +21,7 @@ use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 use shared::range::ByteRange;
 
+pub use meter::Meter;
 pub use monitor::Monitor;
 pub use nbd::Nbd;
 pub use writer::{Counters, Pause, Writer, WriterDisk, WriterOptions};

@@ -51,3 +51,20 @@ fn disks_grow_and_join() {
     assert!(vm.guest("root").is_err());
     assert_eq!(vm.guest("data").unwrap().size(), 1 << 20);
 }
+
+#[test]
+fn a_meter_counts_what_it_hands_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let vm = LiveVm::start(dir.path(), &[("root", 8 << 20)]).unwrap();
+    let (socket, count) = (dir.path().join("metered.sock"), dir.path().join("metered-bytes"));
+    let meter = Meter::start(&socket, &vm.nbd_socket(), &count).unwrap();
+    vm.guest("root").unwrap().write(1 << 20, &[7; 4096]).unwrap();
+    for _ in 0..2 {
+        let mut nbd = Nbd::connect(&socket, &live_export("root")).unwrap();
+        assert_eq!(read_all(&mut nbd).unwrap(), vm.read_disk("root").unwrap());
+    }
+    let (payload, counted) = (16 << 20, meter.bytes());
+    assert!((payload..payload + payload / 1000).contains(&counted), "{counted} for {payload}");
+    let in_file = || std::fs::read_to_string(&count).unwrap().trim().parse::<u64>().unwrap();
+    daemon::wait_for("the count in its file", || Ok((in_file() == counted).then_some(()))).unwrap();
+}
