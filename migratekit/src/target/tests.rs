@@ -159,3 +159,61 @@ fn after_a_failed_flush_the_next_one_loses_what_was_dirty() {
     target.flush().expect("flushed");
     assert_eq!(target.stable()[0], b'y');
 }
+
+/// A loop device over a file, where the machine lets us.
+struct Loop(String);
+
+impl Loop {
+    fn make(file: &std::path::Path) -> Result<Self, String> {
+        let out = std::process::Command::new("losetup").args(["-f", "--show"]).arg(file).output();
+        let out = out.map_err(|e| e.to_string())?;
+        match out.status.success() {
+            true => Ok(Self(String::from_utf8_lossy(&out.stdout).trim().to_owned())),
+            false => Err(String::from_utf8_lossy(&out.stderr).into_owned()),
+        }
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("losetup").args(["-d", &self.0]).status();
+    }
+}
+
+#[test]
+fn a_block_device_is_zeroed_and_read_back_too() {
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    let size = 8 * LEAF + 1536;
+    file.as_file().set_len(size).expect("sized");
+    let device = match Loop::make(file.path()) {
+        Ok(device) => device,
+        Err(why) => {
+            eprintln!("SKIPPED: no loop device here: {why}");
+            return;
+        }
+    };
+    let path = std::path::Path::new(&device.0);
+    let target = FileTarget::open(path, size).expect("open");
+    assert_eq!(target.size(), size);
+    assert!(
+        matches!(FileTarget::open(path, size + 1).map(|_| ()), Err(Error::TooSmall { have, .. }) if have == size)
+    );
+    let all = pattern(usize::try_from(size).expect("small"), 0);
+    target.write_at(0, std::slice::from_ref(&all)).expect("written");
+    target.flush().expect("flushed");
+    assert_eq!(read(&target, ByteRange::new(0, size)), all);
+    // Whole leaves; then the odd end, whose last part no device takes as a range.
+    target.zero(ByteRange::new(LEAF, 3 * LEAF)).expect("zeroed");
+    target.zero(ByteRange::new(8 * LEAF, 8 * LEAF + 1000)).expect("zeroed");
+    target.flush().expect("flushed");
+    let got = read(&target, ByteRange::new(0, size));
+    for (i, byte) in got.iter().enumerate() {
+        let zero = (65_536..196_608).contains(&i) || (524_288..525_288).contains(&i);
+        assert_eq!(*byte, if zero { 0 } else { all[i] }, "byte {i}");
+    }
+    assert_eq!(
+        target.next_data(LEAF).expect("asked"),
+        Some(ByteRange::new(LEAF, size)),
+        "a device cannot tell"
+    );
+}
