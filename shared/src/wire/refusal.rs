@@ -8,10 +8,13 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 /// Domain of every reason.
 pub const DOMAIN: &str = "migratekit";
 
-/// A status with its reason (upper snake case) and the correlation id under which it was logged.
+/// A status with its reason (upper snake case) and a correlation id, under which it is logged here.
 pub fn status(code: Code, reason: &str, message: impl Into<String>) -> Status {
+    let message = message.into();
+    let correlation_id = uuid::Uuid::now_v7().to_string();
+    tracing::info!(%correlation_id, ?code, reason, %message, "refused");
     let mut details = ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new());
-    details.set_request_info(uuid::Uuid::now_v7().to_string(), "");
+    details.set_request_info(correlation_id, "");
     Status::with_error_details(code, message, details)
 }
 
