@@ -225,34 +225,47 @@ async fn disks_that_grow_come_and_go_are_findings() {
     );
 }
 
+/// A file system of 1 MiB, for as long as this lives.
+struct Small(PathBuf);
+
+impl Small {
+    fn mount(at: PathBuf) -> Option<Self> {
+        std::fs::create_dir(&at).unwrap();
+        let mut mount = std::process::Command::new("mount");
+        let mounted = mount.args(["-t", "tmpfs", "-o", "size=1m", "none"]).arg(&at).status();
+        mounted.is_ok_and(|status| status.success()).then_some(Self(at))
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_scratch_folder_costs_the_snapshot_and_not_the_guest() {
     let Scene { writer, vm, dir } = Scene::new();
     drop(writer);
-    let small = dir.path().join("small");
-    std::fs::create_dir(&small).unwrap();
-    let mount = |program: &str, arguments: &[&str]| {
-        std::process::Command::new(program).args(arguments).arg(&small).status().is_ok_and(|s| s.success())
-    };
-    if !mount("mount", &["-t", "tmpfs", "-o", "size=1m", "none"]) {
+    let Some(small) = Small::mount(dir.path().join("small")) else {
         eprintln!("skipped: mounting a tmpfs needs root");
         return;
-    }
-    let mut agent = source(&vm, &small);
-    agent.config.scratch = Some(small.clone());
+    };
+    let mut agent = source(&vm, &small.0);
+    agent.config.scratch = Some(small.0.clone());
+    let mut guest = vm.guest("root").unwrap();
+    let noise: Vec<u8> = (0u32..1 << 20).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    guest.write(0, &noise).unwrap();
     let snapshot = agent.snapshot(&name("job-1")).await.unwrap();
     agent.confirm(&snapshot).await.unwrap();
-    let noise: Vec<u8> = (0u32..1 << 20).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
-    let mut guest = vm.guest("root").unwrap();
-    guest.write(0, &noise).unwrap();
-    // What was noise must be copied, and there is no room for it.
+    // 4 MiB must be copied, and there is room for one.
     guest.write(0, &vec![1; noise.len()]).unwrap();
-    assert_eq!(vm.read_disk("root").unwrap(), vec![1; noise.len()]);
+    assert_eq!(vm.read_disk("root").unwrap(), vec![1; noise.len()], "the guest's write went through");
+    assert_ne!(content(&agent, &vm, &snapshot, "root").await, noise, "reads go on, with newer data");
     let lost = agent.confirm(&snapshot).await.unwrap_err();
     assert_eq!(kind(&lost), Some(FindingKind::SnapshotLost), "{lost}");
     assert_eq!(agent.find(&snapshot.name).await.unwrap(), None);
     agent.delete(&snapshot.name).await.unwrap();
-    assert!(mount("umount", &[]));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
