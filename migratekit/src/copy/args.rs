@@ -62,8 +62,9 @@ pub enum Output {
 const EXAMPLES: &str = "\
 Sizes take K, M, G and T (powers of 1024).
 
-TLS: nbds://HOST/EXPORT?tls-certificates=DIR, where DIR has ca-cert.pem (and client-cert.pem, client-key.pem if the
-server wants them), or tls-psk-file=FILE. A server that could not be verified is refused.
+TLS: nbds://HOST/EXPORT?tls-certificates=DIR, where DIR has ca-cert.pem (with client-cert.pem and
+client-key.pem if the server wants them), or tls-psk-file=FILE. A server that cannot be verified is
+refused.
 
 Examples:
   migratekit copy nbd://esx-proxy/vm1-disk0 /dev/drbd1000 --verify

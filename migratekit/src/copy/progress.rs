@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{Output, Summary};
 
@@ -90,14 +90,13 @@ pub(super) fn print(summary: &Summary, output: Output, out: &mut dyn Write) -> i
         Output::Text => {
             let Summary { source, target, size_bytes, .. } = summary;
             writeln!(out, "{source} -> {target}: {}", HumanBytes(*size_bytes))?;
-            let took = Duration::try_from_secs_f64(summary.seconds).unwrap_or_default();
             write!(
                 out,
-                "  {} read, {} written, {} zero in {}",
+                "  {} read, {} written, {} zero in {:.1} s",
                 HumanBytes(summary.read_bytes),
                 HumanBytes(summary.written_bytes),
                 HumanBytes(summary.zero_bytes),
-                HumanDuration(took)
+                summary.seconds
             )?;
             if summary.resumed_bytes > 0 {
                 write!(out, "; {} had been copied before", HumanBytes(summary.resumed_bytes))?;
