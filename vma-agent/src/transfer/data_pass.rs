@@ -75,9 +75,14 @@ pub(super) async fn run(
         window.drained().await;
         Ok(outcome)
     };
-    tokio::select! {
+    tokio::pin!(receive);
+    let ended = tokio::select! {
         ended = to_the_end => ended,
         Err(error) = send => Err(error),
-        Err(error) = receive => Err(error),
+        Err(error) = &mut receive => return Err(error),
+    };
+    match ended {
+        Ok(outcome) => Ok(outcome),
+        Err(error) => Err(error.explained_by(receive).await),
     }
 }

@@ -3,6 +3,10 @@
 use super::push::PushError;
 use crate::source;
 use shared::cycle::Finding;
+use std::time::Duration;
+
+/// For the answer that explains a closed stream.
+const REASON_DEADLINE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, thiserror::Error)]
 pub enum TransferError {
@@ -31,6 +35,20 @@ impl TransferError {
             Self::Source(_) => "SOURCE_UNAVAILABLE",
             Self::Read(_) => "SOURCE_READ_FAILED",
             Self::Plan(_) => "SOURCE_PLAN_FAILED",
+        }
+    }
+
+    /// A refusal closes both directions: sending may notice it before its reason has been read. Gives the reason if
+    /// `answers` come to one soon.
+    pub(super) async fn explained_by(self, answers: impl Future<Output = Result<(), Self>>) -> Self {
+        match self {
+            Self::Push(PushError::Interrupted { .. }) => {
+                match tokio::time::timeout(REASON_DEADLINE, answers).await {
+                    Ok(Err(reason)) => reason,
+                    Ok(Ok(())) | Err(_) => self,
+                }
+            }
+            other => other,
         }
     }
 

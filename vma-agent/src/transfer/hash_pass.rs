@@ -95,10 +95,17 @@ pub(super) async fn run(
             }
         }
     };
-    let complete = tokio::select! {
-        ended = plan => ended?,
-        Err(error) = send => return Err(error),
-        Err(error) = receive => return Err(error),
+    let complete = {
+        tokio::pin!(receive);
+        let ended = tokio::select! {
+            ended = plan => ended,
+            Err(error) = send => Err(error),
+            Err(error) = &mut receive => return Err(error),
+        };
+        match ended {
+            Ok(complete) => complete,
+            Err(error) => return Err(error.explained_by(receive).await),
+        }
     };
     Ok(complete.then_some(different))
 }
