@@ -1,5 +1,8 @@
 //! What a snapshot shows, and what is said to have changed.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use integration_tests::live_vm::WriterOptions;
 
 use super::*;
@@ -109,6 +112,43 @@ async fn a_quiet_disk_has_few_changes_in_small_pages() {
     // Written after the snapshot and asked for again: the pages stay as they were.
     guest.write(5 * MIB, &[2; 512]).unwrap();
     assert_eq!(changed(&source, &second, "root", &since).await, expected);
+}
+
+/// A guest that writes exactly between any two commands of a snapshot: each write is in the view of both disks or of
+/// none, and what is not in the view is among the changes since it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_between_any_two_steps_is_in_the_view_or_in_the_changes() {
+    let dir = tempfile::tempdir().unwrap();
+    let vm = LiveVm::start(&dir.path().join("vm"), &[("root", 8 * MIB), ("data", 8 * MIB)]).unwrap();
+    let agent = source(&vm, &dir.path().join("agent"));
+    let (mut root, mut data) = (vm.guest("root").unwrap(), vm.guest("data").unwrap());
+    let (mut step, steps) = (0u64, Arc::new(AtomicU64::new(0)));
+    let count = Arc::clone(&steps);
+    agent.monitor.faults.before_each(move |_| {
+        // A leaf of its own on each disk, and a number in the first.
+        step += 1;
+        for guest in [&mut root, &mut data] {
+            guest.write(step * LEAF, &[1; 512]).unwrap();
+            guest.write(0, &step.to_le_bytes().repeat(64)).unwrap();
+        }
+        count.store(step, Ordering::SeqCst);
+    });
+    let first = agent.snapshot(&name("job-1")).await.unwrap();
+    let taken = steps.load(Ordering::SeqCst);
+    let mut views = Vec::new();
+    for disk in ["root", "data"] {
+        views.push(content(&agent, &vm, &first, disk).await);
+    }
+    let number = |view: &Vec<u8>| u64::from_le_bytes(view[..8].try_into().unwrap());
+    assert!(number(&views[0]) > 0 && number(&views[0]) < taken, "writes on both sides of the point in time");
+    assert_eq!(number(&views[0]), number(&views[1]), "one instant");
+    agent.delete(&first.name).await.unwrap();
+    let second = agent.snapshot(&name("job-2")).await.unwrap();
+    for (disk, view) in ["root", "data"].into_iter().zip(&views) {
+        let differs = difference(view, &content(&agent, &vm, &second, disk).await);
+        let said = changed(&agent, &second, disk, &id(&first, disk)).await;
+        assert!(differs.count() > 0 && said.contains_all(&differs), "{disk}: {differs:?} not in {said:?}");
+    }
 }
 
 /// A guest that writes a number to one disk and, once that is done, to the other: no snapshot shows them the other
