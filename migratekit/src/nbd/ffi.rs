@@ -191,6 +191,8 @@ impl<T> Handle<T> {
             // SAFETY: a live handle and a C string.
             check("nbd_add_meta_context", unsafe { nbd_add_meta_context(h, name.as_ptr()) })?;
         }
+        // `nbd_set_pread_initialize` stays on: a structured reply that leaves a part out must not show what another
+        // request left in the buffer.
         // The tail of a disk need not be a multiple of the smallest block: ask, and let the server decide.
         // SAFETY: a live handle.
         check("nbd_set_strict_mode", unsafe {

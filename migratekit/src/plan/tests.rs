@@ -51,17 +51,22 @@ impl Extents for Known {
     }
 }
 
-fn small() -> Options {
-    Options {
-        chunk: 3 * LEAF,
-        zero: 5 * LEAF,
-        gap: 2 * LEAF,
-        window_data: 7 * LEAF,
-        window_ranges: 4,
-        stretch_first: 8 * LEAF,
-        stretch_max: 32 * LEAF,
-        ask_gap: LEAF,
-    }
+/// Small bounds, sane or not: a window may be smaller than a chunk.
+fn options() -> impl Strategy<Value = Options> {
+    let leaves = |most: u64| (1..=most).prop_map(|n| n * LEAF);
+    let sizes = (leaves(6), leaves(6), leaves(8), leaves(16));
+    (sizes, (0..4u64, 0..4u64), 1..6usize).prop_map(
+        |((chunk, zero, window_data, stretch), (gap, ask), ranges)| Options {
+            chunk,
+            zero,
+            gap: gap * LEAF,
+            window_data,
+            window_ranges: ranges,
+            stretch_first: stretch,
+            stretch_max: 4 * stretch,
+            ask_gap: ask * LEAF,
+        },
+    )
 }
 
 async fn all(mut planner: Planner) -> Result<Vec<Window>, Error> {
@@ -147,8 +152,7 @@ fn case() -> impl Strategy<Value = Case> {
 
 proptest! {
     #[test]
-    fn plans_what_the_model_plans((size, changes, required, durable, extents) in case()) {
-        let options = small();
+    fn plans_what_the_model_plans((size, changes, required, durable, extents) in case(), options in options()) {
         let pages_asked = Arc::new(Mutex::new(Vec::new()));
         let areas = match &changes {
             Some((changed, lengths)) => Areas::Changed(Box::new(Pages {
