@@ -4,3 +4,4 @@
 mod architecture;
 pub mod harness;
 pub mod live_vm;
+pub mod nbd_tap;
