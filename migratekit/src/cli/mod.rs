@@ -28,6 +28,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Copy(Box<migratekit::copy::Args>),
     DevCa(dev_ca::Args),
     Vm(vm::Vm),
     Migration(migration::Migration),
@@ -55,7 +56,9 @@ pub(crate) fn main() -> ExitCode {
         Err(error) => {
             // Nothing is left to be done when stderr is closed, too.
             let _ = writeln!(io::stderr(), "migratekit: {error:#}");
-            ExitCode::FAILURE
+            let code =
+                error.downcast_ref::<migratekit::copy::Error>().map_or(1, migratekit::copy::Error::exit_code);
+            ExitCode::from(code)
         }
     }
 }
@@ -65,8 +68,9 @@ fn exit_code(error: &clap::Error) -> ExitCode {
     if error.use_stderr() { ExitCode::from(EXIT_CONFIGURATION) } else { ExitCode::SUCCESS }
 }
 
-fn run(cli: Cli, out: &mut impl Write) -> anyhow::Result<()> {
+fn run(cli: Cli, out: &mut (impl Write + Send)) -> anyhow::Result<()> {
     match cli.command {
+        Command::Copy(args) => block_on(async { Ok(migratekit::copy::run(&args, out).await.map(|_| ())?) }),
         Command::DevCa(args) => dev_ca::run(&args, out),
         Command::Vm(args) => block_on(vm::run(args, out)),
         Command::Migration(args) => block_on(migration::run(args, out)),
