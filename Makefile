@@ -5,7 +5,7 @@ TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 BUF := $(firstword $(wildcard $(TARGET)/tools/bin/buf) $(shell command -v buf))
 LOCKED := --locked
 
-.PHONY: help build test lint format clean-tools
+.PHONY: help build test bench lint format clean-tools
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -20,6 +20,11 @@ test: ## install what tests need, run all of them
 	# The end-to-end tests run the programs themselves.
 	$(CARGO) build $(LOCKED) --workspace --bins
 	$(CARGO) test $(LOCKED) --workspace --no-fail-fast
+
+bench: ## the data path side by side with nbdcopy, and memory: optimised build, tables, bench-results/*.json (BENCH=--quick)
+	deploy/install-deps.sh test
+	$(CARGO) build --release $(LOCKED) --bin oma-api --bin vma-agent --bin bench
+	$(TARGET)/release/bench $(BENCH)
 
 lint: ## formatting, clippy, the schema, dependencies (warnings are errors)
 	deploy/install-deps.sh lint

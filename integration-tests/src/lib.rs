@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod architecture;
+pub mod bench;
 pub mod harness;
 pub mod live_vm;
 pub mod nbd_tap;

@@ -1,0 +1,70 @@
+//! Where the files of a run lie.
+
+use super::Options;
+use anyhow::{Context as _, ensure};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use tempfile::TempDir;
+
+/// A kind of storage under test.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub(super) name: &'static str,
+    pub(super) folder: PathBuf,
+}
+
+pub(super) fn both(options: &Options) -> [Place; 2] {
+    let place = |name, folder: &Path| Place { name, folder: folder.to_owned() };
+    [place("tmpfs", &options.memory), place("disk", &options.disk)]
+}
+
+impl Place {
+    /// A folder of its own, with room for `bytes`.
+    pub(super) fn folder(&self, bytes: u64) -> anyhow::Result<TempDir> {
+        let at = self.folder.display();
+        let free = rustix::fs::statvfs(&self.folder).with_context(|| format!("{at} cannot be used"))?;
+        let free = free.f_bavail.saturating_mul(free.f_frsize);
+        ensure!(free >= bytes, "{at} has {} MiB free, {} MiB are needed", free >> 20, bytes >> 20);
+        Ok(tempfile::Builder::new().prefix("mk-bench-").tempdir_in(&self.folder)?)
+    }
+}
+
+/// A file system that shares blocks between copies, so that a commit costs what changed and not what is there: XFS in
+/// a file, where this may be mounted.
+pub(super) struct Reflink {
+    pub(super) folder: PathBuf,
+    mounted: bool,
+    // Removed after it is unmounted.
+    _image: TempDir,
+}
+
+impl Reflink {
+    /// Plain files where it may not.
+    pub(super) fn mount(options: &Options) -> anyhow::Result<Self> {
+        let image = tempfile::Builder::new().prefix("mk-bench-xfs-").tempdir_in(&options.disk)?;
+        let (file, folder) = (image.path().join("xfs.img"), image.path().join("xfs"));
+        std::fs::File::create(&file)?.set_len(16 << 30)?;
+        std::fs::create_dir(&folder)?;
+        let mounted = run("mkfs.xfs", &["-q".as_ref(), file.as_ref()])
+            && run("mount", &["-o".as_ref(), "loop".as_ref(), file.as_ref(), folder.as_ref()]);
+        Ok(Self { folder, mounted, _image: image })
+    }
+
+    pub(super) fn kind(&self) -> &'static str {
+        if self.mounted { "XFS" } else { "no reflink" }
+    }
+}
+
+impl Drop for Reflink {
+    fn drop(&mut self) {
+        if self.mounted && !run("umount", &[self.folder.as_ref()]) {
+            // Whoever still has it open ends with this process.
+            run("umount", &["-l".as_ref(), self.folder.as_ref()]);
+        }
+    }
+}
+
+fn run(program: &str, arguments: &[&std::ffi::OsStr]) -> bool {
+    let status = Command::new(program).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    status.is_ok_and(|status| status.success())
+}

@@ -1,0 +1,93 @@
+//! The NBD servers of a run, and the certificates that they and their client show.
+
+use crate::harness::eventually;
+use anyhow::Context as _;
+use migratekit::dev_ca::{Ca, Leaf};
+use shared::tls::Role;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// An `nbdkit` on one file. Dropping it ends it.
+pub(super) struct Nbdkit {
+    child: Child,
+    /// What a client connects to.
+    pub(super) uri: String,
+}
+
+impl Nbdkit {
+    /// Read-only, on a Unix socket.
+    pub(super) async fn source(file: &Path, socket: &Path) -> anyhow::Result<Self> {
+        let mut command = Command::new("nbdkit");
+        command.args(["--foreground", "--readonly", "--unix"]).arg(socket).arg("file").arg(file);
+        let child = start(&mut command)?;
+        let this = Self { child, uri: format!("nbd+unix:///?socket={}", socket.display()) };
+        eventually("nbdkit's socket", PATIENCE, || async { Ok(socket.exists().then_some(())) }).await?;
+        Ok(this)
+    }
+
+    /// Writable, over TCP with TLS, for clients with a certificate of the same CA only.
+    pub(super) async fn tls_target(file: &Path, certificates: &Certificates) -> anyhow::Result<Self> {
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let mut command = Command::new("nbdkit");
+        let certificate_folder = format!("--tls-certificates={}", certificates.server.display());
+        command.args(["--foreground", "--tls=require", "--tls-verify-peer", "--ipaddr=127.0.0.1"]);
+        command.arg(certificate_folder).arg(format!("--port={port}")).arg("file").arg(file);
+        let child = start(&mut command)?;
+        let client = certificates.client.display();
+        let this = Self { child, uri: format!("nbds://localhost:{port}/?tls-certificates={client}") };
+        eventually("nbdkit's port", PATIENCE, || async {
+            Ok(std::net::TcpStream::connect(("127.0.0.1", port)).ok())
+        })
+        .await?;
+        Ok(this)
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Nbdkit {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn start(command: &mut Command) -> anyhow::Result<Child> {
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    command.spawn().context("cannot start nbdkit: make bench installs it")
+}
+
+/// Under the names that GnuTLS programs look for.
+pub(super) struct Certificates {
+    server: PathBuf,
+    client: PathBuf,
+}
+
+impl Certificates {
+    pub(super) fn make(folder: &Path) -> anyhow::Result<Self> {
+        let ca = Ca::new("bench")?;
+        let (server, client) = (folder.join("server"), folder.join("client"));
+        for (folder, kind, role) in [(&server, "server", Role::Oma), (&client, "client", Role::Agent)] {
+            std::fs::create_dir_all(folder)?;
+            let pair = ca.issue(&Leaf::new(role, "bench", &["localhost", "127.0.0.1"]))?;
+            std::fs::write(folder.join("ca-cert.pem"), &ca.pair().cert_pem)?;
+            std::fs::write(folder.join(format!("{kind}-cert.pem")), pair.cert_pem)?;
+            std::fs::write(folder.join(format!("{kind}-key.pem")), pair.key_pem)?;
+        }
+        Ok(Self { server, client })
+    }
+}
+
+/// Copies, flushes, and ends.
+pub(super) fn nbdcopy(from: &str, to: &str) -> anyhow::Result<()> {
+    let copied = Command::new("nbdcopy").args(["--flush", from, to]).stdin(Stdio::null()).status();
+    let copied = copied.context("cannot start nbdcopy: make bench installs it")?;
+    anyhow::ensure!(copied.success(), "nbdcopy {from} {to} ended with {copied}");
+    Ok(())
+}
