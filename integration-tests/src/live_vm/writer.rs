@@ -48,6 +48,36 @@ pub struct Counters {
     pub requests: AtomicU64,
     /// Bytes written, zeroed or discarded.
     pub bytes: AtomicU64,
+    /// Requests that were discards.
+    pub discards: AtomicU64,
+    /// Requests that were writes of zeroes.
+    pub zeroes: AtomicU64,
+    /// Requests that reached the last byte of their range.
+    pub at_end: AtomicU64,
+}
+
+/// One answered request.
+struct Done {
+    bytes: u64,
+    kind: Kind,
+    at_end: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Discard,
+    Zero,
+    Data,
+}
+
+impl Counters {
+    fn count(&self, done: &Done) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(done.bytes, Ordering::Relaxed);
+        self.discards.fetch_add(u64::from(done.kind == Kind::Discard), Ordering::Relaxed);
+        self.zeroes.fetch_add(u64::from(done.kind == Kind::Zero), Ordering::Relaxed);
+        self.at_end.fetch_add(u64::from(done.at_end), Ordering::Relaxed);
+    }
 }
 
 #[derive(Debug, Default)]
@@ -191,10 +221,9 @@ impl Hand {
             let done = Self::write(&mut self.random, self.range, self.largest, &mut noise, nbd);
             self.gate.change(|state| state.in_flight -= 1);
             match done {
-                Ok(bytes) => {
-                    self.counters.requests.fetch_add(1, Ordering::Relaxed);
-                    self.counters.bytes.fetch_add(bytes, Ordering::Relaxed);
-                    self.rest(bytes, began);
+                Ok(done) => {
+                    self.counters.count(&done);
+                    self.rest(done.bytes, began);
                 }
                 Err(error) => {
                     tracing::debug!(%error, export = self.export, "the guest's write failed");
@@ -232,7 +261,7 @@ impl Hand {
         largest: u64,
         noise: &mut [u8],
         nbd: &mut Nbd,
-    ) -> anyhow::Result<u64> {
+    ) -> anyhow::Result<Done> {
         let sectors = range.len() / 512;
         anyhow::ensure!(sectors > 0, "nothing to write to");
         let length = random.random_range(1..=(largest / 512).min(sectors));
@@ -242,15 +271,20 @@ impl Hand {
         };
         let (offset, length) = (range.start + start * 512, length * 512);
         let short = u32::try_from(length)?;
-        match random.random_range(0..10) {
-            0 => nbd.discard(offset, short)?,
-            1 => nbd.zero(offset, short)?,
-            _ => {
+        let kind = match random.random_range(0..10) {
+            0 => Kind::Discard,
+            1 => Kind::Zero,
+            _ => Kind::Data,
+        };
+        match kind {
+            Kind::Discard => nbd.discard(offset, short)?,
+            Kind::Zero => nbd.zero(offset, short)?,
+            Kind::Data => {
                 let noise = &mut noise[..usize::try_from(length)?];
                 random.fill(&mut *noise);
                 nbd.write(offset, noise)?;
             }
         }
-        Ok(length)
+        Ok(Done { bytes: length, kind, at_end: offset + length == range.start + sectors * 512 })
     }
 }
