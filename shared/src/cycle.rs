@@ -3,6 +3,10 @@
 //! [`DesiredState`] is sent whole, on connect and on every change; the agent reconciles towards it, so a lost or
 //! repeated message changes nothing. [`Report`]s may be repeated as well.
 
+mod compare;
+
+pub use compare::compare_disks;
+
 use crate::ids::{AgentId, DiskId, DiskKey, Epoch, JobId, MigrationId, VmUuid};
 use jiff::Timestamp;
 use std::time::Duration;

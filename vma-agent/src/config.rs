@@ -89,14 +89,14 @@ pub struct Vm {
 impl Vm {
     /// The source, which talks to nobody yet. `state` is the agent's own folder.
     fn open(&self, uuid: &VmUuid, state: &Path) -> Option<Arc<dyn Source>> {
-        let name = self.name.clone();
+        let (uuid, name, snapshots) = (uuid.clone(), self.name.clone(), state.join("snapshots"));
         match (&self.qemu, &self.plain) {
             (Some(config), None) => {
-                Some(Arc::new(qemu::QemuSource::new(uuid.clone(), name, config.clone(), state)))
+                Some(Arc::new(qemu::QemuSource::new(uuid, name, config.clone(), &snapshots)))
             }
             (None, Some(config)) => {
-                let sockets = state.join("sockets");
-                Some(Arc::new(plain::PlainSource::new(uuid.clone(), name, config.clone(), state, &sockets)))
+                let sockets = state.join("run");
+                Some(Arc::new(plain::PlainSource::new(uuid, name, config.clone(), &snapshots, &sockets)))
             }
             _ => None,
         }

@@ -29,10 +29,3 @@ pub enum Outgoing {
         migration: MigrationId,
     },
 }
-
-impl From<crate::source::VmDescription> for shared::cycle::Vm {
-    fn from(vm: crate::source::VmDescription) -> Self {
-        let disk = |d: crate::source::DiskDescription| shared::cycle::VmDisk { key: d.key, size: d.size };
-        Self { uuid: vm.uuid, name: vm.name, disks: vm.disks.into_iter().map(disk).collect() }
-    }
-}

@@ -6,7 +6,7 @@ use crate::store::{self, AgentHello, Failure, Job, JobStep, Migration, Progress,
 use jiff::Timestamp;
 use shared::cycle::{
     CAPABILITIES, CycleEvent, DesiredState, Finding, FindingKind, Hello, PROTOCOL_VERSIONS, Report,
-    SnapshotDisk, Strategy, Vm, Welcome, negotiate,
+    SnapshotDisk, Strategy, Vm, VmDisk, Welcome, compare_disks, negotiate,
 };
 use shared::ids::{AgentId, MigrationId, VmUuid};
 use std::net::SocketAddr;
@@ -206,7 +206,12 @@ impl App {
         disks: &[SnapshotDisk],
     ) -> Result<(), Error> {
         let ours = self.store.disk_list(&migration.id).await?;
-        let findings = compare_disks(&ours, disks);
+        let expected: Vec<_> = ours
+            .into_iter()
+            .map(|d| VmDisk { key: d.key, size: d.committed_size.unwrap_or(d.size) })
+            .collect();
+        let found: Vec<_> = disks.iter().map(|d| VmDisk { key: d.key.clone(), size: d.size }).collect();
+        let findings = compare_disks(&expected, &found);
         if !findings.is_empty() {
             return self.findings(migration, job, findings).await;
         }
@@ -286,44 +291,4 @@ impl App {
         };
         Ok(self.store.job_progress_record(&job.id, &progress, &disks, Timestamp::now()).await?)
     }
-}
-
-/// What the VM has against what is replicated (DESIGN §6 rule 5). Sizes are those of the last commit, or of `begin`.
-fn compare_disks(ours: &[store::Disk], theirs: &[SnapshotDisk]) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    let mut say = |kind, disk: &shared::ids::DiskKey, message| {
-        findings.push(Finding { kind, disk: Some(disk.clone()), message });
-    };
-    for disk in ours {
-        let size = disk.committed_size.unwrap_or(disk.size);
-        let key = &disk.key;
-        match theirs.iter().find(|d| d.key == *key) {
-            None => say(
-                FindingKind::DiskRemoved,
-                key,
-                format!(
-                    "disk {key} ({size} bytes) is replicated and the VM no longer has it: attach it again, or abort and begin anew"
-                ),
-            ),
-            Some(now) if now.size != size => say(
-                FindingKind::DiskResized,
-                key,
-                format!(
-                    "disk {key} had {size} bytes and has {} now: abort and begin anew to replicate the new size",
-                    now.size
-                ),
-            ),
-            Some(_) => {}
-        }
-    }
-    for disk in theirs {
-        if !ours.iter().any(|d| d.key == disk.key) {
-            let message = format!(
-                "the VM has a disk {} ({} bytes) that is not replicated: abort and begin anew to include it",
-                disk.key, disk.size
-            );
-            say(FindingKind::DiskAdded, &disk.key, message);
-        }
-    }
-    findings
 }

@@ -67,7 +67,7 @@ impl Manager {
         let mut vms = Vec::new();
         for (uuid, handle) in &self.0.vms {
             match handle.source.describe().await {
-                Ok(vm) => vms.push(vm.into()),
+                Ok(vm) => vms.push(vm),
                 Err(error) => {
                     warn!(vm = %uuid, error = %chain(&error), "the source cannot be asked for its VM")
                 }

@@ -14,9 +14,7 @@
 //! again [`Source::snapshot`]). Deliberately not here: when a cycle runs, what a finding leads to, and reading (that
 //! is [`migratekit::read`]).
 
-mod config;
 mod error;
-mod finding;
 mod names;
 pub mod plain;
 pub mod qemu;
@@ -26,35 +24,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use migratekit::nbd::NbdUri;
-use shared::ids::{DiskKey, VmUuid};
+use shared::cycle::Vm;
+use shared::ids::DiskKey;
 
-pub use config::Config;
 pub use error::Error;
-pub use finding::compare_disks;
 pub use migratekit::plan::ChangedPage;
 pub use names::{ChangeId, InvalidName, SnapshotName};
 
 use crate::child::Child;
-
-/// A VM as its source has it now.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct VmDescription {
-    /// The source's uuid of the VM.
-    pub uuid: VmUuid,
-    /// Its name, for people.
-    pub name: String,
-    /// Its disks in order; the first is the one it boots from.
-    pub disks: Vec<DiskDescription>,
-}
-
-/// A disk as its source has it now.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DiskDescription {
-    /// The source's own name of the disk, stable over its life.
-    pub key: DiskKey,
-    /// Bytes.
-    pub size: u64,
-}
 
 /// A point in time of all disks of a VM.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,7 +90,7 @@ pub enum PowerState {
 pub trait Source: Send + Sync {
     /// The VM and its disks as they are now. A configured disk that the source does not have is
     /// [`Error::DiskMissing`], never left out.
-    async fn describe(&self) -> Result<VmDescription, Error>;
+    async fn describe(&self) -> Result<Vm, Error>;
 
     /// Makes the snapshot, or gives back the one of this name. A half-made one is removed and made again.
     ///

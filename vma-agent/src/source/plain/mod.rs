@@ -15,14 +15,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use migratekit::nbd::{ConnectOptions, Handle, NbdUri};
+use shared::cycle::{Vm, VmDisk};
 use shared::ids::{DiskKey, VmUuid};
 use tokio::sync::Mutex;
 
 use super::record::{Folder, Record, RecordDisk, Stage, failed};
-use super::{
-    ChangeId, ChangedPage, DiskDescription, Error, OpenDisk, PowerState, Snapshot, SnapshotName, Source,
-    VmDescription, blocking,
-};
+use super::{ChangeId, ChangedPage, Error, OpenDisk, PowerState, Snapshot, SnapshotName, Source, blocking};
 use crate::child::{Child, Spec};
 
 pub use config::{Config, DiskConfig, Origin};
@@ -76,7 +74,7 @@ impl PlainSource {
         Ok(OpenDisk { uri: NbdUri::unix(server.socket())?, server: Some(server) })
     }
 
-    async fn sizes(&self) -> Result<Vec<DiskDescription>, Error> {
+    async fn sizes(&self) -> Result<Vec<VmDisk>, Error> {
         let mut disks = Vec::new();
         for disk in &self.config.disks {
             let uri = self.serve(disk).await?.uri;
@@ -87,7 +85,7 @@ impl PlainSource {
                 handle.disconnect(Duration::from_secs(1));
                 Ok(size)
             });
-            disks.push(DiskDescription { key: disk.key.clone(), size: size.await? });
+            disks.push(VmDisk { key: disk.key.clone(), size: size.await? });
         }
         Ok(disks)
     }
@@ -124,9 +122,9 @@ fn private(folder: &Path) -> Result<(), Error> {
 
 #[async_trait]
 impl Source for PlainSource {
-    async fn describe(&self) -> Result<VmDescription, Error> {
+    async fn describe(&self) -> Result<Vm, Error> {
         let disks = self.sizes().await?;
-        Ok(VmDescription { uuid: self.uuid.clone(), name: self.name.clone(), disks })
+        Ok(Vm { uuid: self.uuid.clone(), name: self.name.clone(), disks })
     }
 
     async fn snapshot(&self, name: &SnapshotName) -> Result<Snapshot, Error> {
@@ -137,12 +135,8 @@ impl Source for PlainSource {
             return Err(Error::SnapshotExists { wanted: name.clone(), existing });
         }
         let taken_at = jiff::Timestamp::now();
-        let disk = |disk: DiskDescription| RecordDisk {
-            key: disk.key.into(),
-            size: disk.size,
-            change_id: None,
-            means: (),
-        };
+        let disk =
+            |disk: VmDisk| RecordDisk { key: disk.key.into(), size: disk.size, change_id: None, means: () };
         let disks = self.sizes().await?.into_iter().map(disk).collect();
         let record = Record { stage: Stage::Whole, taken_at, disks };
         let snapshot = record.snapshot(name)?;
@@ -153,8 +147,7 @@ impl Source for PlainSource {
 
     async fn find(&self, name: &SnapshotName) -> Result<Option<Snapshot>, Error> {
         let Some(snapshot) = self.load(name).await? else { return Ok(None) };
-        let disks =
-            snapshot.disks.iter().map(|disk| DiskDescription { key: disk.key.clone(), size: disk.size });
+        let disks = snapshot.disks.iter().map(|disk| VmDisk { key: disk.key.clone(), size: disk.size });
         Ok((self.sizes().await? == disks.collect::<Vec<_>>()).then_some(snapshot))
     }
 

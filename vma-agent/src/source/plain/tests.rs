@@ -41,7 +41,7 @@ async fn a_file_is_served_for_as_long_as_it_is_needed() {
     let source = source(dir.path(), &format!("[{{\"key\": \"root\", \"file\": {file:?}}}]"));
     let root = DiskKey::parse("root").unwrap();
     let described = source.describe().await.unwrap();
-    assert_eq!(described.disks, [DiskDescription { key: root.clone(), size: 4096 }]);
+    assert_eq!(described.disks, [VmDisk { key: root.clone(), size: 4096 }]);
     let snapshot = source.snapshot(&name("job-1")).await.unwrap();
     let open = source.open(&snapshot, &root).await.unwrap();
     assert_eq!(read(&open, 4096).await, [7; 4096]);

@@ -30,14 +30,12 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::json;
+use shared::cycle::{Vm, VmDisk};
 use shared::ids::{DiskKey, VmUuid};
 use tokio::sync::Mutex;
 
 use super::record::{Folder, Record, RecordDisk, Stage};
-use super::{
-    ChangeId, ChangedPage, DiskDescription, Error, OpenDisk, PowerState, Snapshot, SnapshotName, Source,
-    VmDescription, blocking,
-};
+use super::{ChangeId, ChangedPage, Error, OpenDisk, PowerState, Snapshot, SnapshotName, Source, blocking};
 
 pub use changes::PageLimits;
 pub use config::{Config, DiskConfig, NbdServer, Nodes};
@@ -95,13 +93,13 @@ impl QemuSource {
             .ok_or_else(|| Error::DiskUnknown { disk: key.clone() })
     }
 
-    fn describe_disks(&self, graph: &Graph) -> Result<Vec<DiskDescription>, Error> {
+    fn describe_disks(&self, graph: &Graph) -> Result<Vec<VmDisk>, Error> {
         let size = |disk: &DiskConfig| {
             let missing =
                 |what: &str| Error::DiskMissing { disk: disk.key.clone(), what: format!("node {what}") };
             graph.node(&disk.nodes.top).ok_or_else(|| missing(&disk.nodes.top))?;
             let node = graph.node(&disk.nodes.node).ok_or_else(|| missing(&disk.nodes.node))?;
-            Ok(DiskDescription { key: disk.key.clone(), size: node.size })
+            Ok(VmDisk { key: disk.key.clone(), size: node.size })
         };
         self.config.disks.iter().map(size).collect()
     }
@@ -183,7 +181,7 @@ impl QemuSource {
     async fn make(&self, session: &mut Session, name: &SnapshotName) -> Result<Snapshot, Error> {
         let graph = Graph::read(session).await?;
         let disks = self.describe_disks(&graph)?;
-        let record_disk = |(disk, nodes): (&DiskDescription, &DiskConfig)| RecordDisk {
+        let record_disk = |(disk, nodes): (&VmDisk, &DiskConfig)| RecordDisk {
             key: disk.key.as_str().to_owned(),
             size: disk.size,
             change_id: None,
@@ -289,11 +287,11 @@ impl QemuSource {
 
 #[async_trait]
 impl Source for QemuSource {
-    async fn describe(&self) -> Result<VmDescription, Error> {
+    async fn describe(&self) -> Result<Vm, Error> {
         let _turn = self.turn.lock().await;
         let graph = Graph::read(&mut self.monitor.open().await?).await?;
         let disks = self.describe_disks(&graph)?;
-        Ok(VmDescription { uuid: self.uuid.clone(), name: self.name.clone(), disks })
+        Ok(Vm { uuid: self.uuid.clone(), name: self.name.clone(), disks })
     }
 
     async fn snapshot(&self, name: &SnapshotName) -> Result<Snapshot, Error> {

@@ -210,7 +210,7 @@ async fn disks_that_grow_come_and_go_are_findings() {
     vm.resize_disk("root", 5 * MIB).unwrap();
     vm.add_disk("more", MIB).unwrap();
     let now = source(&vm, &state).describe().await.unwrap().disks;
-    let kinds: Vec<_> = crate::source::compare_disks(&before, &now).into_iter().map(|f| f.kind).collect();
+    let kinds: Vec<_> = shared::cycle::compare_disks(&before, &now).into_iter().map(|f| f.kind).collect();
     assert_eq!(kinds, [FindingKind::DiskResized, FindingKind::DiskAdded]);
     let snapshot = source(&vm, &state).snapshot(&name("job-1")).await.unwrap();
     assert_eq!(snapshot.disks.iter().map(|d| d.size).collect::<Vec<_>>(), [5 * MIB, 2 * MIB, MIB]);

@@ -1,36 +1,34 @@
 //! What a source says about its disks that a silent delta would hide (DESIGN §6 rule 5).
 
-use shared::cycle::{Finding, FindingKind};
-use shared::ids::DiskKey;
+use super::{Finding, FindingKind, VmDisk};
+use crate::ids::DiskKey;
 
-use super::DiskDescription;
-
-/// Compares the disks of the last commit (`expected`, with a size of 0 where none is known yet) with what the source
-/// has (`found`). Findings come in the order of `expected`, then of `found`.
-pub fn compare_disks(expected: &[DiskDescription], found: &[DiskDescription]) -> Vec<Finding> {
+/// Compares the disks that are replicated, with their sizes as of the last commit, with what the source has. Findings
+/// come in the order of `expected`, then of `found`.
+pub fn compare_disks(expected: &[VmDisk], found: &[VmDisk]) -> Vec<Finding> {
     let finding = |kind, disk: &DiskKey, message| Finding { kind, disk: Some(disk.clone()), message };
     let mut findings = Vec::new();
-    for DiskDescription { key, size } in expected {
+    for VmDisk { key, size } in expected {
         match found.iter().find(|other| other.key == *key) {
             None => findings.push(finding(
                 FindingKind::DiskRemoved,
                 key,
-                format!("disk {key} of {size} bytes is replicated, and the VM no longer has it: nothing is copied until it is back or the migration is begun again"),
+                format!("disk {key} ({size} bytes) is replicated and the VM no longer has it: attach it again, or abort and begin anew"),
             )),
-            Some(now) if *size != 0 && now.size != *size => findings.push(finding(
+            Some(now) if now.size != *size => findings.push(finding(
                 FindingKind::DiskResized,
                 key,
-                format!("disk {key} had {size} bytes at the last commit and has {} now: change tracking across a resize is not relied on", now.size),
+                format!("disk {key} had {size} bytes and has {} now: abort and begin anew to replicate the new size", now.size),
             )),
             Some(_) => {}
         }
     }
-    for DiskDescription { key, size } in found {
+    for VmDisk { key, size } in found {
         if !expected.iter().any(|other| other.key == *key) {
             findings.push(finding(
                 FindingKind::DiskAdded,
                 key,
-                format!("the VM has a disk {key} of {size} bytes that is not replicated: begin the migration again to take it in"),
+                format!("the VM has a disk {key} ({size} bytes) that is not replicated: abort and begin anew to include it"),
             ));
         }
     }
@@ -41,14 +39,14 @@ pub fn compare_disks(expected: &[DiskDescription], found: &[DiskDescription]) ->
 mod tests {
     use super::*;
 
-    fn disks(of: &[(&str, u64)]) -> Vec<DiskDescription> {
-        of.iter().map(|&(key, size)| DiskDescription { key: DiskKey::parse(key).unwrap(), size }).collect()
+    fn disks(of: &[(&str, u64)]) -> Vec<VmDisk> {
+        of.iter().map(|&(key, size)| VmDisk { key: DiskKey::parse(key).unwrap(), size }).collect()
     }
 
     #[test]
     fn every_difference_is_a_finding_and_nothing_else_is() {
-        let expected = disks(&[("root", 10), ("data", 20), ("new", 0), ("gone", 5)]);
-        let found = disks(&[("data", 21), ("root", 10), ("new", 7), ("more", 1)]);
+        let expected = disks(&[("root", 10), ("data", 20), ("gone", 5)]);
+        let found = disks(&[("data", 21), ("root", 10), ("more", 1)]);
         let kinds: Vec<_> = compare_disks(&expected, &found)
             .into_iter()
             .map(|f| (f.kind, f.disk.map(String::from).unwrap_or_default()))
