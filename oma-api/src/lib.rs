@@ -14,14 +14,3 @@ pub mod store;
 
 pub use config::Config;
 pub use oma::Oma;
-
-/// An error with its causes, for a log line or an answer.
-pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text = format!("{text}: {inner}");
-        source = inner.source();
-    }
-    text
-}

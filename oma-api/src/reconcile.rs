@@ -50,7 +50,7 @@ pub async fn run(app: App, shutdown: CancellationToken) {
                     }
                 }
             }
-            Err(error) => error!(error = %crate::error_chain(&error), "migrations cannot be read"),
+            Err(error) => error!(error = %shared::error::chain(&error), "migrations cannot be read"),
         }
         let mut woken = false;
         while !woken {
@@ -59,7 +59,7 @@ pub async fn run(app: App, shutdown: CancellationToken) {
                 Some(done) = work.join_next() => match done {
                     Ok((id, Ok(()))) => { busy.remove(&id); }
                     Ok((id, Err(error))) => {
-                        warn!(migration_id = %id, error = %crate::error_chain(&error), retry_in = ?PAUSE,
+                        warn!(migration_id = %id, error = %shared::error::chain(&error), retry_in = ?PAUSE,
                               "a migration's work failed");
                         busy.insert(id, Some(Instant::now() + PAUSE));
                     }

@@ -1,6 +1,7 @@
 //! The frame of a daemon: telemetry → run until a signal → drain → exit code.
 
 use crate::config::EXIT_CONFIGURATION;
+use crate::error::chain;
 use crate::telemetry::{self, Log};
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
@@ -9,13 +10,7 @@ use tracing::{error, info};
 
 /// Says on stderr what is wrong with the configuration; exit code 64.
 pub fn configuration_error(name: &str, error: &dyn std::error::Error) -> ExitCode {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text = format!("{text}: {inner}");
-        source = inner.source();
-    }
-    eprintln!("{name}: {text}");
+    eprintln!("{name}: {}", chain(error));
     ExitCode::from(EXIT_CONFIGURATION)
 }
 

@@ -7,6 +7,7 @@
 pub mod config;
 pub mod cycle;
 pub mod daemon;
+pub mod error;
 pub mod ids;
 pub mod leaf;
 pub mod migration;

@@ -41,7 +41,7 @@ impl AgentService for Agents {
         let (connection, welcome) = match self.app.agent_connect(&agent, address, hello).await {
             Ok(connected) => connected,
             Err(error) => {
-                let reason = crate::error_chain(&error);
+                let reason = shared::error::chain(&error);
                 warn!(%agent, %address, %reason, "agent refused");
                 return Err(error.to_status());
             }
@@ -123,7 +123,7 @@ impl Session {
             None => Ok(()),
         };
         result.map_err(|error| {
-            warn!(agent = %self.agent, error = %crate::error_chain(&error), "a report could not be taken");
+            warn!(agent = %self.agent, error = %shared::error::chain(&error), "a report could not be taken");
             error.to_status()
         })
     }

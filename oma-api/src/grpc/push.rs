@@ -362,8 +362,8 @@ async fn answer_with(answers: &Answers, kind: Answer) {
 fn refused(error: &TransferError, span: &tracing::Span) -> Status {
     let status = error.to_status();
     span.in_scope(|| match status.code() {
-        Code::Internal | Code::DataLoss => warn!(error = %crate::error_chain(error), "transfer ended"),
-        _ => debug!(error = %crate::error_chain(error), "transfer refused"),
+        Code::Internal | Code::DataLoss => warn!(error = %shared::error::chain(error), "transfer ended"),
+        _ => debug!(error = %shared::error::chain(error), "transfer refused"),
     });
     status
 }

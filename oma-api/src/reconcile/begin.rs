@@ -16,7 +16,7 @@ pub(super) async fn prepare(app: &App, migration: &Migration) -> Result<(), Erro
         Ok(()) => Event::Done,
         Err(error) => {
             let reason = "REPLICA_NOT_MADE".to_owned();
-            changed.error = Some(Failure { reason, message: crate::error_chain(error) });
+            changed.error = Some(Failure { reason, message: shared::error::chain(error) });
             Event::Failed
         }
     };

@@ -17,14 +17,14 @@ const EVENTS_KEPT: SignedDuration = SignedDuration::from_hours(90 * 24);
 /// At the start.
 pub(super) async fn remove(app: &App) {
     if let Err(error) = app.store.event_delete(Timestamp::now() - EVENTS_KEPT).await {
-        warn!(error = %crate::error_chain(&error), "old events stay for now");
+        warn!(error = %shared::error::chain(&error), "old events stay for now");
     }
     let migrations = app.store.migration_list(Which::All).await.unwrap_or_default();
     for migration in migrations.iter().filter(|m| !m.position.ended()) {
         for result in [remove_snapshots(app, &migration.id).await, remove_manifests(app, &migration.id).await]
         {
             if let Err(error) = result {
-                warn!(migration_id = %migration.id, error = %crate::error_chain(&error), "left-overs stay for now");
+                warn!(migration_id = %migration.id, error = %shared::error::chain(&error), "left-overs stay for now");
             }
         }
     }

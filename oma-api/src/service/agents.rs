@@ -69,7 +69,7 @@ impl App {
         drop(connection);
         info!(%agent, "agent disconnected");
         if let Err(error) = self.store.agent_disconnected(agent, &session, Timestamp::now()).await {
-            warn!(%agent, error = %crate::error_chain(&error), "the end of a session could not be stored");
+            warn!(%agent, error = %shared::error::chain(&error), "the end of a session could not be stored");
         }
         for migration in self.store.migration_list_of_agent(agent).await.unwrap_or_default() {
             self.hub.migration_changed(&migration.id);

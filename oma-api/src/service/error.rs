@@ -83,6 +83,6 @@ impl Error {
             Self::Store(_) => (Code::Unavailable, "DATABASE_UNAVAILABLE"),
             Self::Transfer(_) => (Code::Internal, "INTERNAL"),
         };
-        refusal::status(code, reason, crate::error_chain(self))
+        refusal::status(code, reason, shared::error::chain(self))
     }
 }

@@ -2,6 +2,7 @@
 
 use super::identity::{Identity, Peer};
 use super::{preface, reason};
+use crate::error::chain;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -146,7 +147,7 @@ impl Connection {
         };
         match ended {
             Ok(()) => debug!(%address, "connection ended"),
-            Err(error) => info!(%address, error = %reason_of(&error), "connection broke"),
+            Err(error) => info!(%address, error = %chain(&error), "connection broke"),
         }
         drop(self.permit);
     }
@@ -189,14 +190,4 @@ impl Connection {
             .keep_alive_timeout(self.limits.keep_alive);
         http2
     }
-}
-
-fn reason_of(error: &hyper::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(inner) = source {
-        text = format!("{text}: {inner}");
-        source = inner.source();
-    }
-    text
 }

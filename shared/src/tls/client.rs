@@ -2,6 +2,7 @@
 
 use super::identity::{Identity, Role};
 use super::reason;
+use crate::error::chain;
 use hyper_util::rt::TokioIo;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -70,13 +71,9 @@ impl Dialer {
         });
         endpoint.connect_with_connector(connector).await.map_err(|error| {
             self.take_refusal().unwrap_or_else(|| {
-                let mut text = format!("connecting to the OMA at {} failed", self.address);
-                let mut source = std::error::Error::source(&error);
-                while let Some(inner) = source {
-                    text = format!("{text}: {inner}");
-                    source = inner.source();
-                }
-                text
+                // The outermost says "transport error" and nothing else.
+                let why = std::error::Error::source(&error).map_or_else(|| error.to_string(), chain);
+                format!("connecting to the OMA at {} failed: {why}", self.address)
             })
         })
     }

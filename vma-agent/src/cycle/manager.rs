@@ -5,6 +5,7 @@ use super::vm::{Task, Wanted};
 use crate::source::Source;
 use crate::transfer::Settings;
 use shared::cycle::{DesiredState, Vm};
+use shared::error::chain;
 use shared::ids::{JobId, VmUuid};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -111,15 +112,4 @@ impl Manager {
         self.0.tasks.close();
         self.0.tasks.wait().await;
     }
-}
-
-/// An error with its causes, for a log line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text = format!("{text}: {inner}");
-        source = inner.source();
-    }
-    text
 }

@@ -1,7 +1,6 @@
 //! The task of one VM: policy of a cycle at the source.
 
 use super::Outgoing;
-use super::manager::chain;
 use super::progress::{self, Counters};
 use crate::source::{self, ChangeId, Snapshot, SnapshotName, Source};
 use crate::transfer::{self, DiskJob, Mode, Outcome, Settings, TransferError};
@@ -10,6 +9,7 @@ use shared::cycle::{
     CycleEvent, CycleKind, CycleRun, DesiredCycle, DesiredVm, DiskProgress, Finding, FindingKind, Report,
     SnapshotDisk,
 };
+use shared::error::chain;
 use shared::ids::{JobId, VmUuid};
 use std::sync::Arc;
 use std::time::Duration;

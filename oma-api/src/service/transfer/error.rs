@@ -50,7 +50,7 @@ impl TransferError {
     /// As gRPC says it; the whole chain is in the message, for the agent's log.
     pub fn to_status(&self) -> Status {
         let (code, reason) = self.code();
-        refusal::status(code, reason, crate::error_chain(self))
+        refusal::status(code, reason, shared::error::chain(self))
     }
 
     fn code(&self) -> (Code, &'static str) {
