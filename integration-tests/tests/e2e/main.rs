@@ -1,3 +1,5 @@
 //! End to end: real daemons, a live VM, TLS, over loopback. One binary for all of it.
 
 mod cycles;
+mod fencing;
+mod hand;

@@ -89,7 +89,13 @@ fn of_replica(error: &replica::Error) -> (Code, &'static str) {
             Cause::TargetTooSmall { .. } => (Code::FailedPrecondition, "TARGET_TOO_SMALL"),
             Cause::Target(_) => (Code::Internal, "TARGET_FAILED"),
             Cause::Manifest(_) => (Code::Internal, "MANIFEST_FAILED"),
-            Cause::Intent(_) | Cause::Checkpoint(_) => (Code::Unavailable, "JOURNAL_FAILED"),
+            // The journal refuses what is over: that is no failure of the database.
+            Cause::Intent(why) | Cause::Checkpoint(why) => match why.downcast_ref::<store::Error>() {
+                Some(store::Error::StaleEpoch { .. }) => (Code::Aborted, "STALE_EPOCH"),
+                Some(store::Error::JobClosed { .. }) => (Code::FailedPrecondition, "JOB_NOT_RUNNING"),
+                Some(store::Error::Sealed { .. }) => (Code::FailedPrecondition, "DISK_FINISHED"),
+                Some(_) | None => (Code::Unavailable, "JOURNAL_FAILED"),
+            },
             Cause::Thread(_) | Cause::Died { .. } => (Code::Internal, "INTERNAL"),
         },
         Error::Fenced { .. } => (Code::Aborted, "STALE_EPOCH"),
