@@ -39,6 +39,8 @@ pub fn routes(
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(proto::DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            // What a refusal carries, so that grpcurl can print its reason.
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
     let what = "the schema for reflection";
     let agents = agent::Agents { app: app.clone(), shutdown: shutdown.clone() };
