@@ -5,11 +5,16 @@ TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 BUF := $(firstword $(wildcard $(TARGET)/tools/bin/buf) $(shell command -v buf))
 LOCKED := --locked
 
-.PHONY: help build test bench lint format clean-tools
+.PHONY: help demo build test bench lint format clean-tools
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / && ($$1 != "demo" || system("test -e deploy/demo/run.sh") == 0) { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: ## a live source, a replica, a kill in the middle, the proof: on this machine, in three minutes
+	deploy/install-deps.sh demo
+	$(CARGO) build --release $(LOCKED) --workspace --bins
+	deploy/demo/run.sh
 
 build: ## the programs, optimised, in target/release
 	deploy/install-deps.sh build
@@ -52,11 +57,3 @@ format: ## format the sources
 
 clean-tools: ## remove what install-deps.sh put into target/tools
 	rm -rf "$(TARGET)/tools"
-
-ifneq ($(wildcard deploy/demo/run.sh),)
-.PHONY: demo
-demo: ## a live source, a replica, a kill in the middle: everything on this machine, in three minutes
-	deploy/install-deps.sh demo
-	$(CARGO) build --release $(LOCKED) --workspace --bins
-	deploy/demo/run.sh
-endif

@@ -30,6 +30,7 @@ nbdkit             | cmd:nbdkit                   | runtime test demo           
 libnbd-bin         | cmd:nbdinfo                  | test demo                    | nbdinfo, nbdcopy: a client that is not ours, to compare with
 qemu-utils         | cmd:qemu-img                 | test demo                    | disk images, with dirty bitmaps
 qemu-system-common | cmd:qemu-storage-daemon      | test demo                    | the live source: a running VM's disks, without the VM
+e2fsprogs          | cmd:mke2fs                   | demo                         | a disk with a file system of real files
 xfsprogs           | cmd:mkfs.xfs                 | test demo                    | a target with reflinks: cheap restore points
 sqlite3            | cmd:sqlite3                  | test demo                    | looks into the OMA's database, as an operator would
 openssl            | cmd:openssl                  | test                         | judges our certificates
