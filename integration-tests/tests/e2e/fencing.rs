@@ -11,7 +11,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 const LEAVES: u64 = 32;
 const SIZE: u64 = LEAVES * LEAF;
-const DISKS: &[(&str, u64)] = &[("root", SIZE)];
+pub(crate) const DISKS: &[(&str, u64)] = &[("root", SIZE)];
 
 /// A world whose agent is the test itself, with a cycle that runs.
 pub(crate) async fn by_hand() -> anyhow::Result<(World, HandAgent, v1::DesiredCycle)> {

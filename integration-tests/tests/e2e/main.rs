@@ -5,3 +5,4 @@ mod cycles;
 mod fencing;
 mod grpcurl;
 mod hand;
+mod verify;
