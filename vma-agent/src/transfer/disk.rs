@@ -119,19 +119,18 @@ pub async fn run(job: &DiskJob, pause: &CancellationToken) -> Result<Outcome, Tr
             left_out.union(&prior.durable);
             // Written by a cycle that never committed: the manifest does not know them.
             prior.required.iter().for_each(|r| left_out.insert(round_out(r, job.size)));
-            running.hashes(&mut answers, &left_out).await?.map_or(Outcome::Paused, |_| Outcome::Finished)
+            match running.hashes(&mut answers, &left_out).await? {
+                Some(_) => {
+                    running.finish().await?;
+                    match answers.next().await? {
+                        Some(Answer::Finished(_)) => Outcome::Finished,
+                        _ => return Err(PushError::broken("the seal was not confirmed").into()),
+                    }
+                }
+                None => Outcome::Paused,
+            }
         }
     };
-    if outcome == Outcome::Finished {
-        // A snapshot that ran out of room may have answered with newer data.
-        job.source.confirm(&job.snapshot).await?;
-        let done = job.counters.get();
-        push.finish(done.data, done.planned.saturating_sub(done.data)).await?;
-        match answers.next().await? {
-            Some(Answer::Finished(_)) => {}
-            _ => return Err(PushError::broken("the seal was not confirmed").into()),
-        }
-    }
     Ok(outcome)
 }
 
@@ -165,6 +164,14 @@ impl Running<'_> {
         let opened = self.open_source().await?;
         let planner = self.planner(&opened, Areas::All, &RangeSet::new(), left_out);
         hash_pass::run(self, answers, opened, planner).await
+    }
+
+    /// Asks for the seal, once everything has been read and sent.
+    pub(super) async fn finish(&self) -> Result<(), TransferError> {
+        // A snapshot that ran out of room may have answered with newer data.
+        self.job.source.confirm(&self.job.snapshot).await?;
+        let done = self.job.counters.get();
+        Ok(self.push.finish(done.data, done.planned.saturating_sub(done.data)).await?)
     }
 
     async fn open_source(&self) -> Result<OpenSource, TransferError> {
