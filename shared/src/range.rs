@@ -94,7 +94,13 @@ impl RangeSet {
     }
 
     pub fn subtract(&mut self, other: &Self) {
-        other.iter().for_each(|r| self.remove(r));
+        if self.count() >= other.count() {
+            return other.iter().for_each(|r| self.remove(r));
+        }
+        // A few ranges against many: only those that overlap cost anything.
+        for own in self.iter().collect::<Vec<_>>() {
+            other.within(own).for_each(|r| self.remove(r));
+        }
     }
 
     /// The parts of the set within `window`, in order.
