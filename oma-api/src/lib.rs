@@ -11,6 +11,8 @@ pub mod reconcile;
 pub mod service;
 pub mod storage;
 pub mod store;
+#[cfg(test)]
+mod testing;
 
 pub use config::Config;
 pub use oma::Oma;

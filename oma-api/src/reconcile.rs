@@ -15,6 +15,8 @@ mod abort;
 mod begin;
 mod cycle;
 mod leftovers;
+#[cfg(test)]
+mod tests;
 
 use crate::service::{App, Error};
 use crate::store::{Migration, Which};
@@ -71,7 +73,7 @@ pub async fn run(app: App, shutdown: CancellationToken) {
     }
 }
 
-async fn one(app: &App, migration: &Migration) -> Result<(), Error> {
+pub(crate) async fn one(app: &App, migration: &Migration) -> Result<(), Error> {
     match migration.position {
         Position::BeginRunning => begin::prepare(app, migration).await,
         Position::AbortRunning => abort::tear_down(app, migration).await,

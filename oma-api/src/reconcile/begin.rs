@@ -5,13 +5,17 @@ use crate::storage::VolumeId;
 use crate::store::{Failure, Migration, VolumeContent};
 use jiff::Timestamp;
 use migratekit::replica::ReadsZero;
-use shared::migration::{Event, apply};
+use shared::migration::{Event, Position, apply};
 use tracing::info;
 
 /// Makes every volume (one that is there already is taken) and ends the phase.
 pub(super) async fn prepare(app: &App, migration: &Migration) -> Result<(), Error> {
     let made = volumes(app, migration).await;
     let mut changed = app.store.migration_fetch(&migration.id).await?;
+    // Aborted meanwhile: `done` would be the abort's, and the volumes would stay. The next pass tears down.
+    if changed.position != Position::BeginRunning {
+        return Ok(());
+    }
     let event = match &made {
         Ok(()) => Event::Done,
         Err(error) => {
@@ -20,7 +24,6 @@ pub(super) async fn prepare(app: &App, migration: &Migration) -> Result<(), Erro
             Event::Failed
         }
     };
-    // Aborted meanwhile: the table refuses the event, and the next pass tears down.
     let next = apply(Some(changed.position), event, changed.facts())?;
     changed.position = next.to;
     app.store.migration_transition(&changed, Timestamp::now()).await?;

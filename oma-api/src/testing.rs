@@ -1,0 +1,127 @@
+//! A control plane without its edges, for tests of services and reconcilers: a store, a local storage, one connected
+//! agent with one VM of two disks.
+
+use crate::hub::{AgentConnection, Hub};
+use crate::reconcile;
+use crate::service::App;
+use crate::service::transfer::Transfers;
+use crate::storage::{LocalStorage, Storage};
+use crate::store::{Job, Migration, Store};
+use jiff::Timestamp;
+use shared::cycle::{CycleEvent, DesiredVm, Hello, PROTOCOL_VERSIONS, Report, SnapshotDisk, Vm, VmDisk};
+use shared::ids::AgentId;
+use shared::migration::Action;
+use std::sync::Arc;
+use std::time::Duration;
+use tempfile::TempDir;
+
+const VM: &str = "web-1";
+const SIZE: u64 = 128 << 10;
+
+pub(crate) struct Plant {
+    pub(crate) app: App,
+    pub(crate) agent: AgentId,
+    pub(crate) folder: TempDir,
+    _connection: AgentConnection,
+}
+
+impl Plant {
+    pub(crate) async fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let url = format!("sqlite://{}", folder.path().join("oma.db").display());
+        let store = Store::connect(&url).await.expect("connect");
+        store.migrate().await.expect("migrate");
+        let storage: Arc<dyn Storage> =
+            Arc::new(LocalStorage::open(&folder.path().join("storage")).await.expect("storage"));
+        let manifests = folder.path().join("manifests");
+        std::fs::create_dir(&manifests).expect("a folder");
+        let transfers = Transfers::new(store.clone(), Arc::clone(&storage), manifests);
+        let hub = Arc::new(Hub::default());
+        let app = App { store, storage, hub, transfers, heartbeat: Duration::from_secs(5) };
+        let agent = AgentId::parse("vma-01").expect("an id");
+        let disk = |key: &str| VmDisk { key: key.parse().expect("a key"), size: SIZE };
+        let vm = Vm {
+            uuid: "00000000-0000-4000-8000-000000000001".parse().expect("a uuid"),
+            name: VM.to_owned(),
+            disks: vec![disk("root"), disk("data")],
+        };
+        let hello = Hello {
+            agent: agent.clone(),
+            software_version: "test".to_owned(),
+            protocol_versions: PROTOCOL_VERSIONS.to_vec(),
+            capabilities: vec![],
+            inventory: vec![vm],
+        };
+        let address = ([127, 0, 0, 1], 1).into();
+        let (connection, _) = app.agent_connect(&agent, address, hello).await.expect("connect");
+        Self { app, agent, folder, _connection: connection }
+    }
+
+    /// With a prepared migration.
+    pub(crate) async fn begun() -> Self {
+        let plant = Self::new().await;
+        plant.act(Action::Begin).await;
+        plant.step().await;
+        plant
+    }
+
+    pub(crate) async fn act(&self, action: Action) {
+        self.app.act(VM, action).await.expect("allowed");
+    }
+
+    pub(crate) async fn migration(&self) -> Migration {
+        self.app.migration_find(VM).await.expect("there")
+    }
+
+    /// One pass of the reconciler.
+    pub(crate) async fn step(&self) {
+        reconcile::one(&self.app, &self.migration().await).await.expect("done");
+    }
+
+    pub(crate) async fn job(&self) -> Job {
+        self.app.store.job_active(&self.migration().await.id).await.expect("read").expect("a cycle")
+    }
+
+    pub(crate) async fn say(&self, job: &Job, event: CycleEvent) {
+        let report = Report { job: job.id.clone(), event };
+        self.app.agent_report(&self.agent, report).await.expect("taken");
+    }
+
+    /// The agent has its snapshot; `change_id` is that of every disk.
+    pub(crate) async fn snapshot_taken(&self, job: &Job, change_id: &str) {
+        let disk = |d: &crate::store::JobDisk| SnapshotDisk {
+            key: d.key.clone(),
+            size: SIZE,
+            change_id: Some(change_id.to_owned()),
+        };
+        let taken = CycleEvent::SnapshotTaken {
+            snapshot: format!("mk-{}", job.id),
+            taken_at: Timestamp::now(),
+            disks: job.disks.iter().map(disk).collect(),
+        };
+        self.say(job, taken).await;
+    }
+
+    /// Every disk is sealed, as if it had been sent.
+    pub(crate) async fn seal(&self, job: &Job) {
+        for d in &job.disks {
+            let now = Timestamp::now();
+            self.app.store.job_disk_finish(&job.id, &d.disk, d.epoch, now).await.expect("sealed");
+        }
+    }
+
+    /// A whole cycle from sync/paused to sync/paused.
+    pub(crate) async fn cycle(&self, change_id: &str) {
+        self.act(Action::Sync).await;
+        self.step().await;
+        let job = self.job().await;
+        self.snapshot_taken(&job, change_id).await;
+        self.seal(&job).await;
+        self.step().await;
+    }
+
+    /// What the agent is told of the VM.
+    pub(crate) async fn desired(&self) -> DesiredVm {
+        self.app.agent_desired(&self.agent, 1).await.expect("read").vms.pop().expect("the VM")
+    }
+}
