@@ -4,6 +4,8 @@ pub mod agents;
 mod desired;
 mod error;
 pub mod migrations;
+#[cfg(test)]
+mod tests;
 pub mod transfer;
 pub mod verify;
 mod view;

@@ -82,10 +82,8 @@ impl App {
     /// [`Error::Store`].
     pub async fn agent_desired(&self, agent: &AgentId, revision: u64) -> Result<DesiredState, Error> {
         let mut vms = Vec::new();
-        for migration in self.store.migration_list_of_agent(agent).await? {
-            let disks = self.store.disk_list(&migration.id).await?;
-            let active = self.store.job_active(&migration.id).await?;
-            vms.push(desired::of_migration(&migration, &disks, active.as_ref()));
+        for of in self.store.protection_list_of_agent(agent).await? {
+            vms.push(desired::of_migration(&of.migration, &of.disks, of.active.as_ref()));
         }
         // An ended migration whose VM is protected anew must not take away what the new one needs.
         let going: Vec<VmUuid> = vms.iter().filter(|v| !v.release).map(|v| v.vm.clone()).collect();

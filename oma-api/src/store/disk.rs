@@ -113,14 +113,8 @@ impl Store {
     /// # Errors
     /// [`Error::Corrupt`], [`Error::Database`].
     pub async fn disk_list(&self, migration: &MigrationId) -> Result<Vec<Disk>, Error> {
-        sql(concat!("SELECT ", columns!(), " FROM disks WHERE migration_id = ? ORDER BY position"))
-            .bind(migration.as_str())
-            .fetch_all(&self.read)
-            .await
-            .doing("listing disks")?
-            .iter()
-            .map(disk)
-            .collect()
+        let mut c = self.read.acquire().await.doing("listing disks")?;
+        list(&mut c, migration).await
     }
 
     /// Records what the volume holds after it was made. Call it once the storage has answered, before any cycle.
@@ -178,14 +172,7 @@ impl Write {
     }
 
     pub(super) async fn disk_list(&mut self, migration: &MigrationId) -> Result<Vec<Disk>, Error> {
-        sql(concat!("SELECT ", columns!(), " FROM disks WHERE migration_id = ? ORDER BY position"))
-            .bind(migration.as_str())
-            .fetch_all(&mut *self.tx)
-            .await
-            .doing("listing disks")?
-            .iter()
-            .map(disk)
-            .collect()
+        list(&mut self.tx, migration).await
     }
 
     pub(super) async fn disk_insert(
@@ -244,6 +231,18 @@ impl Write {
             .doing("raising an epoch")?;
         Ok(self.disk(id).await?.epoch)
     }
+}
+
+/// In the VM's order.
+pub(super) async fn list(c: &mut sqlx::AnyConnection, migration: &MigrationId) -> Result<Vec<Disk>, Error> {
+    sql(concat!("SELECT ", columns!(), " FROM disks WHERE migration_id = ? ORDER BY position"))
+        .bind(migration.as_str())
+        .fetch_all(c)
+        .await
+        .doing("listing disks")?
+        .iter()
+        .map(disk)
+        .collect()
 }
 
 fn disk(row: &AnyRow) -> Result<Disk, Error> {

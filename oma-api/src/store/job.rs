@@ -95,8 +95,8 @@ impl Store {
     /// # Errors
     /// [`Error::Corrupt`], [`Error::Database`].
     pub async fn job_active(&self, migration: &MigrationId) -> Result<Option<Job>, Error> {
-        let query = sql(concat!("SELECT ", columns!(), " FROM replication_jobs WHERE active_migration = ?"));
-        Ok(self.job_query(query.bind(migration.as_str())).await?.pop())
+        let mut c = self.read.begin().await.doing("reading a cycle")?;
+        active(&mut c, migration).await
     }
 
     /// The newest cycle of a migration, whatever its status.
@@ -191,12 +191,7 @@ impl Store {
         query: sqlx::query::Query<'_, sqlx::Any, sqlx::any::AnyArguments>,
     ) -> Result<Vec<Job>, Error> {
         let mut c = self.read.begin().await.doing("reading cycles")?;
-        let rows = query.fetch_all(&mut *c).await.doing("reading cycles")?;
-        let mut jobs = Vec::with_capacity(rows.len());
-        for row in &rows {
-            jobs.push(with_disks(&mut c, row).await?);
-        }
-        Ok(jobs)
+        jobs(&mut c, query).await
     }
 }
 
@@ -210,6 +205,27 @@ impl Write {
         with_disks(&mut self.tx, &row.ok_or_else(|| Error::NotFound { what: "cycle", id: id.to_string() })?)
             .await
     }
+}
+
+/// The unfinished cycle of a migration.
+pub(super) async fn active(
+    c: &mut sqlx::AnyConnection,
+    migration: &MigrationId,
+) -> Result<Option<Job>, Error> {
+    let query = sql(concat!("SELECT ", columns!(), " FROM replication_jobs WHERE active_migration = ?"));
+    Ok(jobs(c, query.bind(migration.as_str())).await?.pop())
+}
+
+async fn jobs(
+    c: &mut sqlx::AnyConnection,
+    query: sqlx::query::Query<'_, sqlx::Any, sqlx::any::AnyArguments>,
+) -> Result<Vec<Job>, Error> {
+    let rows = query.fetch_all(&mut *c).await.doing("reading cycles")?;
+    let mut jobs = Vec::with_capacity(rows.len());
+    for row in &rows {
+        jobs.push(with_disks(c, row).await?);
+    }
+    Ok(jobs)
 }
 
 async fn with_disks(connection: &mut sqlx::AnyConnection, row: &AnyRow) -> Result<Job, Error> {

@@ -2,7 +2,7 @@
 
 use super::error::Doing as _;
 use super::row::{Row, findings_json, flag, int, opt_time, sql, stored, time};
-use super::{Error, NewDisk, Store, Write};
+use super::{Disk, Error, Job, NewDisk, Store, Write};
 use jiff::Timestamp;
 use serde_json::json;
 use shared::cycle::Finding;
@@ -32,6 +32,16 @@ pub struct Migration {
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
     pub finished_at: Option<Timestamp>,
+}
+
+/// A migration with what belongs to it, as of one moment.
+#[derive(Clone, Debug)]
+pub struct Protection {
+    pub migration: Migration,
+    /// In the VM's order.
+    pub disks: Vec<Disk>,
+    /// The unfinished cycle.
+    pub active: Option<Job>,
 }
 
 /// Why something failed.
@@ -166,19 +176,24 @@ impl Store {
     /// # Errors
     /// [`Error::Corrupt`], [`Error::Database`].
     pub async fn migration_list_of_agent(&self, agent: &AgentId) -> Result<Vec<Migration>, Error> {
-        sql(concat!(
-            "SELECT ",
-            columns!(),
-            " FROM migrations WHERE agent_id = ? AND (unfinished_vm IS NOT NULL OR release_pending = 1) \
-             ORDER BY created_at, id"
-        ))
-        .bind(agent.as_str())
-        .fetch_all(&self.read)
-        .await
-        .doing("listing an agent's migrations")?
-        .iter()
-        .map(migration)
-        .collect()
+        let mut c = self.read.acquire().await.doing("listing an agent's migrations")?;
+        of_agent(&mut c, agent).await
+    }
+
+    /// The same, with disks and unfinished cycles, as of one moment. Read one after the other, the disks could be of
+    /// before a commit and the cycles of after it: no cycle, and change ids that the commit has done away with.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`], [`Error::Database`].
+    pub async fn protection_list_of_agent(&self, agent: &AgentId) -> Result<Vec<Protection>, Error> {
+        let mut c = self.read.begin().await.doing("listing an agent's migrations")?;
+        let mut list = Vec::new();
+        for migration in of_agent(&mut c, agent).await? {
+            let disks = super::disk::list(&mut c, &migration.id).await?;
+            let active = super::job::active(&mut c, &migration.id).await?;
+            list.push(Protection { migration, disks, active });
+        }
+        Ok(list)
     }
 
     /// Compare-and-swap: stores `changed` (position, hold, error, findings, release_pending) if the row still
@@ -261,6 +276,22 @@ impl Write {
         });
         self.event(now, Some(&m.id), None, "migration_changed", body).await
     }
+}
+
+async fn of_agent(c: &mut sqlx::AnyConnection, agent: &AgentId) -> Result<Vec<Migration>, Error> {
+    sql(concat!(
+        "SELECT ",
+        columns!(),
+        " FROM migrations WHERE agent_id = ? AND (unfinished_vm IS NOT NULL OR release_pending = 1) \
+             ORDER BY created_at, id"
+    ))
+    .bind(agent.as_str())
+    .fetch_all(c)
+    .await
+    .doing("listing an agent's migrations")?
+    .iter()
+    .map(migration)
+    .collect()
 }
 
 /// Two columns, both or neither.

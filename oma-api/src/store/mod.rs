@@ -41,7 +41,7 @@ pub use error::Error;
 pub use event::Event;
 pub use job::{Job, JobDisk, Progress};
 pub use job_change::{JobStep, NewJob};
-pub use migration::{Failure, Migration, NewMigration, Which};
+pub use migration::{Failure, Migration, NewMigration, Protection, Which};
 pub use restore_point::{RestorePoint, RestorePointDisk};
 pub use words::{CheckpointKind, JobKind, JobStatus, Wanted};
 
