@@ -2,6 +2,7 @@
 
 mod certificates;
 mod cycles;
+mod faults;
 mod fencing;
 mod grpcurl;
 mod hand;

@@ -2,7 +2,7 @@
 
 use super::leftovers;
 use crate::service::transfer::Transfers;
-use crate::service::{App, Error};
+use crate::service::{App, Error, Waiting};
 use crate::storage::{SnapshotName, VolumeId};
 use crate::store::{
     Arm, CycleCommit, Disk, DiskCommit, Job, JobKind, JobStatus, JobStep, Manifest, Migration, NewJob, Wanted,
@@ -24,9 +24,11 @@ pub(super) async fn drive(app: &App, migration: &Migration) -> Result<(), Error>
         app.touched(&migration.id).await;
         return Ok(());
     };
+    if !job.kind.writes() {
+        return compared(app, migration).await;
+    }
     let sealed = job.disks.iter().all(|d| d.finished);
     match job.status {
-        JobStatus::Running if !job.kind.writes() => Ok(()),
         // Nobody is there to say that it stopped: it has, and its sessions are ended to make sure.
         JobStatus::Running
             if job.wanted == Wanted::Pause && !app.hub.agent_is_connected(&migration.agent) =>
@@ -69,7 +71,15 @@ async fn commit(app: &App, migration: &Migration, job: &Job) -> Result<(), Error
     app.transfers.close(&ids, "the cycle is being committed").await;
     let volumes = disks.iter().map(|d| VolumeId::parse(d.volume.clone())).collect::<Result<Vec<_>, _>>()?;
     let snapshot = SnapshotName::of_commit(&job.id)?;
-    app.storage.snapshot(&volumes, &snapshot).await?;
+    if let Err(error) = app.storage.snapshot(&volumes, &snapshot).await {
+        let error = Error::from(error);
+        // Tried again until it succeeds; until then the operator sees what the commit waits for.
+        let (reason, message) = (error.reason().to_owned(), shared::error::chain(&error));
+        app.hub.set_waiting(&job.id, Waiting { reason, message });
+        app.hub.migration_changed(&migration.id);
+        return Err(error);
+    }
+    app.hub.not_waiting(&job.id);
     let commit = CycleCommit {
         job: job.id.clone(),
         restore_point: RestorePointId::generate(),

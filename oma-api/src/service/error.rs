@@ -53,10 +53,17 @@ pub enum Error {
 impl Error {
     /// With the whole chain in the message.
     pub fn to_status(&self) -> Status {
-        if let Self::Transfer(error) = self {
-            return error.to_status();
-        }
-        let (code, reason) = match self {
+        let (code, reason) = self.code();
+        refusal::status(code, reason, shared::error::chain(self))
+    }
+
+    /// Upper snake case.
+    pub fn reason(&self) -> &'static str {
+        self.code().1
+    }
+
+    fn code(&self) -> (Code, &'static str) {
+        match self {
             Self::VmUnknown { .. } => (Code::NotFound, "VM_UNKNOWN"),
             Self::VmAmbiguous { .. } => (Code::InvalidArgument, "VM_AMBIGUOUS"),
             Self::NotProtected { .. } => (Code::NotFound, "NOT_PROTECTED"),
@@ -81,8 +88,7 @@ impl Error {
             Self::Store(store::Error::NotFound { .. }) => (Code::NotFound, "NOT_FOUND"),
             Self::Store(store::Error::NotReady { .. }) => (Code::FailedPrecondition, "NOT_READY"),
             Self::Store(_) => (Code::Unavailable, "DATABASE_UNAVAILABLE"),
-            Self::Transfer(_) => (Code::Internal, "INTERNAL"),
-        };
-        refusal::status(code, reason, shared::error::chain(self))
+            Self::Transfer(error) => error.code(),
+        }
     }
 }

@@ -53,7 +53,7 @@ impl TransferError {
         refusal::status(code, reason, shared::error::chain(self))
     }
 
-    fn code(&self) -> (Code, &'static str) {
+    pub(crate) fn code(&self) -> (Code, &'static str) {
         match self {
             Self::WrongAgent { .. } => (Code::PermissionDenied, "WRONG_AGENT"),
             Self::NotInJob { .. } => (Code::NotFound, "NOT_IN_JOB"),
