@@ -202,4 +202,5 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
+mod map;
 mod tests;

@@ -1,6 +1,6 @@
 use super::*;
 
-fn repository() -> PathBuf {
+pub(super) fn repository() -> PathBuf {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     package.parent().expect("the package lies in the repository").to_owned()
 }
