@@ -1,50 +1,55 @@
 //! The connection to the control plane.
 
-use anyhow::Context as _;
 use shared::tls::{Dialer, Files};
 use shared::wire::refusal;
 use std::path::PathBuf;
 use tonic::transport::Channel;
 
+/// What has to be given before anything can be asked; exit code 64.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "--{flag} is missing (or {env} in the environment): {what}; `migratekit dev-ca` makes a development set"
+)]
+pub(super) struct Missing {
+    flag: &'static str,
+    env: &'static str,
+    what: &'static str,
+}
+
 /// Where the control plane is and who we are.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Connection")]
 pub(super) struct Connection {
-    /// The OMA.
+    /// The OMA
     #[arg(
         long,
         global = true,
         value_name = "HOST:PORT",
         env = "MIGRATEKIT_OMA",
+        hide_env_values = true,
         default_value = "localhost:8443"
     )]
     oma: String,
-    /// CA of the OMA's certificate (PEM).
-    #[arg(long, global = true, value_name = "FILE", env = "MIGRATEKIT_CA")]
+    /// CA of the OMA's certificate (PEM)
+    #[arg(long, global = true, value_name = "FILE", env = "MIGRATEKIT_CA", hide_env_values = true)]
     ca: Option<PathBuf>,
-    /// The operator's certificate (PEM).
-    #[arg(long, global = true, value_name = "FILE", env = "MIGRATEKIT_CERT")]
+    /// The operator's certificate (PEM)
+    #[arg(long, global = true, value_name = "FILE", env = "MIGRATEKIT_CERT", hide_env_values = true)]
     cert: Option<PathBuf>,
-    /// Its private key (PEM).
-    #[arg(long, global = true, value_name = "FILE", env = "MIGRATEKIT_KEY")]
+    /// Its private key (PEM)
+    #[arg(long, global = true, value_name = "FILE", env = "MIGRATEKIT_KEY", hide_env_values = true)]
     key: Option<PathBuf>,
 }
 
 impl Connection {
     /// Connects, or says what is missing.
     pub(super) async fn open(&self) -> anyhow::Result<Channel> {
-        let needed = |file: &Option<PathBuf>, flag: &str| {
-            let env = flag.to_uppercase();
-            file.clone().with_context(|| {
-                format!(
-                    "--{flag} is missing (or MIGRATEKIT_{env}); `migratekit dev-ca` makes a development set"
-                )
-            })
-        };
+        let needed = |file: &Option<PathBuf>, missing: Missing| file.clone().ok_or(missing);
+        let (ca, cert, key) = ("MIGRATEKIT_CA", "MIGRATEKIT_CERT", "MIGRATEKIT_KEY");
         let files = Files {
-            ca: needed(&self.ca, "ca")?,
-            cert: needed(&self.cert, "cert")?,
-            key: needed(&self.key, "key")?,
+            ca: needed(&self.ca, Missing { flag: "ca", env: ca, what: "the CA of the OMA's certificate" })?,
+            cert: needed(&self.cert, Missing { flag: "cert", env: cert, what: "your operator certificate" })?,
+            key: needed(&self.key, Missing { flag: "key", env: key, what: "its private key" })?,
         };
         let dialer = Dialer::new(&self.oma, files.client()?).map_err(anyhow::Error::msg)?;
         let channel = dialer.connect().await.map_err(anyhow::Error::msg)?;

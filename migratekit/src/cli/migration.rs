@@ -12,13 +12,13 @@ use tonic::transport::Channel;
 /// Protect a VM: begin, sync, pause, abort, and look at it.
 #[derive(Debug, Args)]
 pub(super) struct Migration {
-    #[command(flatten)]
-    connection: Connection,
     /// How the result is printed.
     #[arg(short, long, global = true, value_enum, default_value_t)]
     output: Output,
     #[command(subcommand)]
     verb: Verb,
+    #[command(flatten)]
+    connection: Connection,
 }
 
 #[derive(Debug, Subcommand)]
@@ -27,13 +27,13 @@ enum Verb {
     Begin(Act),
     /// Bring the replica up to date: all of it the first time, then what changed. Ends in a restore point.
     Sync(Act),
-    /// Stop a running sync at a durable point; `sync` goes on from there.
+    /// Stop the running sync at a durable point; `sync` goes on from there.
     Pause(Act),
     /// Keep the schedule from starting cycles.
     Hold(Act),
     /// Let the schedule start cycles again.
     Release(Act),
-    /// End the protection and remove the replica and everything of ours at the source.
+    /// End the protection: remove the replica with its restore points, and everything of ours at the source.
     Abort(Act),
     /// Show one migration.
     Get(Of),
@@ -101,6 +101,13 @@ async fn list(channel: Channel, all: bool, output: Output, out: &mut impl Write)
         MigrationServiceClient::new(channel).list(v1::ListRequest { all }).await.map_err(|s| said(&s))?;
     let migrations = answer.into_inner().migrations;
     match output {
+        Output::Table if migrations.is_empty() => {
+            // stdout stays empty: it is what scripts count.
+            writeln!(
+                std::io::stderr(),
+                "no VM is protected; `migratekit vm list` shows the VMs, `migratekit migration begin VM` protects one"
+            )?;
+        }
         Output::Table => writeln!(out, "{}", show::migrations_table(&migrations))?,
         Output::Json => {
             let all: Vec<_> = migrations.iter().map(show::migration_json).collect();

@@ -56,9 +56,9 @@ pub(crate) fn main() -> ExitCode {
         Err(error) => {
             // Nothing is left to be done when stderr is closed, too.
             let _ = writeln!(io::stderr(), "migratekit: {error:#}");
-            let code =
-                error.downcast_ref::<migratekit::copy::Error>().map_or(1, migratekit::copy::Error::exit_code);
-            ExitCode::from(code)
+            let of_copy = error.downcast_ref().map(migratekit::copy::Error::exit_code);
+            let of_arguments = error.is::<client::Missing>().then_some(EXIT_CONFIGURATION);
+            ExitCode::from(of_copy.or(of_arguments).unwrap_or(1))
         }
     }
 }

@@ -18,8 +18,6 @@ use std::io::{IsTerminal as _, Write};
 /// sync. Exit code 1 when something differs.
 #[derive(Debug, clap::Args)]
 pub(super) struct Verify {
-    #[command(flatten)]
-    connection: Connection,
     /// Name or uuid of the VM, or the migration's id.
     #[arg(value_name = "VM")]
     vm: String,
@@ -29,6 +27,8 @@ pub(super) struct Verify {
     /// How the result is printed.
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
+    #[command(flatten)]
+    connection: Connection,
 }
 
 pub(super) async fn run(args: Verify, out: &mut impl Write) -> anyhow::Result<()> {

@@ -9,21 +9,21 @@ use proto::v1::inventory_service_client::InventoryServiceClient;
 use serde_json::json;
 use std::io::Write;
 
-/// The VMs that agents offer.
+/// Look at the VMs that agents offer.
 #[derive(Debug, Args)]
 pub(super) struct Vm {
-    #[command(flatten)]
-    connection: Connection,
     /// How the result is printed.
     #[arg(short, long, global = true, value_enum, default_value_t)]
     output: Output,
     #[command(subcommand)]
     verb: Verb,
+    #[command(flatten)]
+    connection: Connection,
 }
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// List them.
+    /// List the VMs of all agents, and which of them are protected.
     List,
 }
 

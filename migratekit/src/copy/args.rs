@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 
-/// Copies one disk: an NBD export, a file or a block device into a file or a block device.
+/// Copy one disk: an NBD export, a file or a block device into a file or a block device.
 ///
 /// Reads over several connections, leaves zeros out, and ends only when everything was flushed to the target. A DST
 /// that does not exist is made as a sparse file; one that exists is written over, and must be at least as large as

@@ -2,7 +2,6 @@
 
 use super::identity::{Identity, Role};
 use super::reason;
-use crate::error::chain;
 use hyper_util::rt::TokioIo;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -71,9 +70,16 @@ impl Dialer {
         });
         endpoint.connect_with_connector(connector).await.map_err(|error| {
             self.take_refusal().unwrap_or_else(|| {
-                // The outermost says "transport error" and nothing else.
-                let why = std::error::Error::source(&error).map_or_else(|| error.to_string(), chain);
-                format!("connecting to the OMA at {} failed: {why}", self.address)
+                // The outer ones say "transport error", or what the innermost says.
+                let mut innermost: &dyn std::error::Error = &error;
+                while let Some(inner) = innermost.source() {
+                    innermost = inner;
+                }
+                let why = innermost.to_string();
+                match why.contains(&self.address) {
+                    true => why,
+                    false => format!("connecting to the OMA at {} failed: {why}", self.address),
+                }
             })
         })
     }
@@ -87,9 +93,13 @@ impl Dialer {
     async fn stream(&self) -> io::Result<Watched> {
         let at = |what: &str, e: &dyn std::fmt::Display| format!("{what} {}: {e}", self.address);
         let handshake = async {
-            let tcp = TcpStream::connect(&self.address)
-                .await
-                .map_err(|e| io::Error::new(e.kind(), at("cannot reach the OMA at", &e)))?;
+            let tcp = TcpStream::connect(&self.address).await.map_err(|e| {
+                let why = at("cannot reach the OMA at", &e);
+                io::Error::new(
+                    e.kind(),
+                    format!("{why}; does oma-api run there, and may this machine reach the port?"),
+                )
+            })?;
             tcp.set_nodelay(true)?;
             TlsConnector::from(Arc::clone(&self.tls)).connect(self.server_name.clone(), tcp).await.map_err(
                 |e| {
