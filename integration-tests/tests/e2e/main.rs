@@ -4,6 +4,7 @@ mod certificates;
 mod cycles;
 mod faults;
 mod fencing;
+mod flush;
 mod grpcurl;
 mod hand;
 mod verify;
