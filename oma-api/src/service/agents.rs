@@ -12,6 +12,9 @@ use shared::ids::{AgentId, MigrationId, VmUuid};
 use std::net::SocketAddr;
 use tracing::{debug, info, warn};
 
+/// Cycles in a row that are begun anew when their snapshot is lost; then it will not be otherwise with the next one.
+const MOST_LOST: usize = 2;
+
 impl App {
     /// A session begins. Whatever its agent had running gets new epochs: streams of an older connection that still
     /// live somewhere are refused from now on.
@@ -163,36 +166,56 @@ impl App {
         if job.status.ended() {
             return Ok(());
         }
-        match report.event {
+        let progress = matches!(report.event, CycleEvent::Progress(_));
+        // All that a sealed cycle lacks is its commit, and that needs nothing of the source any more.
+        let sealed = job.kind.writes() && job.disks.iter().all(|d| d.finished);
+        if progress || !sealed || report.event == CycleEvent::Sent {
+            match self.agent_event(&migration, &job, report.event).await {
+                // It ended, or went on, since it was read above: the report came late.
+                Err(Error::Store(
+                    late @ (store::Error::JobClosed { .. }
+                    | store::Error::JobStatus { .. }
+                    | store::Error::Sealed { .. }),
+                )) => debug!(%agent, job_id = %job.id, %late, "late report ignored"),
+                result => result?,
+            }
+        }
+        match progress {
+            true => self.hub.migration_changed(&migration.id),
+            false => self.touched(&migration.id).await,
+        }
+        Ok(())
+    }
+
+    async fn agent_event(&self, migration: &Migration, job: &Job, event: CycleEvent) -> Result<(), Error> {
+        match event {
             CycleEvent::SnapshotTaken { snapshot, taken_at, disks } => {
-                self.snapshot_taken(&migration, &job, &snapshot, taken_at, &disks).await?;
+                self.snapshot_taken(migration, job, &snapshot, taken_at, &disks).await
             }
             CycleEvent::Progress(disks) => {
                 self.hub.not_waiting(&job.id);
                 self.hub.progress(&job.id, disks);
-                if self.hub.progress_due(&job.id) {
-                    self.record_progress(&job).await?;
+                match self.hub.progress_due(&job.id) {
+                    true => self.record_progress(job).await,
+                    false => Ok(()),
                 }
-                self.hub.migration_changed(&migration.id);
-                return Ok(());
             }
-            CycleEvent::Sent => self.record_progress(&job).await?,
+            CycleEvent::Sent => self.record_progress(job).await,
             CycleEvent::Paused if job.wanted == Wanted::Pause => {
-                self.record_progress(&job).await?;
-                self.step(&job, JobStep::Paused).await?;
+                self.record_progress(job).await?;
+                self.step(job, JobStep::Paused).await
             }
-            CycleEvent::Paused => {}
+            CycleEvent::Paused => Ok(()),
             CycleEvent::Failed { reason, message } => {
-                self.step(&job, JobStep::Failed(Failure { reason, message })).await?;
+                self.step(job, JobStep::Failed(Failure { reason, message })).await
             }
             CycleEvent::Waiting { reason, message } => {
                 warn!(job_id = %job.id, %reason, %message, "the cycle waits");
                 self.hub.set_waiting(&job.id, Waiting { reason, message });
+                Ok(())
             }
-            CycleEvent::Findings(findings) => self.findings(&migration, &job, findings).await?,
+            CycleEvent::Findings(findings) => self.findings(migration, job, findings).await,
         }
-        self.touched(&migration.id).await;
-        Ok(())
     }
 
     async fn snapshot_taken(
@@ -245,11 +268,22 @@ impl App {
         let reason = findings.first().map_or("UNKNOWN", |f| f.kind.as_str()).to_owned();
         let failure = Failure { reason, message };
         if findings.iter().all(|f| f.kind == FindingKind::SnapshotLost) && job.kind.writes() {
-            // The cycle cannot go on; the next one, from a new snapshot, sends all that this one may have written.
-            return self.step(job, JobStep::Aborted(failure)).await;
+            if self.lost_before(job).await? < MOST_LOST {
+                // This cycle cannot go on; the next one, from a new snapshot, sends all that it may have written.
+                return self.step(job, JobStep::Aborted(failure)).await;
+            }
+            warn!(job_id = %job.id, "one snapshot after the other was lost: waiting for the operator");
         }
         self.step(job, JobStep::Failed(failure)).await?;
         self.findings_store(&migration.id, findings).await
+    }
+
+    /// Cycles right before this one that ended as it does.
+    async fn lost_before(&self, job: &Job) -> Result<usize, Error> {
+        let lost =
+            |j: &&Job| j.error.as_ref().is_some_and(|e| e.reason == FindingKind::SnapshotLost.as_str());
+        let jobs = self.store.job_list(&job.migration).await?;
+        Ok(jobs.iter().rev().filter(|j| j.id != job.id && j.kind.writes()).take_while(lost).count())
     }
 
     async fn findings_store(&self, id: &MigrationId, findings: Vec<Finding>) -> Result<(), Error> {
@@ -273,7 +307,7 @@ impl App {
     }
 
     async fn record_progress(&self, job: &Job) -> Result<(), Error> {
-        let Some(live) = self.hub.live(&job.id) else { return Ok(()) };
+        let Some(live) = self.hub.live(&job.id).filter(|live| !live.disks.is_empty()) else { return Ok(()) };
         let disks: Vec<_> = live.disks.values().cloned().collect();
         let planned: u64 = disks.iter().map(|d| d.planned).sum();
         let done: u64 = disks.iter().map(|d| d.done).sum();

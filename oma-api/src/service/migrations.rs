@@ -132,7 +132,6 @@ impl App {
             if action == Action::Automatic {
                 return Err(Error::NoTarget { action });
             }
-            self.want(&migration, next.effect).await?;
             let mut changed = migration.clone();
             changed.position = next.to;
             changed.held = match next.effect {
@@ -144,7 +143,13 @@ impl App {
             if next.effect == Effect::RunCycle {
                 changed.findings.clear();
             }
-            match self.store.migration_transition(&changed, Timestamp::now()).await {
+            let now = Timestamp::now();
+            let stored = match next.effect {
+                Effect::StopCycle => self.store.migration_direct(&changed, Wanted::Pause, now).await,
+                Effect::RunCycle => self.store.migration_direct(&changed, Wanted::Run, now).await,
+                _ => self.store.migration_transition(&changed, now).await,
+            };
+            match stored {
                 Ok(now) => {
                     info!(migration_id = %now.id, vm = %now.vm_name, %action, position = %now.position, "action taken");
                     return Ok(now.id);
@@ -152,22 +157,10 @@ impl App {
                 Err(store::Error::Conflict { .. }) => {
                     migration = self.store.migration_fetch(&migration.id).await?
                 }
+                Err(store::Error::JobActive { job, .. }) => return Err(Error::CycleRunning { job }),
                 Err(error) => return Err(error.into()),
             }
         }
-    }
-
-    /// What the unfinished cycle is to do.
-    async fn want(&self, migration: &Migration, effect: Effect) -> Result<(), Error> {
-        let Some(job) = self.store.job_active(&migration.id).await? else { return Ok(()) };
-        let wanted = match effect {
-            Effect::StopCycle => Wanted::Pause,
-            Effect::RunCycle if !job.kind.writes() => return Err(Error::CycleRunning { job: job.id }),
-            Effect::RunCycle => Wanted::Run,
-            _ => return Ok(()),
-        };
-        self.store.job_wanted_set(&job.id, wanted, Timestamp::now()).await?;
-        Ok(())
     }
 
     /// Something about the migration changed: agent, watchers and reconcilers look again.

@@ -1,5 +1,9 @@
+use super::Error;
+use crate::store::{JobKind, JobStep, Migration, NewJob};
 use crate::testing::Plant;
-use shared::migration::Action;
+use jiff::Timestamp;
+use shared::cycle::{CycleEvent, Finding, FindingKind, Strategy};
+use shared::migration::{Action, Position};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -34,4 +38,92 @@ async fn the_desired_state_is_of_one_moment() {
     }
     begun.store(u64::MAX, Ordering::SeqCst);
     watching.await.expect("consistent");
+}
+
+#[tokio::test]
+async fn a_pause_before_the_cycle_is_made_is_not_lost() {
+    let plant = Plant::begun().await;
+    plant.act(Action::Sync).await;
+    plant.act(Action::Pause).await;
+    plant.step().await;
+    let migration = plant.migration().await;
+    assert_eq!(migration.position, Position::SyncPaused);
+    assert_eq!(plant.app.store.job_active(&migration.id).await.expect("read"), None);
+    plant.cycle("1").await;
+    assert!(plant.migration().await.has_committed);
+}
+
+/// A verification that was just being made when a sync was asked for ends, and the sync follows it: neither waits for
+/// the other.
+#[tokio::test]
+async fn a_sync_and_a_verification_do_not_wait_for_each_other() {
+    let plant = Plant::begun().await;
+    plant.cycle("1").await;
+    let before = plant.migration().await;
+    let disks = plant.app.store.disk_list(&before.id).await.expect("read");
+    let disks = disks.into_iter().map(|d| (d.id, Strategy::HashDiff)).collect();
+    let new = NewJob { migration: before.id.clone(), kind: JobKind::VerifySource, disks };
+    let job = plant.app.store.job_create(&new, Timestamp::now()).await.expect("made");
+    let refused = plant.app.act("web-1", Action::Sync).await.expect_err("in the way");
+    assert!(matches!(refused, Error::CycleRunning { .. }), "{refused:?}");
+    // As a version before left it.
+    let running = Migration { position: Position::SyncRunning, ..before };
+    plant.app.store.migration_transition(&running, Timestamp::now()).await.expect("moved");
+    plant.seal(&job).await;
+    plant.step().await;
+    plant.step().await;
+    assert_eq!(plant.job().await.kind, JobKind::Incremental);
+}
+
+fn lost() -> CycleEvent {
+    let message = "its copies could not be kept".to_owned();
+    CycleEvent::Findings(vec![Finding { kind: FindingKind::SnapshotLost, disk: None, message }])
+}
+
+/// What an agent says of a cycle whose disks are all sealed changes nothing, and does not cost it its connection.
+#[tokio::test]
+async fn a_sealed_cycle_is_committed_whatever_the_agent_says_meanwhile() {
+    let plant = Plant::begun().await;
+    plant.act(Action::Sync).await;
+    plant.step().await;
+    let job = plant.job().await;
+    plant.snapshot_taken(&job, "1").await;
+    plant.act(Action::Pause).await;
+    plant.seal(&job).await;
+    plant.say(&job, lost()).await;
+    let committing = plant.app.store.job_transition(&job.id, &JobStep::Committing, Timestamp::now()).await;
+    committing.expect("all sealed");
+    plant.say(&job, CycleEvent::Paused).await;
+    plant.say(&job, lost()).await;
+    plant.step().await;
+    assert!(plant.migration().await.has_committed);
+}
+
+/// A source that cannot keep a snapshot is not made to take one after the other for ever.
+#[tokio::test]
+async fn snapshots_lost_in_a_row_wait_for_the_operator() {
+    let plant = Plant::begun().await;
+    plant.act(Action::Sync).await;
+    for _ in 0..3 {
+        plant.step().await;
+        let job = plant.job().await;
+        plant.snapshot_taken(&job, "1").await;
+        plant.say(&job, lost()).await;
+    }
+    let failed = plant.migration().await;
+    assert_eq!(failed.position, Position::SyncFailed);
+    assert_eq!(failed.error.map(|e| e.reason), Some("SNAPSHOT_LOST".to_owned()));
+}
+
+#[tokio::test]
+async fn a_cycle_that_only_waited_shows_no_progress() {
+    let plant = Plant::begun().await;
+    plant.act(Action::Sync).await;
+    plant.step().await;
+    let job = plant.job().await;
+    let (reason, message) = ("SOURCE_UNAVAILABLE".to_owned(), "no route".to_owned());
+    plant.say(&job, CycleEvent::Waiting { reason, message }).await;
+    plant.act(Action::Pause).await;
+    plant.say(&job, CycleEvent::Paused).await;
+    assert_eq!(plant.job().await.progress.percent, 0.0);
 }

@@ -193,23 +193,34 @@ impl Store {
         Ok((job, migration))
     }
 
-    /// Stores what the operator wants of the cycle.
+    /// As [`migration_transition`](Self::migration_transition), and what the unfinished cycle is to do, as one: no
+    /// cycle can begin or end between the two. A pause that comes before its cycle was made is over at once.
     ///
     /// # Errors
-    /// [`Error::JobClosed`], [`Error::NotFound`], [`Error::Database`].
-    pub async fn job_wanted_set(&self, id: &JobId, wanted: Wanted, now: Timestamp) -> Result<Job, Error> {
+    /// As there, and [`Error::JobActive`] when a verification is in the way of a cycle.
+    pub async fn migration_direct(
+        &self,
+        changed: &Migration,
+        wanted: Wanted,
+        now: Timestamp,
+    ) -> Result<Migration, Error> {
         let mut w = self.write().await?;
-        let job = w.job_open(id).await?;
-        sql("UPDATE replication_jobs SET wanted = ?, updated_at = ? WHERE id = ?")
-            .bind(wanted.as_str())
-            .bind(time(now))
-            .bind(id.as_str())
-            .execute(&mut *w.tx)
-            .await
-            .doing("changing a cycle")?;
-        w.job_event(id, &job.migration, job.status, now).await?;
+        let mut changed = changed.clone();
+        match w.job_active(&changed.id).await? {
+            Some(id) => {
+                let job = w.job_wanted(&id, wanted, now).await?;
+                if wanted == Wanted::Run && !job.kind.writes() {
+                    return Err(Error::JobActive { migration: changed.id, job: id });
+                }
+            }
+            None if wanted == Wanted::Pause => {
+                changed.position = apply(Some(changed.position), Event::Done, changed.facts())?.to;
+            }
+            None => {}
+        }
+        let stored = w.migration_swap(&changed, now).await?;
         w.commit().await?;
-        Ok(Job { wanted, updated_at: super::row::stored(now), ..job })
+        Ok(stored)
     }
 
     /// Stores the snapshot that the cycle copies from, with sizes and change ids. The same one again changes nothing.
@@ -341,6 +352,19 @@ impl Store {
 }
 
 impl Write {
+    async fn job_wanted(&mut self, id: &JobId, wanted: Wanted, now: Timestamp) -> Result<Job, Error> {
+        let job = self.job_open(id).await?;
+        sql("UPDATE replication_jobs SET wanted = ?, updated_at = ? WHERE id = ?")
+            .bind(wanted.as_str())
+            .bind(time(now))
+            .bind(id.as_str())
+            .execute(&mut *self.tx)
+            .await
+            .doing("changing a cycle")?;
+        self.job_event(id, &job.migration, job.status, now).await?;
+        Ok(Job { wanted, updated_at: super::row::stored(now), ..job })
+    }
+
     async fn job_open(&mut self, id: &JobId) -> Result<Job, Error> {
         let job = self.job(id).await?;
         if job.status.ended() {
