@@ -18,8 +18,9 @@ mod leftovers;
 #[cfg(test)]
 mod tests;
 
-use crate::service::{App, Error};
+use crate::service::{App, Error, Waiting};
 use crate::store::{Migration, Which};
+use shared::error::chain;
 use shared::ids::MigrationId;
 use shared::migration::Position;
 use std::collections::HashMap;
@@ -38,38 +39,88 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// Runs until `shutdown`; the work under way is finished or left where a restart takes it up.
 pub async fn run(app: App, shutdown: CancellationToken) {
     leftovers::remove(&app).await;
-    let mut work = JoinSet::new();
-    let mut busy: HashMap<MigrationId, Option<Instant>> = HashMap::new();
+    let mut work = Work::new(PAUSE);
     loop {
-        busy.retain(|_, until| until.is_none_or(|at| at > Instant::now()));
         match app.store.migration_list(Which::Unfinished).await {
             Ok(migrations) => {
                 for migration in migrations.into_iter().filter(|m| m.position != Position::BeginPaused) {
-                    if !busy.contains_key(&migration.id) {
-                        busy.insert(migration.id.clone(), None);
-                        let app = app.clone();
-                        work.spawn(async move { (migration.id.clone(), one(&app, &migration).await) });
+                    if work.may_start(&migration.id) {
+                        let (id, app) = (migration.id.clone(), app.clone());
+                        work.start(id, async move { one(&app, &migration).await });
                     }
                 }
             }
-            Err(error) => error!(error = %shared::error::chain(&error), "migrations cannot be read"),
+            Err(error) => error!(error = %chain(&error), "migrations cannot be read"),
         }
         let mut woken = false;
         while !woken {
             tokio::select! {
                 () = app.hub.work(PERIOD) => woken = true,
-                Some(done) = work.join_next() => match done {
-                    Ok((id, Ok(()))) => { busy.remove(&id); }
-                    Ok((id, Err(error))) => {
-                        warn!(migration_id = %id, error = %shared::error::chain(&error), retry_in = ?PAUSE,
-                              "a migration's work failed");
-                        busy.insert(id, Some(Instant::now() + PAUSE));
-                    }
-                    Err(panic) => error!(%panic, "a reconciler's task ended: this is a defect"),
+                Some((id, failure)) = work.ended() => if let Some(failure) = failure {
+                    warn!(migration_id = %id, reason = failure.reason, error = %failure.message,
+                          retry_in = ?PAUSE, "a migration's work failed");
+                    tell(&app, &id, failure).await;
                 },
                 () = shutdown.cancelled() => return,
             }
         }
+    }
+}
+
+/// Shows the operator why it does not get on: what fails here fails again, out of the agent's sight.
+async fn tell(app: &App, migration: &MigrationId, failure: Waiting) {
+    let job = match app.store.job_active(migration).await {
+        Ok(None) => app.store.job_last(migration).await,
+        other => other,
+    };
+    if let Ok(Some(job)) = job {
+        app.hub.set_waiting(&job.id, failure);
+        app.hub.migration_changed(migration);
+    }
+}
+
+/// One task a migration at a time, and a pause after one that failed.
+struct Work {
+    pause: Duration,
+    tasks: JoinSet<Result<(), Error>>,
+    of: HashMap<tokio::task::Id, MigrationId>,
+    /// Being worked on, or left alone until then.
+    busy: HashMap<MigrationId, Option<Instant>>,
+}
+
+impl Work {
+    fn new(pause: Duration) -> Self {
+        Self { pause, tasks: JoinSet::new(), of: HashMap::new(), busy: HashMap::new() }
+    }
+
+    fn may_start(&mut self, id: &MigrationId) -> bool {
+        self.busy.retain(|_, until| until.is_none_or(|at| at > Instant::now()));
+        !self.busy.contains_key(id)
+    }
+
+    fn start(&mut self, id: MigrationId, work: impl Future<Output = Result<(), Error>> + Send + 'static) {
+        self.busy.insert(id.clone(), None);
+        self.of.insert(self.tasks.spawn(work).id(), id);
+    }
+
+    /// The next one that ends, and why it failed if it did. `None`: nothing is under way.
+    async fn ended(&mut self) -> Option<(MigrationId, Option<Waiting>)> {
+        let (task, failure) = match self.tasks.join_next_with_id().await? {
+            Ok((task, Ok(()))) => (task, None),
+            Ok((task, Err(error))) => {
+                (task, Some(Waiting { reason: error.reason().to_owned(), message: chain(&error) }))
+            }
+            Err(panic) => {
+                let message = format!("{panic}: this is a defect, see the log");
+                (panic.id(), Some(Waiting { reason: "INTERNAL".to_owned(), message }))
+            }
+        };
+        let id = self.of.remove(&task)?;
+        match failure {
+            Some(_) => self.busy.insert(id.clone(), Some(Instant::now() + self.pause)),
+            None => self.busy.remove(&id),
+        };
+        Some((id, failure))
     }
 }
 

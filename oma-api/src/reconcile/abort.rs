@@ -32,6 +32,9 @@ pub(super) async fn tear_down(app: &App, migration: &Migration) -> Result<(), Er
     changed.position = apply(Some(changed.position), Event::Done, changed.facts())?.to;
     changed.release_pending = true;
     app.store.migration_transition(&changed, Timestamp::now()).await?;
+    if let Some(job) = app.store.job_last(&migration.id).await? {
+        app.hub.live_forget(&job.id);
+    }
     info!(migration_id = %migration.id, "migration aborted");
     app.touched(&migration.id).await;
     Ok(())

@@ -2,7 +2,7 @@
 
 use super::leftovers;
 use crate::service::transfer::Transfers;
-use crate::service::{App, Error, Waiting};
+use crate::service::{App, Error};
 use crate::storage::{SnapshotName, VolumeId};
 use crate::store::{
     Arm, CycleCommit, Disk, DiskCommit, Job, JobKind, JobStatus, JobStep, Manifest, Migration, NewJob, Wanted,
@@ -71,14 +71,7 @@ async fn commit(app: &App, migration: &Migration, job: &Job) -> Result<(), Error
     app.transfers.close(&ids, "the cycle is being committed").await;
     let volumes = disks.iter().map(|d| VolumeId::parse(d.volume.clone())).collect::<Result<Vec<_>, _>>()?;
     let snapshot = SnapshotName::of_commit(&job.id)?;
-    if let Err(error) = app.storage.snapshot(&volumes, &snapshot).await {
-        let error = Error::from(error);
-        // Tried again until it succeeds; until then the operator sees what the commit waits for.
-        let (reason, message) = (error.reason().to_owned(), shared::error::chain(&error));
-        app.hub.set_waiting(&job.id, Waiting { reason, message });
-        app.hub.migration_changed(&migration.id);
-        return Err(error);
-    }
+    app.storage.snapshot(&volumes, &snapshot).await?;
     app.hub.not_waiting(&job.id);
     let commit = CycleCommit {
         job: job.id.clone(),

@@ -1,11 +1,12 @@
 //! What a crash may leave: manifests of cycles that never committed, snapshots of commits that never were.
 //!
-//! It removes only what is provably nobody's: a name that a known, ended cycle gave and that no restore point has.
+//! It removes only what is provably nobody's: a snapshot that a known, ended cycle named and that is no restore point,
+//! a manifest of a known disk that neither a commit nor the unfinished cycle refers to.
 
 use crate::service::transfer::Transfers;
 use crate::service::{App, Error};
 use crate::storage::SnapshotName;
-use crate::store::Which;
+use crate::store::{Disk, Which};
 use jiff::{SignedDuration, Timestamp};
 use shared::ids::MigrationId;
 use std::collections::BTreeSet;
@@ -46,7 +47,7 @@ pub(super) async fn remove_snapshots(app: &App, migration: &MigrationId) -> Resu
     Ok(())
 }
 
-/// Manifests of this migration's ended cycles that nothing refers to.
+/// Manifests of this migration's disks that neither a commit nor the unfinished cycle refers to, half-made ones too.
 pub(super) async fn remove_manifests(app: &App, migration: &MigrationId) -> Result<(), Error> {
     let disks = app.store.disk_list(migration).await?;
     let mut kept: BTreeSet<_> =
@@ -54,31 +55,40 @@ pub(super) async fn remove_manifests(app: &App, migration: &MigrationId) -> Resu
     for point in app.store.restore_point_list(migration).await? {
         kept.extend(point.disks.into_iter().map(|d| d.manifest.file));
     }
-    for job in app.store.job_list(migration).await?.into_iter().filter(|j| j.status.ended()) {
-        for disk in &disks {
-            let file = Transfers::manifest_file(&disk.id, &job.id);
-            if !kept.contains(&file) {
-                remove_file(app, &file).await;
-            }
-        }
-    }
+    let active = app.store.job_active(migration).await?;
+    let unfinished: Vec<_> = active
+        .iter()
+        .flat_map(|job| job.disks.iter().map(|d| Transfers::manifest_file(&d.disk, &job.id)))
+        .collect();
+    let goes = |file: &str| !kept.contains(file) && !unfinished.iter().any(|u| file.starts_with(u.as_str()));
+    remove_files(app, &disks, goes).await;
     Ok(())
 }
 
 /// All manifests of a migration whose replica is gone.
 pub(super) async fn remove_all_manifests(app: &App, migration: &MigrationId) -> Result<(), Error> {
-    for job in app.store.job_list(migration).await? {
-        for disk in &job.disks {
-            remove_file(app, &Transfers::manifest_file(&disk.disk, &job.id)).await;
-        }
-    }
+    remove_files(app, &app.store.disk_list(migration).await?, |_| true).await;
     Ok(())
 }
 
-async fn remove_file(app: &App, file: &str) {
-    match tokio::fs::remove_file(app.transfers.manifest_path(file)).await {
-        Ok(()) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => warn!(%file, %error, "a manifest cannot be removed"),
+/// By what is there: a history of cycles may be long. What cannot be removed now is, the next time.
+async fn remove_files(app: &App, disks: &[Disk], goes: impl Fn(&str) -> bool) {
+    let mut files = match tokio::fs::read_dir(app.transfers.manifest_path("")).await {
+        Ok(files) => files,
+        Err(error) => return warn!(%error, "the manifests cannot be listed"),
+    };
+    let of = |file: &str| {
+        disks.iter().any(|d| file.strip_prefix(d.id.as_str()).is_some_and(|rest| rest.starts_with('.')))
+    };
+    while let Ok(Some(entry)) = files.next_entry().await {
+        let Some(file) = entry.file_name().to_str().filter(|file| of(file) && goes(file)).map(str::to_owned)
+        else {
+            continue;
+        };
+        match tokio::fs::remove_file(entry.path()).await {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => warn!(%file, %error, "a manifest cannot be removed"),
+        }
     }
 }

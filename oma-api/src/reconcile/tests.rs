@@ -1,6 +1,9 @@
-use crate::reconcile::one;
+use super::{Work, one, run};
 use crate::testing::Plant;
+use shared::ids::MigrationId;
 use shared::migration::{Action, Position};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 /// Volumes that were being made when the operator gave up go with the abort.
 #[tokio::test]
@@ -17,4 +20,74 @@ async fn an_abort_during_begin_leaves_no_volume() {
     assert_eq!((aborted.position, aborted.release_pending), (Position::AbortAborted, true));
     let volumes = std::fs::read_dir(plant.folder.path().join("storage/volumes")).expect("there");
     assert_eq!(volumes.count(), 0);
+}
+
+/// A defect in one migration's work stops neither that migration for ever nor the others.
+#[tokio::test]
+async fn work_that_panicked_is_done_again_after_a_pause() {
+    let (broken, other) = (MigrationId::generate(), MigrationId::generate());
+    for (pause, again) in [(Duration::from_secs(3600), false), (Duration::ZERO, true)] {
+        let mut work = Work::new(pause);
+        work.start(broken.clone(), async { panic!("a defect") });
+        assert!(!work.may_start(&broken) && work.may_start(&other));
+        let (id, failure) = work.ended().await.expect("it ended");
+        assert_eq!((id, failure.map(|f| f.reason)), (broken.clone(), Some("INTERNAL".to_owned())));
+        assert_eq!(work.may_start(&broken), again);
+        work.start(other.clone(), async { Ok(()) });
+        assert_eq!(work.ended().await, Some((other.clone(), None)));
+        assert!(work.may_start(&other));
+        assert_eq!(work.ended().await, None);
+    }
+}
+
+/// What the agent cannot see, the operator is told: a commit that has no room waits with its reason.
+#[tokio::test]
+async fn a_commit_that_cannot_be_made_says_why() {
+    let plant = Plant::begun().await;
+    plant.act(Action::Sync).await;
+    plant.step().await;
+    let job = plant.job().await;
+    plant.snapshot_taken(&job, "1").await;
+    plant.seal(&job).await;
+    let snapshots = plant.folder.path().join("storage/snapshots");
+    std::fs::remove_dir(&snapshots).expect("empty");
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(run(plant.app.clone(), stop.clone()));
+    let mut changes = plant.app.hub.watch(&job.migration);
+    let waiting = loop {
+        let view = plant.app.migration_view(&job.migration).await.expect("read");
+        match view.waiting {
+            Some(waiting) => break waiting,
+            None => changes.changed().await.expect("the hub lives"),
+        }
+    };
+    assert_eq!(waiting.reason, "STORAGE_FAILED");
+    assert!(waiting.message.contains("snapshots"), "{}", waiting.message);
+    stop.cancel();
+    running.await.expect("it ended");
+    std::fs::create_dir(&snapshots).expect("made again");
+    plant.step().await;
+    assert!(plant.migration().await.has_committed);
+    assert_eq!(plant.app.migration_view(&job.migration).await.expect("read").waiting, None);
+}
+
+/// Manifests of cycles that did not commit go, also half-made ones; those of commits and of other migrations stay.
+#[tokio::test]
+async fn only_manifests_that_are_referred_to_stay() {
+    let plant = Plant::begun().await;
+    plant.cycle("1").await;
+    let manifests = plant.folder.path().join("manifests");
+    let disks = plant.app.store.disk_list(&plant.migration().await.id).await.expect("read");
+    let committed = disks[0].manifest.clone().expect("committed").file;
+    let lost = format!("{}.job-20260101-000000.manifest", disks[0].id);
+    let other = format!("{}.job-20260101-000000.manifest", MigrationId::generate());
+    for file in [&committed, &lost, &format!("{lost}.tmp"), &other] {
+        std::fs::write(manifests.join(file), "").expect("written");
+    }
+    super::leftovers::remove(&plant.app).await;
+    let left: std::collections::BTreeSet<_> = std::fs::read_dir(&manifests)
+        .expect("there")
+        .map(|entry| entry.expect("an entry").file_name().into_string().expect("text"))
+        .collect();
+    assert_eq!(left, [committed, other].into());
 }
