@@ -52,6 +52,17 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// It is gone, or not what it was: trying again does not help, another one may take its place.
+    pub fn is_lost(&self) -> bool {
+        match self {
+            Self::Invalid { .. } | Self::WrongSize { .. } => true,
+            Self::Io { source, .. } => source.kind() == io::ErrorKind::NotFound,
+            Self::Range { .. } => false,
+        }
+    }
+}
+
 /// One version. All offsets are bytes of the *disk*, multiples of a leaf.
 #[derive(Debug)]
 pub struct Manifest {

@@ -1,11 +1,14 @@
 use super::Error;
+use super::transfer::{Hashed, Mode, OpenRequest, TransferError};
 use crate::store::{JobKind, JobStep, Migration, NewJob};
 use crate::testing::Plant;
 use jiff::Timestamp;
 use shared::cycle::{CycleEvent, Finding, FindingKind, Strategy};
 use shared::migration::{Action, Position};
+use shared::range::ByteRange;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use tokio_util::sync::CancellationToken;
 
 /// What the agent is told to keep is of the same moment as the cycle it is told to run: told that there is no cycle
 /// and to keep the ids of the commit before, it would remove the change tracking that the next cycle starts from.
@@ -126,4 +129,40 @@ async fn a_cycle_that_only_waited_shows_no_progress() {
     plant.act(Action::Pause).await;
     plant.say(&job, CycleEvent::Paused).await;
     assert_eq!(plant.job().await.progress.percent, 0.0);
+}
+
+/// A committed manifest that is gone or damaged is made anew from a comparison of the whole disk; it does not refuse
+/// every cycle for ever.
+#[tokio::test]
+async fn a_lost_manifest_is_made_anew_by_a_hash_diff() {
+    let plant = Plant::begun().await;
+    // Without a transfer there is no manifest: the commit names files that are not there.
+    plant.cycle("1").await;
+    plant.act(Action::Sync).await;
+    plant.step().await;
+    let job = plant.job().await;
+    plant.snapshot_taken(&job, "2").await;
+    for d in &job.disks {
+        let size = 128 << 10;
+        let mut request =
+            OpenRequest { job: job.id.clone(), disk: d.disk.clone(), epoch: d.epoch, size, mode: Mode::Data };
+        let lost = plant.app.transfers.open(&plant.agent, &request).await.err().expect("lost");
+        assert!(matches!(lost, TransferError::ManifestLost { .. }), "{lost:?}");
+        let now = plant.job().await;
+        let strategy = now.disks.iter().find(|x| x.disk == d.disk).map(|x| x.strategy.clone());
+        assert_eq!(strategy, Some(Strategy::HashDiff), "what the agent is told to do next");
+        request.mode = Mode::HashDiff;
+        let opened = plant.app.transfers.open(&plant.agent, &request).await.expect("with a new manifest");
+        let refused = opened.transfer.seal().await.expect_err("nothing was compared");
+        assert!(matches!(refused, TransferError::NotWhole { .. }), "{refused:?}");
+        let opened = plant.app.transfers.open(&plant.agent, &request).await.expect("again");
+        let zeros = Hashed { range: ByteRange::new(0, size), hashes: vec![] };
+        assert!(opened.transfer.compare(zeros).await.expect("compared").is_empty());
+        opened.transfer.seal().await.expect("whole");
+    }
+    plant.step().await;
+    let (events, _heard) = tokio::sync::mpsc::channel(64);
+    let verified =
+        plant.app.verify_replica("web-1", events, CancellationToken::new()).await.expect("compared");
+    assert_eq!((verified.different, verified.compared), (0, 2 * (128 << 10)));
 }

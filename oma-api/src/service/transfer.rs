@@ -19,6 +19,7 @@ use migratekit::piece::Piece;
 use migratekit::replica::{Acks, Options, Prior, ReadsZero, ReplicaSession, ReplicaStream};
 use migratekit::target::Target;
 use migratekit::verify::{Expected, compare_block, compare_manifest};
+use shared::cycle::Strategy;
 use shared::ids::{AgentId, DiskId, Epoch, JobId};
 use shared::leaf::{LEAF, LeafHash};
 use shared::range::{ByteRange, RangeSet};
@@ -142,9 +143,15 @@ impl Transfers {
                 let why = format!("epoch {} of job {} took over", request.epoch, request.job);
                 old.replica.fence(why).await;
             }
-            *session = Some(
-                self.start(&job, &disk, request, prior.intents, prior.durable.clone(), &required).await?,
-            );
+            let started =
+                self.start(&job, &disk, request, prior.intents, prior.durable.clone(), &required).await;
+            if let Err(TransferError::ManifestLost { source, .. }) = &started {
+                warn!(job_id = %job.id, disk_id = %disk.id, error = %source, "all of the disk will be compared");
+                let now = Timestamp::now();
+                self.store.disk_hash_diff_require(&disk.id).await?;
+                self.store.job_strategy_set(&job.id, &disk.id, &Strategy::HashDiff, now).await?;
+            }
+            *session = Some(started?);
         }
         let Some(live) = session.as_ref() else { return Err(TransferError::Died) };
         let (stream, acks) = live.replica.stream();
@@ -265,15 +272,19 @@ impl Transfers {
         let working = self.manifest_path(&Self::manifest_file(&disk.id, &job.id));
         let committed = disk.manifest.as_ref().map(|m| self.manifest_path(&m.file)).zip(disk.committed_size);
         let size = request.size;
+        let (of_disk, whole) = (disk.id.clone(), whole(job, disk));
         let manifest = blocking(move || {
             if working.exists() {
                 return Ok(Manifest::open(&working, size)?);
             }
-            Ok(match committed {
-                // A resized disk starts an empty one: all of it is sent or compared again.
-                Some((path, was)) if was == size => Manifest::open(&path, size)?.clone_to(&working)?,
-                Some(_) | None => Manifest::create(&working, size)?,
-            })
+            let Some((path, _)) = committed else { return Ok(Manifest::create(&working, size)?) };
+            match Manifest::open(&path, size) {
+                Ok(committed) => Ok(committed.clone_to(&working)?),
+                // All of the disk is sent or compared: nothing of the old one is needed.
+                Err(error) if error.is_lost() && whole => Ok(Manifest::create(&working, size)?),
+                Err(source) if source.is_lost() => Err(TransferError::ManifestLost { disk: of_disk, source }),
+                Err(error) => Err(error.into()),
+            }
         })
         .await?;
         let mut ever = intended;
@@ -364,10 +375,8 @@ impl Transfer {
         if let To::Replica { stream, .. } = &self.to {
             let sealed = stream.session().seal().await?;
             let job = self.transfers.store.job_fetch(job).await?;
-            let whole = RangeSet::from_iter([ByteRange::new(0, *size)]);
             let disk = self.transfers.store.disk_fetch(disk).await?;
-            // Without a commit there is nothing that the rest could already be.
-            if disk.manifest.is_none() && !sealed.durable.contains_all(&whole) {
+            if whole(&job, &disk) && !sealed.durable.contains(ByteRange::new(0, *size)) {
                 let missing = size - sealed.durable.total();
                 return Err(TransferError::NotWhole { job: job.id, disk: disk.id, missing });
             }
@@ -383,6 +392,13 @@ impl Transfer {
             To::Manifest(_) => Err(TransferError::WrongMode { job: self.request.job.clone() }),
         }
     }
+}
+
+/// Whether the job sends or compares all of the disk: without a commit, or a manifest of it, there is nothing that the
+/// rest could already be.
+fn whole(job: &Job, disk: &Disk) -> bool {
+    let strategy = job.disks.iter().find(|d| d.disk == disk.id).map(|d| &d.strategy);
+    disk.manifest.is_none() || matches!(strategy, Some(Strategy::Full | Strategy::HashDiff))
 }
 
 fn expected(hashes: &[LeafHash]) -> Expected<'_> {

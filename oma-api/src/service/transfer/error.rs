@@ -30,6 +30,12 @@ pub enum TransferError {
     NotWhole { job: JobId, disk: DiskId, missing: u64 },
     #[error("disk {disk} has no committed cycle yet: sync it first")]
     NothingCommitted { disk: DiskId },
+    #[error("the manifest of disk {disk} as of its last commit is lost: all of the disk is compared instead")]
+    ManifestLost {
+        disk: DiskId,
+        #[source]
+        source: migratekit::manifest::Error,
+    },
     #[error("the replica")]
     Replica(#[from] replica::Error),
     #[error("the manifest")]
@@ -65,6 +71,7 @@ impl TransferError {
             Self::WrongMode { .. } => (Code::FailedPrecondition, "WRONG_MODE"),
             Self::NotWhole { .. } => (Code::FailedPrecondition, "INCOMPLETE"),
             Self::NothingCommitted { .. } => (Code::FailedPrecondition, "NOTHING_COMMITTED"),
+            Self::ManifestLost { .. } => (Code::FailedPrecondition, "MANIFEST_LOST"),
             Self::Replica(error) => of_replica(error),
             Self::Manifest(_) => (Code::Internal, "MANIFEST_FAILED"),
             Self::Verify(_) => (Code::Internal, "COMPARISON_FAILED"),
