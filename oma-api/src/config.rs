@@ -96,3 +96,40 @@ impl Config {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXAMPLE: &str = include_str!("../../deploy/examples/oma-api.toml");
+    const UNIT: &str = include_str!("../../deploy/systemd/oma-api.service");
+
+    fn load(text: &str) -> Config {
+        let file = tempfile::NamedTempFile::new().expect("temporary file");
+        std::fs::write(file.path(), text).expect("written");
+        Config::load(file.path()).expect("the example is usable")
+    }
+
+    #[test]
+    fn the_example_is_usable_and_its_defaults_are_true() {
+        let (plain, all) = (load(EXAMPLE), load(&config::with_all_keys(EXAMPLE)));
+        assert_ne!(EXAMPLE, config::with_all_keys(EXAMPLE));
+        assert_eq!(format!("{plain:?}"), format!("{all:?}"), "what is commented out shows the default");
+    }
+
+    #[test]
+    fn the_unit_fits_the_program_and_the_example() {
+        assert!(UNIT.contains("\nExecStart=/usr/bin/oma-api --config /etc/migratekit/oma-api.toml\n"));
+        assert!(UNIT.contains(&format!("\nRestartPreventExitStatus={}\n", config::EXIT_CONFIGURATION)));
+        let Config { tls, state_dir, .. } = load(EXAMPLE);
+        for file in [tls.ca, tls.cert, tls.key] {
+            let name = file.strip_prefix("/run/credentials/oma-api.service").expect("a credential").display();
+            assert!(
+                UNIT.contains(&format!("\nLoadCredential={name}:/etc/migratekit/tls/{name}\n")),
+                "{name}"
+            );
+        }
+        let state = state_dir.strip_prefix("/var/lib").expect("a state directory").display();
+        assert!(UNIT.contains(&format!("\nStateDirectory={state}\n")), "{state}");
+    }
+}

@@ -184,3 +184,44 @@ impl Config {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXAMPLE: &str = include_str!("../../deploy/examples/vma-agent.toml");
+    const UNIT: &str = include_str!("../../deploy/systemd/vma-agent.service");
+
+    fn load(text: &str) -> Config {
+        let file = tempfile::NamedTempFile::new().expect("temporary file");
+        std::fs::write(file.path(), text).expect("written");
+        Config::load(file.path()).expect("the example is usable")
+    }
+
+    #[test]
+    fn the_example_is_usable_and_its_defaults_are_true() {
+        let (plain, all) = (load(EXAMPLE), load(&config::with_all_keys(EXAMPLE)));
+        let shown = |c: &Config| format!("{:?} {:?} {:?}", c.diagnostics, c.transfer, c.log);
+        assert_eq!(shown(&plain), shown(&all), "what is commented out shows the default");
+        let scratch = |c: &Config| c.vms[0].qemu.as_ref().and_then(|qemu| qemu.scratch.clone());
+        assert_eq!((scratch(&plain), scratch(&all).is_some()), (None, true));
+        assert_eq!(plain.sources().len(), 2, "one of each kind");
+    }
+
+    #[test]
+    fn the_unit_fits_the_program_and_the_example() {
+        assert!(UNIT.contains("\nExecStart=/usr/bin/vma-agent --config /etc/migratekit/vma-agent.toml\n"));
+        assert!(UNIT.contains(&format!("\nRestartPreventExitStatus={}\n", config::EXIT_CONFIGURATION)));
+        let Config { tls, state_dir, .. } = load(EXAMPLE);
+        for file in [tls.ca, tls.cert, tls.key] {
+            let name =
+                file.strip_prefix("/run/credentials/vma-agent.service").expect("a credential").display();
+            assert!(
+                UNIT.contains(&format!("\nLoadCredential={name}:/etc/migratekit/tls/{name}\n")),
+                "{name}"
+            );
+        }
+        let state = state_dir.strip_prefix("/var/lib").expect("a state directory").display();
+        assert!(UNIT.contains(&format!("\nStateDirectory={state}\n")), "{state}");
+    }
+}
