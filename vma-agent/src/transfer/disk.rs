@@ -104,13 +104,15 @@ pub async fn run(job: &DiskJob, pause: &CancellationToken) -> Result<Outcome, Tr
             let areas = Areas::Changed(Box::new(running.changes(since)));
             running.data(&mut answers, areas, &prior.required).await?
         }
-        Mode::Sync(Strategy::HashDiff) => match running.hashes(&mut answers, &prior.durable).await? {
-            Some(mut different) => {
-                different.union(&prior.required);
-                running.data(&mut answers, Areas::RequiredOnly, &different).await?
+        Mode::Sync(Strategy::HashDiff) => {
+            // Those are written again whatever is there; the rest is compared.
+            let mut left_out = prior.durable.clone();
+            left_out.union(&prior.required);
+            match running.hashes(&mut answers, &left_out).await? {
+                true => running.data(&mut answers, Areas::RequiredOnly, &prior.required).await?,
+                false => Outcome::Paused,
             }
-            None => Outcome::Paused,
-        },
+        }
         Mode::Verify { since } => {
             let mut left_out = match since {
                 Some(since) => running.changes(since).collect(job.size).await?,
@@ -120,14 +122,14 @@ pub async fn run(job: &DiskJob, pause: &CancellationToken) -> Result<Outcome, Tr
             // Written by a cycle that never committed: the manifest does not know them.
             prior.required.iter().for_each(|r| left_out.insert(round_out(r, job.size)));
             match running.hashes(&mut answers, &left_out).await? {
-                Some(_) => {
+                true => {
                     running.finish().await?;
                     match answers.next().await? {
                         Some(Answer::Finished(_)) => Outcome::Finished,
                         _ => return Err(PushError::broken("the seal was not confirmed").into()),
                     }
                 }
-                None => Outcome::Paused,
+                false => Outcome::Paused,
             }
         }
     };
@@ -155,12 +157,8 @@ impl Running<'_> {
         data_pass::run(self, answers, opened, planner).await
     }
 
-    /// `None` when paused; else what the other side found different.
-    async fn hashes(
-        &self,
-        answers: &mut Answers,
-        left_out: &RangeSet,
-    ) -> Result<Option<RangeSet>, TransferError> {
+    /// `false` when paused; else everything is compared, and in a sync what differed is durable.
+    async fn hashes(&self, answers: &mut Answers, left_out: &RangeSet) -> Result<bool, TransferError> {
         let opened = self.open_source().await?;
         let planner = self.planner(&opened, Areas::All, &RangeSet::new(), left_out);
         hash_pass::run(self, answers, opened, planner).await

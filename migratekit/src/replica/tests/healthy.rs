@@ -251,6 +251,22 @@ async fn what_a_hash_diff_found_equal_is_recorded_without_a_write() {
     assert_eq!(got, [leaf_hash(&content[..LEAF_USIZE]); 2]);
 }
 
+/// Or a crash would cost everything that was compared within a second, at the speed of reading.
+#[tokio::test]
+async fn what_is_confirmed_brings_a_flush_nearer_as_what_is_written_does() {
+    let content = vec![9; 4 * LEAF_USIZE];
+    let world = World::holding(content.clone());
+    let session = world.open(Options { flush_bytes: 4 * LEAF, ..patient() });
+    let (stream, mut acks) = session.stream();
+    for half in [0, 2] {
+        assert!(session.durable().is_empty());
+        let hashes = leaf_hashes(&content[..2 * LEAF_USIZE]);
+        stream.confirm(leaves(half, 2), hashes).await.expect("accepted");
+    }
+    let durable = tokio::time::timeout(Duration::from_secs(10), acks.next()).await.expect("without a seal");
+    assert_eq!(durable.expect("healthy"), Some(RangeSet::from_iter([leaves(0, 4)])));
+}
+
 #[tokio::test]
 async fn the_window_holds() {
     let world = World::zeroed(64);
