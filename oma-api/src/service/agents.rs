@@ -274,8 +274,9 @@ impl App {
             }
             warn!(job_id = %job.id, "one snapshot after the other was lost: waiting for the operator");
         }
-        self.step(job, JobStep::Failed(failure)).await?;
-        self.findings_store(&migration.id, findings).await
+        // First: whoever sees that the sync failed sees the findings too.
+        self.findings_store(&migration.id, findings).await?;
+        self.step(job, JobStep::Failed(failure)).await
     }
 
     /// Cycles right before this one that ended as it does.
