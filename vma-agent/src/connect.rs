@@ -13,7 +13,7 @@ use crate::cycle::{Manager, Outgoing};
 use proto::v1::agent_service_client::AgentServiceClient;
 use proto::v1::{self, connect_request::Kind as Up, connect_response::Kind as Down};
 use rand::Rng as _;
-use shared::cycle::{CAPABILITIES, DesiredState, Hello, PROTOCOL_VERSIONS, Welcome};
+use shared::cycle::{CAPABILITIES, DesiredState, Hello, PROTOCOL_VERSIONS, Vm, Welcome};
 use shared::ids::AgentId;
 use shared::tls::Dialer;
 use shared::wire::refusal;
@@ -26,6 +26,9 @@ use tracing::{error, info, warn};
 
 /// First and longest wait between two attempts.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
+
+/// Between two looks at the sources.
+const INVENTORY_PERIOD: Duration = Duration::from_secs(60);
 
 /// For the OMA's first answer.
 const WELCOME_DEADLINE: Duration = Duration::from_secs(15);
@@ -104,12 +107,13 @@ impl Session<'_> {
             Err(reason) => return Ended::Broken(reason),
         };
         let (up, requests) = mpsc::channel(64);
+        let mut told = self.manager.inventory().await;
         let hello = Hello {
             agent: self.agent.clone(),
             software_version: env!("CARGO_PKG_VERSION").to_owned(),
             protocol_versions: PROTOCOL_VERSIONS.to_vec(),
             capabilities: CAPABILITIES.iter().map(ToString::to_string).collect(),
-            inventory: self.manager.inventory().await,
+            inventory: told.clone(),
         };
         // Room for 64: the first cannot wait.
         let _ = up.send(request(Up::Hello(hello.into()))).await;
@@ -133,6 +137,8 @@ impl Session<'_> {
         *wait = BACKOFF.0;
         self.manager.connected(channel);
         let mut heartbeat = tokio::time::interval(welcome.heartbeat);
+        let looking = look(self.manager);
+        tokio::pin!(looking);
         // Three heartbeats of silence from below HTTP/2's own keep-alive would be a stuck OMA; its pings see to that.
         loop {
             let sent = tokio::select! {
@@ -154,6 +160,15 @@ impl Session<'_> {
                     }
                     None => return Ended::Broken("shutting down".to_owned()),
                 },
+                found = &mut looking => {
+                    looking.set(look(self.manager));
+                    if found == told {
+                        continue;
+                    }
+                    told.clone_from(&found);
+                    let vms = found.into_iter().map(Into::into).collect();
+                    up.send(request(Up::Inventory(v1::InventoryReport { vms }))).await
+                }
                 _ = heartbeat.tick() => {
                     let running_job_ids = self.manager.running().into_iter().map(String::from).collect();
                     up.send(request(Up::Heartbeat(v1::Heartbeat { running_job_ids }))).await
@@ -179,6 +194,12 @@ impl Session<'_> {
         }
         Ok(())
     }
+}
+
+/// The inventory, after a while: a VM may come, or get another disk, while the agent is connected.
+async fn look(manager: &Manager) -> Vec<Vm> {
+    tokio::time::sleep(INVENTORY_PERIOD).await;
+    manager.inventory().await
 }
 
 fn request(kind: Up) -> v1::ConnectRequest {

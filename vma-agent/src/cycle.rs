@@ -11,6 +11,8 @@
 
 mod manager;
 mod progress;
+#[cfg(test)]
+mod tests;
 mod vm;
 
 pub use manager::Manager;

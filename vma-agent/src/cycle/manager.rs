@@ -8,7 +8,7 @@ use shared::cycle::{DesiredState, Vm};
 use shared::error::chain;
 use shared::ids::{JobId, VmUuid};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -29,6 +29,8 @@ struct Inner {
 
 struct Handle {
     source: Arc<dyn Source>,
+    /// As its source last described it.
+    known: Mutex<Option<Vm>>,
     wanted: watch::Sender<Option<Wanted>>,
     running: watch::Receiver<Option<JobId>>,
 }
@@ -47,8 +49,12 @@ impl Manager {
         for (uuid, source) in sources {
             let wanted = watch::Sender::new(None);
             let running = watch::Sender::new(None);
-            let handle =
-                Handle { source: Arc::clone(&source), wanted: wanted.clone(), running: running.subscribe() };
+            let handle = Handle {
+                source: Arc::clone(&source),
+                known: Mutex::default(),
+                wanted: wanted.clone(),
+                running: running.subscribe(),
+            };
             let task = Task {
                 vm: uuid.clone(),
                 source,
@@ -63,18 +69,21 @@ impl Manager {
         (Self(Arc::new(Inner { vms, channel, stop, tasks, outgoing })), receiver)
     }
 
-    /// The VMs as their sources describe them now; one that cannot be asked is left out and logged.
+    /// The VMs as their sources describe them now. One that cannot be asked is as it last was, left out if it never
+    /// could be, and logged. All are asked at once: one that does not answer takes its time.
     pub async fn inventory(&self) -> Vec<Vm> {
-        let mut vms = Vec::new();
-        for (uuid, handle) in &self.0.vms {
-            match handle.source.describe().await {
-                Ok(vm) => vms.push(vm),
+        let asked = self.0.vms.iter().map(async |(uuid, handle)| {
+            let now = handle.source.describe().await;
+            let mut known = handle.known.lock().unwrap_or_else(PoisonError::into_inner);
+            match now {
+                Ok(vm) => *known = Some(vm),
                 Err(error) => {
                     warn!(vm = %uuid, error = %chain(&error), "the source cannot be asked for its VM")
                 }
             }
-        }
-        vms
+            known.clone()
+        });
+        futures::future::join_all(asked).await.into_iter().flatten().collect()
     }
 
     /// Transfers go through this connection from now on.

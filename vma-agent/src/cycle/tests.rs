@@ -1,0 +1,104 @@
+use super::{Manager, Outgoing};
+use crate::source::{ChangeId, ChangedPage, Error, OpenDisk, PowerState, Snapshot, SnapshotName, Source};
+use crate::transfer::Settings;
+use async_trait::async_trait;
+use shared::cycle::{CycleEvent, CycleKind, CycleRun, DesiredCycle, DesiredState, DesiredVm, Vm};
+use shared::ids::{DiskKey, JobId, MigrationId, VmUuid};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// A source that can be away; it can do nothing but describe its VM.
+struct Away(Vm, Arc<AtomicBool>);
+
+#[async_trait]
+impl Source for Away {
+    async fn describe(&self) -> Result<Vm, Error> {
+        match self.1.load(Ordering::SeqCst) {
+            true => Err(Error::ShuttingDown),
+            false => Ok(self.0.clone()),
+        }
+    }
+    async fn snapshot(&self, _: &SnapshotName) -> Result<Snapshot, Error> {
+        Err(Error::ShuttingDown)
+    }
+    async fn find(&self, _: &SnapshotName) -> Result<Option<Snapshot>, Error> {
+        Err(Error::ShuttingDown)
+    }
+    async fn snapshots(&self) -> Result<Vec<SnapshotName>, Error> {
+        Err(Error::ShuttingDown)
+    }
+    async fn changed(&self, _: &Snapshot, _: &DiskKey, _: &ChangeId, _: u64) -> Result<ChangedPage, Error> {
+        Err(Error::ShuttingDown)
+    }
+    async fn open(&self, _: &Snapshot, _: &DiskKey) -> Result<OpenDisk, Error> {
+        Err(Error::ShuttingDown)
+    }
+    async fn confirm(&self, _: &Snapshot) -> Result<(), Error> {
+        Err(Error::ShuttingDown)
+    }
+    async fn delete(&self, _: &SnapshotName) -> Result<(), Error> {
+        Err(Error::ShuttingDown)
+    }
+    async fn forget_change_ids(&self, _: &[(DiskKey, ChangeId)]) -> Result<(), Error> {
+        Err(Error::ShuttingDown)
+    }
+    async fn power(&self) -> Result<PowerState, Error> {
+        Err(Error::ShuttingDown)
+    }
+}
+
+fn start() -> (Manager, tokio::sync::mpsc::Receiver<Outgoing>, Vm, Arc<AtomicBool>) {
+    let uuid: VmUuid = "00000000-0000-4000-8000-000000000001".parse().expect("a uuid");
+    let vm = Vm { uuid: uuid.clone(), name: "web-1".to_owned(), disks: vec![] };
+    let away = Arc::new(AtomicBool::new(true));
+    let settings = Settings {
+        connections: 1,
+        request: 1 << 20,
+        memory: 1 << 20,
+        window: 1 << 20,
+        read_deadline: Duration::from_secs(1),
+    };
+    let source: Arc<dyn Source> = Arc::new(Away(vm.clone(), Arc::clone(&away)));
+    let (manager, outgoing) = Manager::start(vec![(uuid, source)], &settings);
+    (manager, outgoing, vm, away)
+}
+
+/// A VM that was away when the agent started is offered once it is there, and stays when it goes away again.
+#[tokio::test]
+async fn the_inventory_follows_the_sources() {
+    let (manager, _outgoing, vm, away) = start();
+    assert_eq!(manager.inventory().await, []);
+    away.store(false, Ordering::SeqCst);
+    assert_eq!(manager.inventory().await, [vm.clone()]);
+    away.store(true, Ordering::SeqCst);
+    assert_eq!(manager.inventory().await, [vm]);
+    manager.stop().await;
+}
+
+/// A pause ends although the source cannot be asked for anything.
+#[tokio::test]
+async fn a_cycle_is_paused_without_its_source() {
+    let (manager, mut outgoing, vm, _) = start();
+    let job: JobId = "job-20261121-120000".parse().expect("an id");
+    let cycle = DesiredCycle {
+        job: job.clone(),
+        kind: CycleKind::Sync,
+        run: CycleRun::Pause,
+        disks: vec![],
+        snapshot: None,
+    };
+    let wanted = DesiredVm {
+        vm: vm.uuid,
+        migration: MigrationId::generate(),
+        release: false,
+        keep: vec![],
+        cycle: Some(cycle),
+    };
+    manager.desire(DesiredState { revision: 1, vms: vec![wanted] });
+    match outgoing.recv().await {
+        Some(Outgoing::Report(report)) => assert_eq!((report.job, report.event), (job, CycleEvent::Paused)),
+        other => panic!("{other:?}"),
+    }
+    manager.stop().await;
+}
