@@ -161,7 +161,7 @@ impl Hub {
                 entry.disks.insert(id, disk);
             }
         }
-        let done = entry.disks.values().map(|d| d.done).sum::<u64>();
+        let done = entry.disks.values().map(|d| d.done).fold(0, u64::saturating_add);
         let now = Instant::now();
         match entry.last {
             Some((at, before)) if now - at >= Duration::from_millis(900) => {

@@ -5,8 +5,8 @@ use crate::hub::AgentConnection;
 use crate::store::{self, AgentHello, Failure, Job, JobStep, Migration, Progress, Wanted};
 use jiff::Timestamp;
 use shared::cycle::{
-    CAPABILITIES, CycleEvent, DesiredState, Finding, FindingKind, Hello, PROTOCOL_VERSIONS, Report,
-    SnapshotDisk, Strategy, Vm, VmDisk, Welcome, compare_disks, negotiate,
+    CAPABILITIES, CycleEvent, DesiredState, DiskProgress, Finding, FindingKind, Hello, PROTOCOL_VERSIONS,
+    Report, SnapshotDisk, Strategy, Vm, VmDisk, Welcome, compare_disks, negotiate,
 };
 use shared::ids::{AgentId, MigrationId, VmUuid};
 use std::net::SocketAddr;
@@ -310,11 +310,12 @@ impl App {
     async fn record_progress(&self, job: &Job) -> Result<(), Error> {
         let Some(live) = self.hub.live(&job.id).filter(|live| !live.disks.is_empty()) else { return Ok(()) };
         let disks: Vec<_> = live.disks.values().cloned().collect();
-        let planned: u64 = disks.iter().map(|d| d.planned).sum();
-        let done: u64 = disks.iter().map(|d| d.done).sum();
+        // What an agent says may be anything.
+        let sum = |of: fn(&DiskProgress) -> u64| disks.iter().map(of).fold(0, u64::saturating_add);
+        let (planned, done) = (sum(|d| d.planned), sum(|d| d.done));
         let complete = disks.iter().all(|d| d.plan_complete);
         // The plan is made while it is carried out: until it is complete, the disks' sizes are the better total.
-        let total = if complete { planned } else { disks.iter().map(|d| d.size).sum() };
+        let total = if complete { planned } else { sum(|d| d.size) };
         let progress = Progress {
             percent: if total == 0 { 100.0 } else { (done.min(total) as f64) * 100.0 / (total as f64) },
             operation: "Transfer".to_owned(),

@@ -1,9 +1,10 @@
 use super::Error;
 use super::transfer::{Hashed, Mode, OpenRequest, TransferError};
-use crate::store::{JobKind, JobStep, Migration, NewJob};
+use crate::store::{JobDisk, JobKind, JobStep, Migration, NewJob};
 use crate::testing::Plant;
 use jiff::Timestamp;
-use shared::cycle::{CycleEvent, Finding, FindingKind, Strategy};
+use migratekit::manifest::Manifest;
+use shared::cycle::{CycleEvent, DiskProgress, Finding, FindingKind, Strategy};
 use shared::migration::{Action, Position};
 use shared::range::ByteRange;
 use std::sync::Arc;
@@ -165,4 +166,48 @@ async fn a_lost_manifest_is_made_anew_by_a_hash_diff() {
     let verified =
         plant.app.verify_replica("web-1", events, CancellationToken::new()).await.expect("compared");
     assert_eq!((verified.different, verified.compared), (0, 2 * (128 << 10)));
+}
+
+/// A verification that its agent began anew counts no byte twice: what was left out still shows.
+#[tokio::test]
+async fn a_verification_that_began_anew_counts_each_byte_once() {
+    let plant = Plant::begun().await;
+    plant.cycle("1").await;
+    let migration = plant.migration().await.id;
+    let disks = plant.app.store.disk_list(&migration).await.expect("read");
+    let size = 128 << 10;
+    let file = disks[0].manifest.clone().expect("committed").file;
+    Manifest::create(&plant.app.transfers.manifest_path(&file), size).expect("made");
+    let of_disks = disks.iter().map(|d| (d.id.clone(), Strategy::HashDiff)).collect();
+    let new = NewJob { migration, kind: JobKind::VerifySource, disks: of_disks };
+    plant.app.store.job_create(&new, Timestamp::now()).await.expect("made");
+    plant.snapshot_taken(&plant.job().await, "2").await;
+    let job = plant.job().await;
+    let d = &job.disks[0];
+    let request =
+        OpenRequest { job: job.id.clone(), disk: d.disk.clone(), epoch: d.epoch, size, mode: Mode::Verify };
+    for _ in 0..2 {
+        let opened = plant.app.transfers.open(&plant.agent, &request).await.expect("open");
+        let first = Hashed { range: ByteRange::new(0, 65536), hashes: vec![] };
+        assert!(opened.transfer.compare(first).await.expect("compared").is_empty());
+    }
+    assert_eq!(plant.app.transfers.findings_take(&job.id, &d.disk).compared.total(), 65536);
+}
+
+/// Counters that no disk can have reach neither a panic nor the end of the connection.
+#[tokio::test]
+async fn progress_may_be_nonsense() {
+    let plant = Plant::begun().await;
+    plant.act(Action::Sync).await;
+    plant.step().await;
+    let job = plant.job().await;
+    let nonsense = |d: &JobDisk| DiskProgress {
+        disk: Some(d.disk.clone()),
+        size: u64::MAX,
+        planned: u64::MAX,
+        done: u64::MAX,
+        ..DiskProgress::default()
+    };
+    plant.say(&job, CycleEvent::Progress(job.disks.iter().map(nonsense).collect())).await;
+    assert!(plant.job().await.progress.percent <= 100.0);
 }

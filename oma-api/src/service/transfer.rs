@@ -85,8 +85,8 @@ pub struct Transfers {
 /// What a verification of the source found on one disk.
 #[derive(Clone, Debug, Default)]
 pub struct Findings {
-    /// Bytes.
-    pub compared: u64,
+    /// Once each, however often an interrupted agent began anew.
+    pub compared: RangeSet,
     pub different: RangeSet,
 }
 
@@ -182,7 +182,7 @@ impl Transfers {
     fn found(&self, request: &OpenRequest, range: ByteRange, different: &RangeSet) {
         let mut findings = self.findings.lock().unwrap_or_else(PoisonError::into_inner);
         let of_disk = findings.entry((request.job.clone(), request.disk.clone())).or_default();
-        of_disk.compared += range.len();
+        of_disk.compared.insert(range);
         of_disk.different.union(different);
     }
 

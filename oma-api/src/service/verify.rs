@@ -142,10 +142,11 @@ impl App {
         }
         for disk in &disks {
             let found = self.transfers.findings_take(&job.id, &disk.id);
-            summary.compared += found.compared;
+            let compared = found.compared.total();
+            summary.compared += compared;
             summary.different += found.different.total();
             let size = disk.committed_size.unwrap_or(disk.size);
-            summary.unknown += size.saturating_sub(found.compared);
+            summary.unknown += size.saturating_sub(compared);
             self.tell(disk, &found.different, &events).await;
         }
         Ok(summary)

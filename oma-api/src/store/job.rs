@@ -2,7 +2,7 @@
 
 use super::error::Doing as _;
 use super::migration::failure;
-use super::row::{Row, flag, int, sql, time};
+use super::row::{Row, flag, sql, time};
 use super::words::{JobKind, JobStatus, Wanted};
 use super::{Error, Failure, Store, Write};
 use jiff::Timestamp;
@@ -139,7 +139,7 @@ impl Store {
     /// that a late report cannot move a finished bar.
     ///
     /// # Errors
-    /// [`Error::TooLarge`], [`Error::Database`].
+    /// [`Error::Database`].
     pub async fn job_progress_record(
         &self,
         id: &JobId,
@@ -153,9 +153,9 @@ impl Store {
              total_bytes = ?, transfer_speed_bps = ?, updated_at = ? WHERE id = ? AND active_migration IS NOT NULL")
         .bind(percent)
         .bind(progress.operation.as_str())
-        .bind(int("bytes transferred", progress.transferred)?)
-        .bind(int("bytes in all", progress.total)?)
-        .bind(int("a speed", progress.speed)?)
+        .bind(shown(progress.transferred))
+        .bind(shown(progress.total))
+        .bind(shown(progress.speed))
         .bind(time(now))
         .bind(id.as_str())
         .execute(&mut *w.tx)
@@ -171,12 +171,12 @@ impl Store {
                  wire_bytes = ?, data_bytes = ?, resumed_bytes = ? WHERE job_id = ? AND disk_id = ?",
             )
             .bind(flag(p.plan_complete))
-            .bind(int("planned bytes", p.planned)?)
-            .bind(int("done bytes", p.done)?)
-            .bind(int("read bytes", p.read)?)
-            .bind(int("wire bytes", p.wire)?)
-            .bind(int("data bytes", p.data)?)
-            .bind(int("resumed bytes", p.resumed)?)
+            .bind(shown(p.planned))
+            .bind(shown(p.done))
+            .bind(shown(p.read))
+            .bind(shown(p.wire))
+            .bind(shown(p.data))
+            .bind(shown(p.resumed))
             .bind(id.as_str())
             .bind(disk.as_str())
             .execute(&mut *w.tx)
@@ -205,6 +205,11 @@ impl Write {
         with_disks(&mut self.tx, &row.ok_or_else(|| Error::NotFound { what: "cycle", id: id.to_string() })?)
             .await
     }
+}
+
+/// A counter for people: one that no disk can have is shown as the most there is.
+fn shown(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
 /// The unfinished cycle of a migration.

@@ -70,7 +70,7 @@ async fn the_inventory_follows_the_sources() {
     let (manager, _outgoing, vm, away) = start();
     assert_eq!(manager.inventory().await, []);
     away.store(false, Ordering::SeqCst);
-    assert_eq!(manager.inventory().await, [vm.clone()]);
+    assert_eq!(manager.inventory().await, std::slice::from_ref(&vm));
     away.store(true, Ordering::SeqCst);
     assert_eq!(manager.inventory().await, [vm]);
     manager.stop().await;
