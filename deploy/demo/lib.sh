@@ -16,7 +16,7 @@ die() {
 start() {
     local name=$1
     shift
-    NO_COLOR=1 "$@" </dev/null >>"$dir/$name.log" 2>&1 &
+    NO_COLOR=1 "$@" </dev/null >>"$dir/$name.log" 2>&1 9>&- & # 9: see claim_folder
     pids["$name"]=$!
     echo "$!" >>"$dir/pids"
     disown "$!" # or the shell would report its death
@@ -53,12 +53,13 @@ wait_for() {
 # What a demo left that was killed itself: processes that it started and that still have $dir in their arguments.
 stop_left_overs() {
     local pid
+    [ -e "$dir/pids" ] || return 0
     while read -r pid; do
         if { tr '\0' ' ' <"/proc/$pid/cmdline"; } 2>/dev/null | grep -q -F -- "$dir/"; then
             note "ending process $pid of an earlier demo"
             kill -s KILL "$pid" 2>/dev/null || true
         fi
-    done < <(cat "$dir/pids" 2>/dev/null)
+    done <"$dir/pids"
 }
 
 # --- the demo's folder ---------------------------------------------------------------------------------------------
@@ -68,6 +69,7 @@ claim_folder() {
         die "$dir is there and not of an earlier demo: remove it, or name another folder by DEMO_DIR"
     fi
     { mkdir -p "$dir" && touch "$dir/.migratekit-demo"; } || die "cannot use $dir: name another folder by DEMO_DIR"
+    # The lock goes with this shell; what outlives it must not hold it.
     exec 9>"$dir/.migratekit-demo"
     flock -n 9 || die "another demo is running in $dir: wait for its end, or name another folder by DEMO_DIR"
     stop_left_overs

@@ -112,6 +112,16 @@ start_agent() {
 
 sync_and_wait() { mk migration sync "$vm" --wait >"$dir/last.txt"; }
 
+# verified [--source]: says what was compared, or ends the demo.
+verified() {
+    local found
+    if ! found=$(mk verify "$vm" "$@" -o json); then
+        jq -r '.mismatches[] | "disk \(.disk_key): \(.length) bytes at \(.offset)"' <<<"$found" >&2
+        die "the replica is not the source: see $dir/oma.log"
+    fi
+    echo "equal ($(mib "$(jq .compared_bytes <<<"$found")"))"
+}
+
 # row NAME WIRE REDONE: of the last cycle, for the table at the end. The replica is verified at once.
 row() {
     local name=$1 wire=$2 redone=$3 m data seconds verdict
@@ -121,12 +131,11 @@ row() {
         while read -r end begin; do
             awk -v e="$(date -d "$end" +%s.%N)" -v b="$(date -d "$begin" +%s.%N)" 'BEGIN { printf "%.1f", e - b }'
         done)
-    verdict=$(mk verify "$vm" -o json | jq -r 'if .equal then "equal" else "DIFFERENT" end')
+    verdict=$(verified)
     rows+=("$name|$(mib $((root_size + data_size)))|$(mib "$data")|$(mib "$wire")|$seconds s|$(
         awk -v n="$data" -v s="$seconds" 'BEGIN { printf "%.0f MiB/s", n / 1048576 / (s > 0.1 ? s : 0.1) }'
-    )|$redone|$verdict")
-    note "$(jq -r .cycle.job_id <<<"$m") committed after $seconds s; its restore point is the replica, read back: $verdict"
-    [ "$verdict" = equal ] || die "the replica is not what was sent: see $dir/oma.log"
+    )|$redone|replica")
+    note "$(jq -r .cycle.job_id <<<"$m") committed after $seconds s; read back and compared with what was sent: $verdict"
 }
 
 whole_cycle() { # NAME
@@ -148,13 +157,13 @@ interrupted_cycle() {
     local changed before killed m resumed planned read_twice percent waiting
     changed=$((root_size - fs_size + data_size))
     before=$(metered)
-    mk migration sync "$vm" --wait >"$dir/last.txt" 2>"$dir/progress.txt" &
+    mk migration sync "$vm" --wait >"$dir/last.txt" 9>&- &
     waiting=$!
     kill_agent_after "$before" $((changed * 45 / 100))
     killed=$(($(metered) - before))
-    note "killed (-9) when it had read $(mib $killed) of about $(mib $changed); starting it again"
     start_agent
-    wait "$waiting" || die "the interrupted sync did not end well: $(tail -n 3 "$dir/progress.txt")"
+    wait "$waiting" || die "the interrupted sync did not end well: see above and $dir/oma.log"
+    note "the agent was killed (-9) when it had read $(mib $killed) of about $(mib $changed), and started again"
     m=$(migration)
     planned=$(sum planned_bytes <<<"$m")
     resumed=$(sum resumed_bytes <<<"$m")
@@ -164,7 +173,7 @@ interrupted_cycle() {
     if [ $percent -lt 10 ] || [ $percent -gt 90 ]; then
         die "the kill came when $percent % were durable, not in the middle: run it again"
     fi
-    note "at the kill $percent % were durable, and were not sent again; read a second time: $(mib $read_twice)"
+    note "at the kill $percent % were durable, and were not sent again; read a second time: $(mib $read_twice) (at most 64 a disk)"
     # What the killed agent had read, it had sent, but for a few MiB in its buffers.
     row "incremental, agent killed" $((killed + $(sum wire_bytes <<<"$m"))) "$(mib $read_twice)"
 }
@@ -172,11 +181,10 @@ interrupted_cycle() {
 # --- the end -------------------------------------------------------------------------------------------------------
 
 prove() {
-    local source image disk
-    mk verify "$vm" | sed 's/^/   /'
-    mk verify "$vm" --source | sed 's/^/   /'
-    source=$(mk verify "$vm" --source -o json | jq -r .equal)
-    [ "$source" = true ] || die "the source holds what was not sent: see above"
+    local image disk
+    note "replica = manifest: $(verified)"
+    note "source = manifest, wherever nothing changed since: $(verified --source)"
+    rows[-1]=${rows[-1]%replica}"both arms"
     disk=$(migration | jq -r '.disks[] | select(.key == "root").disk_id')
     image=$dir/replicas/volumes/mk-$disk.img
     e2fsck -fn "$image" >"$dir/e2fsck.log" 2>&1 || die "the replica's file system is damaged: see $dir/e2fsck.log"
@@ -187,7 +195,7 @@ table() {
     local line widths='%-26s %9s %9s %9s %8s %11s %9s %9s\n'
     # shellcheck disable=SC2059 # the format is ours
     {
-        printf "$widths" cycle disks data wire time throughput redone replica
+        printf "$widths" cycle disks data wire time throughput redone verified
         for line in "${rows[@]}"; do
             IFS='|' read -ra cells <<<"$line"
             printf "$widths" "${cells[@]}"
