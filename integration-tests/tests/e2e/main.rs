@@ -9,4 +9,5 @@ mod flush;
 mod grpcurl;
 mod hand;
 mod interrupted;
+mod kills;
 mod verify;
