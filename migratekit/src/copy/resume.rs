@@ -120,9 +120,10 @@ impl Resume {
         Ok((resume, Some(header)))
     }
 
-    /// Writes the header of a new file, durably.
+    /// Writes the header of a file that begins, durably; the header of a run that wrote nothing goes.
     pub(super) fn begin(&self, header: &Header) -> Result<(), Error> {
         let Some(file) = &self.file else { return Ok(()) };
+        cut(file, 0)?;
         let written = file.append(header).and_then(|()| sync_parent(&file.path));
         written.map_err(|source| Error::Io { action: "write", path: file.path.clone(), source })
     }

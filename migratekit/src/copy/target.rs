@@ -21,7 +21,7 @@ use crate::target::{FileTarget, Target};
 pub(super) struct Destination {
     path: PathBuf,
     header: Header,
-    /// The resume file has a header already.
+    /// An earlier run wrote something.
     resumed: bool,
     exists: bool,
     /// The file is this run's own.
@@ -81,8 +81,11 @@ impl Destination {
                 if !exists && !resume.intended.is_empty() {
                     return Err(Error::TargetGone { target: path, path: file.clone() });
                 }
-                header.made_target = earlier.made_target;
-                resumed = true;
+                // A run that wrote nothing may not even have made its target: this one begins anew, and says so.
+                resumed = !resume.intended.is_empty();
+                if resumed {
+                    header.made_target = earlier.made_target;
+                }
             }
         }
         Ok((Self { path, header, resumed, exists, made: false, _claim: claim, scratch: None }, resume))
@@ -106,10 +109,10 @@ impl Destination {
                 self.scratch.insert(folder).path().join("manifest")
             }
         };
-        let manifest = match (self.resumed, resume.intended.is_empty()) {
-            (true, false) => Manifest::open(&manifest_path, size)?,
+        let manifest = match self.resumed {
+            true => Manifest::open(&manifest_path, size)?,
             // Left by a run that died before it wrote anything.
-            _ if resume.file.is_some() && manifest_path.exists() => {
+            false if resume.file.is_some() && manifest_path.exists() => {
                 let removed = std::fs::remove_file(&manifest_path);
                 removed.map_err(|source| Error::Io {
                     action: "remove",
@@ -118,7 +121,7 @@ impl Destination {
                 })?;
                 Manifest::create(&manifest_path, size)?
             }
-            _ => Manifest::create(&manifest_path, size)?,
+            false => Manifest::create(&manifest_path, size)?,
         };
         // The header first: if the target is there afterwards, it is known who made it.
         if !self.resumed {
