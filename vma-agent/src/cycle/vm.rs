@@ -14,6 +14,7 @@ use shared::ids::{JobId, VmUuid};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use tracing::{info, warn};
@@ -21,8 +22,8 @@ use tracing::{info, warn};
 /// What is under way at a pause gets this long to become durable; the operator is promised 5 s for all of it.
 const PAUSE_DEADLINE: Duration = Duration::from_secs(4);
 
-/// Between tries of what may heal by itself.
-const RETRY: Duration = Duration::from_secs(2);
+/// Between tries of what may heal by itself: the first, and the longest, reached by doubling.
+const RETRY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(30));
 
 /// The VM's part of the desired state.
 #[derive(Clone, PartialEq, Eq)]
@@ -54,9 +55,10 @@ enum Interruption {
 
 impl Task {
     pub(super) async fn run(self, mut wanted: watch::Receiver<Option<Wanted>>, stop: CancellationToken) {
+        let mut retry = RETRY.0;
         loop {
             let now = wanted.borrow_and_update().clone();
-            let pause = CancellationToken::new();
+            let (pause, begun) = (CancellationToken::new(), Instant::now());
             let next = {
                 let work = self.reconcile(now.as_ref().map(|w| &w.0), &pause);
                 tokio::pin!(work);
@@ -76,14 +78,21 @@ impl Task {
             };
             self.running.send_replace(None);
             if *wanted.borrow() != now {
+                retry = RETRY.0;
                 continue;
             }
             let wait = match next {
                 Next::Wait => Duration::MAX,
-                Next::Retry => RETRY,
+                // What got on for a while is tried again soon.
+                Next::Retry if begun.elapsed() > RETRY.1 => RETRY.0,
+                Next::Retry => retry,
             };
+            retry = (wait.min(RETRY.1) * 2).min(RETRY.1);
             tokio::select! {
-                changed = wanted.changed() => if changed.is_err() { return },
+                changed = wanted.changed() => match changed {
+                    Ok(()) => retry = RETRY.0,
+                    Err(_) => return,
+                },
                 () = tokio::time::sleep(wait) => {}
                 () = stop.cancelled() => return,
             }
@@ -270,7 +279,7 @@ impl Task {
 
     async fn waiting(&self, job: Option<&JobId>, reason: &str, error: &(dyn std::error::Error + Sync)) {
         let message = chain(error);
-        warn!(vm = %self.vm, reason, error = %message, retry_in = ?RETRY, "the cycle cannot go on now");
+        warn!(vm = %self.vm, reason, error = %message, "the cycle cannot go on now; it is tried again");
         if let Some(job) = job {
             self.report(job, CycleEvent::Waiting { reason: reason.to_owned(), message }).await;
         }
