@@ -76,6 +76,36 @@ async fn a_new_epoch_ends_the_writes_of_the_old_one() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// An old stream that was quiet when the new epoch opened, and whose ranges were announced long ago: the database is
+/// not asked about its writes, and yet none of them arrives.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_stream_that_wakes_up_writes_nothing() -> anyhow::Result<()> {
+    let (world, old_agent, cycle) = by_hand().await?;
+    let mut old = Hand::open(&old_agent.channel, open_of(&cycle, SIZE)).await?;
+    assert!(old.intent(0, SIZE).await && old.leaf(0, 0xaa).await);
+    old.wait_durable(LEAF).await?;
+    let mut agent = HandAgent::connect(&world, DISKS).await?;
+    let newer = agent.cycle(DISKS).await?;
+    let mut new = Hand::open(&agent.channel, open_of(&newer, SIZE)).await?;
+    for leaf in 0..LEAVES {
+        assert!(new.leaf(leaf, 0xbb).await);
+    }
+    new.wait_durable(SIZE).await?;
+    let mut leaf = 0;
+    while old.leaf(leaf % LEAVES, 0xaa).await {
+        leaf += 1;
+    }
+    assert_eq!(reason(&old.refusal().await), "STALE_EPOCH");
+    new.finish().await?;
+    let m = world.synced().await?;
+    let replica = std::fs::read(world.replica(&m, "root")?)?;
+    assert!(
+        replica.iter().all(|byte| *byte == 0xbb),
+        "a write of the old epoch arrived after the new one opened"
+    );
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_open_is_refused_with_its_reason() -> anyhow::Result<()> {
     let (world, mut agent, cycle) = by_hand().await?;
