@@ -82,11 +82,14 @@ struct State {
 pub(super) struct Core {
     state: Mutex<State>,
     changed: watch::Sender<()>,
+    /// Bytes accepted and not checkpointed.
     pub(super) budget: Arc<Semaphore>,
+    /// Bytes of data in memory: accepted and not written.
+    pub(super) memory: Arc<Semaphore>,
 }
 
 impl Core {
-    pub(super) fn new(prior: &Prior, window: usize) -> Self {
+    pub(super) fn new(prior: &Prior, window: usize, memory: usize) -> Self {
         let mut owed = prior.intended.clone();
         owed.subtract(&prior.durable);
         let state = State {
@@ -107,7 +110,8 @@ impl Core {
             stats: Stats::default(),
         };
         let (changed, _) = watch::channel(());
-        Self { state: Mutex::new(state), changed, budget: Arc::new(Semaphore::new(window)) }
+        let semaphore = |permits| Arc::new(Semaphore::new(permits));
+        Self { state: Mutex::new(state), changed, budget: semaphore(window), memory: semaphore(memory) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -164,6 +168,7 @@ impl Core {
         });
         // Before the permits come back: who waits for them must be refused.
         self.budget.close();
+        self.memory.close();
         drop(dropped);
     }
 

@@ -83,6 +83,9 @@ pub struct Options {
     pub flush_interval: Duration,
     /// Most bytes accepted and not yet checkpointed.
     pub window: u64,
+    /// Most bytes of data that wait for the writer: what a session costs in memory. A writer that is fed just in
+    /// time also finds the data still in the processor's caches.
+    pub memory: u64,
     pub hashes: Hashes,
 }
 
@@ -92,6 +95,7 @@ impl Default for Options {
             flush_bytes: 16 << 20,
             flush_interval: Duration::from_secs(1),
             window: 64 << 20,
+            memory: 4 << 20,
             hashes: Hashes::TrustSender,
         }
     }

@@ -35,6 +35,7 @@ struct Inner {
     intents: Mutex<()>,
     hashes: Hashes,
     window: usize,
+    memory: usize,
     disk_size: u64,
 }
 
@@ -64,7 +65,8 @@ impl ReplicaSession {
         let window = usize::try_from(options.window.min(1 << 30)).unwrap_or(1 << 30).max(1);
         // Half of the window fills while the other half is being flushed.
         let flush_bytes = options.flush_bytes.min(window as u64 / 2).max(1);
-        let core = Arc::new(Core::new(&prior, window));
+        let memory = usize::try_from(options.memory.min(1 << 30)).unwrap_or(1 << 30).max(1);
+        let core = Arc::new(Core::new(&prior, window, memory));
         // The window bounds the queue: each job in it holds its share.
         let (jobs, queue) = mpsc::channel(window.div_ceil(SMALLEST_CHARGE));
         let writer = Writer {
@@ -83,7 +85,9 @@ impl ReplicaSession {
         let flusher = Flusher { core: core.clone(), target, manifest, journal: journal.clone(), options };
         tokio::spawn(flusher.run());
         let (intents, hashes) = (Mutex::new(()), options.hashes);
-        Ok(Self { inner: Arc::new(Inner { core, jobs, journal, intents, hashes, window, disk_size }) })
+        Ok(Self {
+            inner: Arc::new(Inner { core, jobs, journal, intents, hashes, window, memory, disk_size }),
+        })
     }
 
     /// A way in with acknowledgements of its own.
@@ -98,8 +102,12 @@ impl ReplicaSession {
     /// journal. Everything intended must become durable before [`seal`](Self::seal).
     pub async fn intend(&self, ranges: RangeSet) -> Result<(), Error> {
         ranges.iter().try_for_each(|range| self.check_range(range))?;
-        let _one_at_a_time = self.inner.intents.lock().await;
         let core = &self.inner.core;
+        // What is logged need not wait for what somebody else is logging.
+        if core.unlogged(&ranges).is_empty() {
+            return core.check_open();
+        }
+        let _one_at_a_time = self.inner.intents.lock().await;
         let ranges = core.unlogged(&ranges);
         if ranges.is_empty() {
             return core.check_open();
@@ -177,7 +185,11 @@ impl ReplicaSession {
         if !matches!(work, Work::Confirm(_)) {
             self.intend(RangeSet::from_iter([range])).await?;
         }
-        let job = Job { range, work, stream: stream.clone(), permit };
+        let memory = u32::try_from(bytes.min(self.inner.memory)).unwrap_or(u32::MAX);
+        let Ok(memory) = core.memory.clone().acquire_many_owned(memory).await else {
+            return core.check_open();
+        };
+        let job = Job { range, work, stream: stream.clone(), permit, memory };
         core.enqueue(|| self.inner.jobs.try_send(job).is_ok())
     }
 }

@@ -2,4 +2,5 @@
 
 mod failing;
 mod healthy;
+mod waiting;
 mod world;

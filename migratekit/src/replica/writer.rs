@@ -27,6 +27,8 @@ pub(super) struct Job {
     pub(super) work: Work,
     pub(super) stream: Arc<AckCell>,
     pub(super) permit: OwnedSemaphorePermit,
+    /// Its share of the memory, given back when it is written.
+    pub(super) memory: OwnedSemaphorePermit,
 }
 
 pub(super) struct Writer {
@@ -61,8 +63,10 @@ impl Writer {
     }
 
     fn job(&mut self, job: Job) {
-        let Job { range, work, stream, permit } = job;
-        match self.apply(range, work) {
+        let Job { range, work, stream, permit, memory } = job;
+        let applied = self.apply(range, work);
+        drop(memory);
+        match applied {
             Ok((done, content)) => {
                 let bytes = range.len();
                 let written = Written { range, content, stream, permit };
