@@ -20,6 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::body::Body;
 use tonic::{Code, Status};
@@ -192,6 +193,8 @@ async fn receive(
     answers: &Answers,
     unsettled: &Unsettled,
 ) -> Result<End, Ended> {
+    // The sender announces ahead: what it announced before goes on arriving while this is logged.
+    let mut intending = JoinSet::new();
     while let Some(asked) = next(&mut body, &mut decoder).await? {
         match asked {
             Incoming::Chunk { offset, leaf_hashes, data } => {
@@ -207,7 +210,8 @@ async fn receive(
                 transfer.write(Piece::Zero(range)).await?;
             }
             Incoming::Message(Ask::Intent(intent)) => {
-                transfer.intend(ranges_from_wire(&intent.ranges)?).await?
+                logged(&mut intending).await?;
+                intending.spawn(transfer.intend(ranges_from_wire(&intent.ranges)?)?);
             }
             Incoming::Message(Ask::Hashes(block)) => {
                 let different = transfer.compare(hashed(&block)?).await?;
@@ -216,6 +220,7 @@ async fn receive(
                 answer_with(answers, Answer::Different(answer)).await;
             }
             Incoming::Message(Ask::Finish(_)) => {
+                logged(&mut intending).await?;
                 transfer.seal().await?;
                 return Ok(End::Finished);
             }
@@ -224,7 +229,16 @@ async fn receive(
             }
         }
     }
+    logged(&mut intending).await?;
     Ok(End::Closed)
+}
+
+/// Waits for the intent that is being logged, if there is one.
+async fn logged(intending: &mut JoinSet<Result<(), TransferError>>) -> Result<(), TransferError> {
+    match intending.join_next().await {
+        Some(ended) => ended.unwrap_or(Err(TransferError::Died)),
+        None => Ok(()),
+    }
 }
 
 /// Sends on what becomes durable of this stream's pieces; an error is why the session ended.

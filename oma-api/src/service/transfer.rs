@@ -306,12 +306,16 @@ impl Transfers {
 }
 
 impl Transfer {
-    /// Logs ranges that are about to be sent.
+    /// Logs ranges that are about to be sent. Pieces outside them need not wait for it.
     ///
     /// # Errors
     /// See [`TransferError`].
-    pub async fn intend(&self, ranges: RangeSet) -> Result<(), TransferError> {
-        Ok(self.stream()?.session().intend(ranges).await?)
+    pub fn intend(
+        &self,
+        ranges: RangeSet,
+    ) -> Result<impl Future<Output = Result<(), TransferError>> + Send + use<>, TransferError> {
+        let session = self.stream()?.session().clone();
+        Ok(async move { Ok(session.intend(ranges).await?) })
     }
 
     /// Takes a piece; it is durable when the acknowledgements say so.
