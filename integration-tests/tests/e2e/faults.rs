@@ -29,13 +29,13 @@ struct Server {
 }
 
 impl Server {
-    /// Fails all reads while `errors` exists; each takes 2 ms.
+    /// Fails all reads while `errors` exists, and serves 4 MiB a second when not: long enough to be disturbed.
     fn start(socket: &Path, file: &Path, errors: &Path) -> anyhow::Result<Self> {
         let _ = std::fs::remove_file(socket);
         let mut command = Command::new("nbdkit");
         command.args(["-f", "--exit-with-parent", "-U"]).arg(socket);
-        command.args(["--filter=error", "--filter=delay", "file"]).arg(file);
-        command.args(["error-pread=EIO", "error-pread-rate=100%", "rdelay=2ms"]);
+        command.args(["--filter=error", "--filter=rate", "file"]).arg(file);
+        command.args(["error-pread=EIO", "error-pread-rate=100%", "rate=32M"]);
         command.arg(format!("error-file={}", errors.display()));
         let child = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().context("nbdkit")?;
         Ok(Self { child })
@@ -55,13 +55,10 @@ async fn a_source_that_fails_and_goes_away_is_waited_for() -> anyhow::Result<()>
     let [file, socket, errors] = ["disk.raw", "nbd.sock", "fail"].map(|name| temp.path().join(name));
     source_file(&file, 24 * MIB + 512, 1)?;
     std::fs::write(&errors, "")?;
-    // Killed only when this test ends; the parent-death signal needs the thread that starts it to live as long.
     let server = Server::start(&socket, &file, &errors)?;
     let uri = format!("nbd+unix:///?socket={}", socket.display());
     let mut options = Options::files(&[]);
     options.source = SourceKind::Uris(vec![("root".to_owned(), uri)]);
-    // Small windows: the cycle lives long enough to be disturbed.
-    options.transfer = "window = \"8MiB\"".to_owned();
     let socket_made = || async { Ok(socket.exists().then_some(())) };
     eventually("the NBD server", SOON, socket_made).await?;
     let world = World::start(&options).await?;

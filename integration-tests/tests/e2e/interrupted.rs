@@ -9,16 +9,30 @@ use std::path::Path;
 
 const SIZE: u64 = 48 * MIB;
 
-/// A window this small makes a cycle last for seconds: what is read is acknowledged once a second.
-fn slow() -> Options {
+/// Little at a time.
+fn small_window() -> Options {
     Options { transfer: "window = \"8MiB\"".to_owned(), ..Options::live(&[("root", SIZE)]) }
 }
 
+/// Makes every flush of the replica take half a second, so that a cycle lasts for seconds on any machine.
+fn slow_replica(world: &mut World, m: &v1::Migration) -> anyhow::Result<()> {
+    let path = world.replica(m, "root")?.display().to_string();
+    // The tracer is a grandchild (-D): killing the daemon kills the daemon.
+    let tracer =
+        "strace -D -f --seccomp-bpf -q -o /dev/null -e trace=fdatasync -e inject=fdatasync:delay_enter=500ms";
+    let wrapper: Vec<_> = tracer.split_whitespace().chain(["-P", &path]).collect();
+    world.oma_restart(&wrapper)
+}
+
 /// A cycle that has some of its data durable, and much not yet.
-async fn in_the_middle(world: &World) -> anyhow::Result<v1::Migration> {
+async fn in_the_middle(world: &mut World) -> anyhow::Result<v1::Migration> {
     guest_writes(world.live()?, "root", 0, SIZE, 1)?;
+    let m = world.get().await?;
+    slow_replica(world, &m)?;
+    let before = job(&m);
     world.act(v1::Action::Sync).await?;
-    let m = world.wait("a durable part", SOON, |m| durable(m) > 0 || m.state() != v1::State::Running).await?;
+    let begun = |m: &v1::Migration| job(m) != before && durable(m) > 0;
+    let m = world.wait("a durable part", SOON, |m| begun(m) || m.state() != v1::State::Running).await?;
     ensure!(
         m.state() == v1::State::Running && durable(&m) < SIZE,
         "the cycle was too quick: nothing is tested"
@@ -36,9 +50,9 @@ fn job(m: &v1::Migration) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_snapshot_lost_in_the_middle_means_another_cycle() -> anyhow::Result<()> {
-    let mut world = World::start(&slow()).await?;
+    let mut world = World::start(&small_window()).await?;
     world.begin().await?;
-    let first = in_the_middle(&world).await?;
+    let first = in_the_middle(&mut world).await?;
     // The VM's process dies, and the snapshot with it; what the first cycle copied is older than what comes.
     world.vm.as_mut().context("live")?.kill9();
     world.vm.as_mut().context("live")?.restart()?;
@@ -105,18 +119,18 @@ async fn aborted(world: &World) -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_abort_in_the_middle_leaves_nothing() -> anyhow::Result<()> {
-    let mut world = World::start(&slow()).await?;
+    let mut world = World::start(&small_window()).await?;
     world.begin().await?;
     // With a restore point and a manifest from before.
     world.sync().await?;
-    let first = in_the_middle(&world).await?;
+    let first = in_the_middle(&mut world).await?;
     ensure!(!ours_at_the_source(world.live()?)?.is_empty(), "a running cycle has a snapshot");
     aborted(&world).await?;
     released(&world).await?;
 
     // While the agent is away the source cannot be released; it is when the agent returns.
     world.begin().await?;
-    in_the_middle(&world).await?;
+    in_the_middle(&mut world).await?;
     world.agent.kill();
     aborted(&world).await?;
     ensure!(!ours_at_the_source(world.live()?)?.is_empty(), "who released it?");
