@@ -1,7 +1,11 @@
 //! Ends that were asked for: SIGTERM, as `systemctl stop` sends it, and `pause`.
 
+use super::driver::scribble;
 use super::{MIB, Plain};
+use integration_tests::harness::eventually;
 use proto::v1;
+use rand::SeedableRng as _;
+use rand::rngs::SmallRng;
 use std::time::{Duration, Instant};
 
 /// `systemctl stop` is given this long.
@@ -13,11 +17,16 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// A disk that has a part of its full copy behind it, and the source's answers held or slow.
 async fn in_the_middle(jitter: Duration) -> anyhow::Result<Plain> {
     let plain = Plain::start(40, &[("root", 160 * MIB + 512)], jitter).await?;
+    to_the_middle(&plain).await?;
+    Ok(plain)
+}
+
+/// Starts a cycle and stops the source's answers in it.
+async fn to_the_middle(plain: &Plain) -> anyhow::Result<()> {
     plain.tap.hold_after(48 * MIB);
     plain.world.act(v1::Action::Sync).await?;
     let held = || async { Ok(plain.tap.is_held().then_some(())) };
-    integration_tests::harness::eventually("the middle of the copy", Duration::from_secs(60), held).await?;
-    Ok(plain)
+    eventually("the middle of the copy", Duration::from_secs(60), held).await
 }
 
 fn resumed(m: &v1::Migration) -> u64 {
@@ -34,7 +43,7 @@ async fn a_stopped_daemon_ends_in_time_and_goes_on_later() -> anyhow::Result<()>
     plain.tap.hold_after(24 * MIB);
     plain.world.agent_restart()?;
     let held = || async { Ok(plain.tap.is_held().then_some(())) };
-    integration_tests::harness::eventually("the agent to go on", Duration::from_secs(60), held).await?;
+    eventually("the agent to go on", Duration::from_secs(60), held).await?;
     let ended = plain.world.oma.stop(GRACE)?;
     assert!(ended.success(), "the OMA ended with {ended}");
     plain.tap.release();
@@ -57,21 +66,28 @@ async fn paused(plain: &Plain) -> anyhow::Result<Duration> {
     Ok(began.elapsed())
 }
 
-/// A paused cycle goes on where it stopped: what was read is not read again.
+/// A paused cycle goes on where it stopped: what was read is not read again. In full, and in an increment by hashes.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pause_ends_at_a_durable_point() -> anyhow::Result<()> {
     let plain = in_the_middle(Duration::ZERO).await?;
-    // What was held comes at a pace at which the pause has to wait for some of it.
-    plain.tap.set_rate(Some(12 * MIB));
-    plain.tap.release();
-    let took = paused(&plain).await?;
-    assert!(took < PAUSE, "{took:?}");
-    plain.tap.set_rate(None);
-    plain.tap.next_attempt();
-    let m = plain.world.sync().await?;
-    plain.assert_replicated(&m)?;
-    assert!(resumed(&m) >= 48 * MIB, "{m:?}");
-    assert_eq!(plain.tap.redone()["root"], 0, "read again after a pause");
+    for round in ["full", "increment"] {
+        // What was held comes at a pace at which the pause has to wait for some of it.
+        plain.tap.set_rate(Some(12 * MIB));
+        plain.tap.release();
+        let took = paused(&plain).await?;
+        assert!(took < PAUSE, "{round}: {took:?}");
+        plain.tap.set_rate(None);
+        plain.tap.next_attempt();
+        let m = plain.world.sync().await?;
+        plain.assert_replicated(&m)?;
+        assert!(resumed(&m) >= 24 * MIB, "{round}: {m:?}");
+        assert_eq!(plain.tap.redone()["root"], 0, "{round}: read again after a pause");
+        if round == "full" {
+            scribble(&plain.disks[0].1, &mut SmallRng::seed_from_u64(41), 64 * MIB)?;
+            plain.tap.forget();
+            to_the_middle(&plain).await?;
+        }
+    }
     Ok(())
 }
 
