@@ -14,7 +14,9 @@ pub enum Error {
     VmUnknown { asked: String },
     #[error("{count} VMs are called {asked:?}; name it by its uuid")]
     VmAmbiguous { asked: String, count: usize },
-    #[error("VM {asked:?} is not protected; `migratekit migration begin` begins it")]
+    #[error(
+        "no VM {asked:?} is protected; `migratekit vm list` shows the VMs, `migratekit migration begin` protects one"
+    )]
     NotProtected { asked: String },
     #[error(transparent)]
     Denied(#[from] Denied),
@@ -22,7 +24,9 @@ pub enum Error {
     NoTarget { action: Action },
     #[error("agent {agent} is not connected; start vma-agent there and look at its log")]
     AgentAway { agent: AgentId },
-    #[error("nothing was committed yet: sync first")]
+    #[error(
+        "nothing was committed yet, so there is nothing to compare with: `migratekit migration sync` first"
+    )]
     NothingCommitted,
     #[error("cycle {job} is running: pause it or wait for its end")]
     CycleRunning { job: JobId },
@@ -84,7 +88,11 @@ impl Error {
             Self::Storage(storage::Error::NoRoom { .. }) => (Code::ResourceExhausted, "TARGET_FULL"),
             Self::Storage(_) | Self::Name(_) => (Code::Internal, "STORAGE_FAILED"),
             Self::Store(store::Error::AlreadyProtected { .. }) => (Code::AlreadyExists, "ALREADY_PROTECTED"),
-            Self::Store(store::Error::Conflict { .. }) => (Code::Aborted, "CHANGED_MEANWHILE"),
+            Self::Store(
+                store::Error::Conflict { .. }
+                | store::Error::JobClosed { .. }
+                | store::Error::JobStatus { .. },
+            ) => (Code::Aborted, "CHANGED_MEANWHILE"),
             Self::Store(store::Error::NotFound { .. }) => (Code::NotFound, "NOT_FOUND"),
             Self::Store(store::Error::NotReady { .. }) => (Code::FailedPrecondition, "NOT_READY"),
             Self::Store(_) => (Code::Unavailable, "DATABASE_UNAVAILABLE"),
