@@ -127,7 +127,8 @@ impl Store {
 }
 
 impl Write {
-    async fn progress_full(&mut self, job: &JobId) -> Result<(), Error> {
+    /// The bar of a cycle that came to its end.
+    pub(super) async fn progress_full(&mut self, job: &JobId) -> Result<(), Error> {
         sql(
             "UPDATE replication_jobs SET progress_percent = 100, current_operation = 'Complete' WHERE id = ?",
         )

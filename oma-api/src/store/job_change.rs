@@ -183,6 +183,9 @@ impl Store {
             JobStep::Aborted(failure) => (None, Some(failure)),
         };
         w.job_status_set(&job, step.leads_to(), error, now).await?;
+        if *step == JobStep::Compared {
+            w.progress_full(&job.id).await?;
+        }
         if let (Some(event), Position::SyncRunning, true) = (event, migration.position, job.kind.writes()) {
             migration.position = apply(Some(migration.position), event, migration.facts())?.to;
             migration.error = error.cloned();
