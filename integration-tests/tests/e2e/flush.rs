@@ -21,7 +21,7 @@ enum Call {
     FlushFailed,
 }
 
-/// Lines as `123 pwrite64(9, ""..., 65536, 131072) = 65536`, interrupted ones in two parts.
+/// Lines as `123 pwritev(9, [...], 1, 131072) = 65536`, interrupted ones in two parts.
 fn calls(trace: &str) -> anyhow::Result<Vec<Call>> {
     let mut calls = Vec::new();
     let mut begun = std::collections::HashMap::new();
@@ -43,12 +43,23 @@ fn calls(trace: &str) -> anyhow::Result<Vec<Call>> {
             calls.push(if failed { Call::FlushFailed } else { Call::Flush });
         } else if rest.starts_with("pwrite") {
             let (arguments, result) = rest.rsplit_once(" = ").context("no result")?;
-            let arguments = arguments.trim_end().trim_end_matches(')');
-            let offset = arguments.rsplit(", ").find_map(|a| a.parse::<u64>().ok()).context("no offset")?;
+            // Before the bracket, and a space where the call was interrupted.
+            let arguments = arguments.trim_end_matches([' ', ')']);
+            let offset = arguments.rsplit(", ").next().context("no offset")?.parse()?;
             calls.push(Call::Write(ByteRange::at(offset, result.trim().parse()?).context("a range")?));
         }
     }
     Ok(calls)
+}
+
+/// Flushes, and the writes that touch these ranges.
+fn story(calls: &[Call], ranges: &RangeSet) -> String {
+    let matters = |call: &Call| match call {
+        Call::Write(range) => ranges.within(*range).next().is_some(),
+        Call::Flush | Call::FlushFailed => true,
+    };
+    let told = calls.iter().enumerate().filter(|(_, call)| matters(call));
+    told.map(|(at, call)| format!("{at}: {call:?}\n")).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -65,7 +76,7 @@ async fn after_a_failed_flush_all_since_the_last_good_one_is_written_again() -> 
     let path = replica.display().to_string();
     // The tracer is a grandchild (-D): killing the daemon kills the daemon. It counts by thread: the first flush of
     // each fails, and whichever comes after it succeeds.
-    let tracer = "strace -D -f --seccomp-bpf -q -s 0 -e trace=fdatasync,pwrite64,pwritev,pwritev2 \
+    let tracer = "strace -D -f --seccomp-bpf -q -s 0 -e trace=fdatasync,pwrite64,pwritev \
                   -e inject=fdatasync:error=EIO:when=1";
     let wrapper: Vec<_> = tracer.split_whitespace().chain(["-P", &path, "-o", &out]).collect();
     world.oma_restart(&wrapper)?;
@@ -83,7 +94,11 @@ async fn after_a_failed_flush_all_since_the_last_good_one_is_written_again() -> 
         let mut lost = written(&calls[good..failed]);
         tested |= !lost.is_empty();
         lost.subtract(&written(&calls[failed..last]));
-        ensure!(lost.is_empty(), "called good without being written again: {lost:?}");
+        ensure!(
+            lost.is_empty(),
+            "called good without being written again: {lost:?}\n{}",
+            story(&calls, &lost)
+        );
     }
     ensure!(tested, "no flush failed with something to lose: nothing was tested");
     ensure!(hash_file(&replica)? == hash_file(&file)?, "the replica is not the source");
