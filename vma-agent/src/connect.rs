@@ -48,6 +48,7 @@ pub async fn run(
             ended = session.run(&mut wait) => ended,
             () = shutdown.cancelled() => break,
         };
+        manager.disconnected();
         // Jitter: a hundred agents must not come back in step.
         let pause = wait.mul_f64(rand::rng().random_range(0.75..1.25));
         match ended {

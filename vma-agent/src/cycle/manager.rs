@@ -91,6 +91,12 @@ impl Manager {
         self.0.channel.send_replace(Some(channel));
     }
 
+    /// No transfer begins until the next connection. A channel dials again by itself: a cycle would then go on under
+    /// an epoch of before, with nobody to report its progress to.
+    pub fn disconnected(&self) {
+        self.0.channel.send_replace(None);
+    }
+
     /// Every VM that the state names; the others are left alone.
     pub fn desire(&self, desired: DesiredState) {
         let mut named = BTreeMap::new();
