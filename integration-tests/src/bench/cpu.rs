@@ -4,35 +4,44 @@ use anyhow::Context as _;
 use std::time::{Duration, Instant};
 
 /// Between the start of a run and its end.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Used {
     pub(super) wall: Duration,
-    /// Seconds of processor time of the processes that were named and of children that ended.
-    pub(super) ours: f64,
+    /// Seconds of processor time of the processes that were named, in their order, then of children that ended.
+    pub(super) parts: Vec<f64>,
     /// Seconds of processor time of all else.
     pub(super) others: f64,
+}
+
+impl Used {
+    /// Seconds of processor time of all that took part.
+    pub(super) fn ours(&self) -> f64 {
+        self.parts.iter().sum()
+    }
 }
 
 /// A run being watched.
 pub(super) struct Watch {
     pids: Vec<u32>,
     begun: Instant,
-    ours: u64,
+    parts: Vec<u64>,
     all: u64,
 }
 
 impl Watch {
     /// Watches these processes, this one, and its children that end meanwhile.
     pub(super) fn start(pids: Vec<u32>) -> anyhow::Result<Self> {
-        let ours = ours(&pids)?;
-        Ok(Self { pids, begun: Instant::now(), ours, all: all()? })
+        let parts = parts(&pids)?;
+        Ok(Self { pids, begun: Instant::now(), parts, all: all()? })
     }
 
-    pub(super) fn end(self) -> anyhow::Result<Used> {
+    pub(super) fn end(&self) -> anyhow::Result<Used> {
         let wall = self.begun.elapsed();
-        let ours = ours(&self.pids)?.saturating_sub(self.ours);
-        let others = all()?.saturating_sub(self.all).saturating_sub(ours);
-        Ok(Used { wall, ours: seconds(ours), others: seconds(others) })
+        let now = parts(&self.pids)?;
+        let ticks: Vec<u64> =
+            now.iter().zip(&self.parts).map(|(now, then)| now.saturating_sub(*then)).collect();
+        let others = all()?.saturating_sub(self.all).saturating_sub(ticks.iter().sum());
+        Ok(Used { wall, parts: ticks.into_iter().map(seconds).collect(), others: seconds(others) })
     }
 }
 
@@ -42,10 +51,11 @@ fn seconds(ticks: u64) -> f64 {
     Duration::from_micros(ticks.saturating_mul(1_000_000) / a_second).as_secs_f64()
 }
 
-/// Ticks of these processes and of this one with the children it has waited for.
-fn ours(pids: &[u32]) -> anyhow::Result<u64> {
-    let own = stat(std::process::id(), 4)?;
-    pids.iter().try_fold(own, |sum, &pid| Ok(sum + stat(pid, 2)?))
+/// Ticks of these processes, and of this one with the children it has waited for.
+fn parts(pids: &[u32]) -> anyhow::Result<Vec<u64>> {
+    let mut ticks = pids.iter().map(|&pid| stat(pid, 2)).collect::<anyhow::Result<Vec<_>>>()?;
+    ticks.push(stat(std::process::id(), 4)?);
+    Ok(ticks)
 }
 
 /// The first `fields` of utime, stime, cutime, cstime.

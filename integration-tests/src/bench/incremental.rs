@@ -51,7 +51,7 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<Incremental> {
         let mut guest = world.live()?.guest("root")?;
         write_all(&mut guest, data)?;
         world.begin().await?;
-        world::sync(world).await?;
+        world::sync(world, &[]).await?;
     }
     let side = |size| Side { size, cycles: vec![] };
     let mut measured = Incremental {
@@ -64,7 +64,7 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<Incremental> {
         for (world, side) in [(&small, &mut measured.small), (&huge, &mut measured.huge)] {
             let mut guest = world.live()?.guest("root")?;
             change(&mut guest, sizes.small, sizes.changed, round)?;
-            let cycle = world::sync(world).await?;
+            let cycle = world::sync(world, &[]).await?;
             let wire = cycle.migration.cycle.iter().flat_map(|c| &c.disks).map(|d| d.wire_bytes).sum();
             side.cycles.push(Run { durable: cycle.durable, commit: cycle.commit, wire });
         }

@@ -45,7 +45,8 @@ fn copy(copied: &Copied) -> Value {
         json!({
             "seconds": run.copy.as_secs_f64(),
             "then_seconds": run.then.as_secs_f64(),
-            "cpu_seconds": run.used.ours,
+            "cpu_seconds": run.used.ours(),
+            "cpu_seconds_of": run.used.parts,
             "others_cpu_seconds": run.used.others,
             "watched_seconds": run.used.wall.as_secs_f64(),
             "peak_rss": run.peak.map(|(agent, oma)| json!({ "agent": agent, "oma": oma })),

@@ -1,5 +1,6 @@
 //! A cycle of the real daemons, with its times.
 
+use super::cpu::{Used, Watch};
 use crate::harness::{VM_UUID, World};
 use anyhow::Context as _;
 use jiff::Timestamp;
@@ -15,14 +16,19 @@ pub(super) struct Cycle {
     /// From there until the restore point was committed.
     pub(super) commit: Duration,
     pub(super) migration: v1::Migration,
+    /// Until everything was durable, to a tenth of a second.
+    pub(super) used: Used,
 }
 
 /// A whole disk on a slow machine.
 const DEADLINE: Duration = Duration::from_secs(1800);
 
-/// Syncs once. Times are those of the daemons' logs: asking them often would take what is measured.
-pub(super) async fn sync(world: &World) -> anyhow::Result<Cycle> {
+/// Syncs once, watching the daemons and these processes. Times are those of the daemons' logs: asking them often would
+/// take what is measured.
+pub(super) async fn sync(world: &World, pids: &[u32]) -> anyhow::Result<Cycle> {
     let mut client = MigrationServiceClient::new(world.channel().await?);
+    let watch = Watch::start([&[world.agent.pid(), world.oma.pid()], pids].concat())?;
+    let mut used = None;
     let begun = Timestamp::now();
     client.act(v1::ActRequest { vm: VM_UUID.to_owned(), action: v1::Action::Sync.into() }).await?;
     let end = tokio::time::Instant::now() + DEADLINE;
@@ -30,6 +36,10 @@ pub(super) async fn sync(world: &World) -> anyhow::Result<Cycle> {
         tokio::time::sleep(Duration::from_millis(100)).await;
         let answer = client.get(v1::GetRequest { vm: VM_UUID.to_owned() }).await?;
         let migration = answer.into_inner().migration.context("no migration in the answer")?;
+        let sending = migration.cycle.as_ref().is_none_or(|cycle| cycle.status == "running");
+        if !sending || migration.state() != v1::State::Running {
+            used = used.or(Some(watch.end()?));
+        }
         if migration.state() != v1::State::Running {
             break migration;
         }
@@ -46,7 +56,8 @@ pub(super) async fn sync(world: &World) -> anyhow::Result<Cycle> {
     let durable = when(&agent, "all disks are sent and durable", &job)?;
     let committed = when(&oma, "cycle committed", &job)?;
     let between = |from: Timestamp, to: Timestamp| Duration::try_from(to.duration_since(from));
-    Ok(Cycle { durable: between(begun, durable)?, commit: between(durable, committed)?, migration })
+    let (durable, commit) = (between(begun, durable)?, between(durable, committed)?);
+    Ok(Cycle { durable, commit, migration, used: used.context("the sync never ended")? })
 }
 
 fn when(log: &str, what: &str, job: &str) -> anyhow::Result<Timestamp> {
