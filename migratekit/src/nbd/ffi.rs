@@ -66,6 +66,7 @@ unsafe extern "C" {
     fn nbd_set_uri_allow_local_file(h: *mut Raw, allow: bool) -> c_int;
     fn nbd_get_strict_mode(h: *mut Raw) -> u32;
     fn nbd_set_strict_mode(h: *mut Raw, flags: u32) -> c_int;
+    fn nbd_set_pread_initialize(h: *mut Raw, request: bool) -> c_int;
     fn nbd_get_tls_negotiated(h: *mut Raw) -> c_int;
     fn nbd_is_read_only(h: *mut Raw) -> c_int;
     fn nbd_can_multi_conn(h: *mut Raw) -> c_int;
@@ -191,8 +192,10 @@ impl<T> Handle<T> {
             // SAFETY: a live handle and a C string.
             check("nbd_add_meta_context", unsafe { nbd_add_meta_context(h, name.as_ptr()) })?;
         }
-        // `nbd_set_pread_initialize` stays on: a structured reply that leaves a part out must not show what another
-        // request left in the buffer.
+        // Clearing a buffer before each read is a pass over all data that protects nothing: what a failed read leaves
+        // is never looked at, and a structured reply that leaves a part out is a failed read (see `tests/liar.rs`).
+        // SAFETY: a live handle.
+        check("nbd_set_pread_initialize", unsafe { nbd_set_pread_initialize(h, false) })?;
         // The tail of a disk need not be a multiple of the smallest block: ask, and let the server decide.
         // SAFETY: a live handle.
         check("nbd_set_strict_mode", unsafe {

@@ -1,5 +1,6 @@
 //! One connection against real servers.
 
+mod liar;
 mod tls;
 
 use std::net::TcpListener;
