@@ -162,10 +162,11 @@ pub(super) async fn take_down(
         session.run("blockdev-reopen", json!({ "options": options })).await?;
     }
     for part in parts {
+        // The job that makes the image holds its file: of an agent that was killed it may still run.
+        dismiss(session, &part.names.job).await?;
         for node in [&part.names.filter, &part.names.overlay, &part.names.file] {
             remove_node(session, &graph, node).await?;
         }
-        dismiss(session, &part.names.job).await?;
     }
     Ok(())
 }
