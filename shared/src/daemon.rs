@@ -25,6 +25,7 @@ where
     if let Err(error) = telemetry::init(name, log) {
         return configuration_error(name, &error);
     }
+    keep_freed_memory();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -56,6 +57,17 @@ where
             ExitCode::FAILURE
         }
     }
+}
+
+/// Lets the C library keep freed memory for the next buffer instead of giving it back to the kernel each time, where
+/// the next buffer has to fault it in again page by page.
+///
+/// glibc adapts: when a block that was mapped by itself is freed, blocks up to that size come from the heap from then
+/// on, and the heap's free end is given back only beyond twice that size (mallopt(3), `M_MMAP_THRESHOLD`). Other
+/// libraries just free it.
+fn keep_freed_memory() {
+    const LARGEST: usize = 8 << 20;
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(LARGEST)));
 }
 
 async fn wait_for_signal() -> &'static str {
