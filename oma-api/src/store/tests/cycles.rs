@@ -105,6 +105,8 @@ async fn one_cycle_has_one_snapshot() {
     assert_eq!(again.expect("the same one again"), job);
     let other = f.store.job_snapshot_record(&job.id, "mk-other", at(9), &[], at(9)).await;
     assert!(matches!(other, Err(Error::SnapshotDiffers { .. })), "{other:?}");
+    let disks = f.store.disk_list(&m.id).await.expect("list");
+    assert!(disks.iter().all(|d| d.change_id.is_none()), "change ids are the commit's, not the snapshot's");
     f.store.job_transition(&job.id, &JobStep::Aborted(failure()), at(1)).await.expect("end");
     let new = new_job(&f.store, &m.id, JobKind::Full).await;
     let next = f.store.job_create(&new, at(2)).await.expect("create");
