@@ -57,6 +57,9 @@ pub enum Error {
     /// A server of ours.
     #[error("cannot serve disk {disk}")]
     Child { disk: DiskKey, source: child::Error },
+    /// There is nowhere to keep what the guest overwrites.
+    #[error("cannot make a scratch image for disk {disk}: {why}")]
+    Scratch { disk: DiskKey, why: String },
     /// Something of ours is still there after its time.
     #[error("{what} of snapshot {name} is still there after {seconds} s")]
     NotGone { name: SnapshotName, what: String, seconds: u64 },
@@ -83,6 +86,7 @@ impl Error {
             | Self::Folder { .. }
             | Self::BadRecord { .. }
             | Self::Child { .. }
+            | Self::Scratch { .. }
             | Self::NotGone { .. }
             | Self::ShuttingDown => return None,
         };

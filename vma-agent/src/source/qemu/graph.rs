@@ -11,6 +11,7 @@ use serde_json::json;
 use shared::ids::DiskKey;
 
 use super::super::{ChangeId, SnapshotName};
+use super::jobs;
 use super::qmp::{Error, Session};
 
 /// Bitmaps that hold the changes between a change id and a snapshot begin with this.
@@ -32,7 +33,9 @@ pub(super) struct Names {
     /// Names of exports, for NBD clients.
     pub(super) export: String,
     pub(super) canary_export: String,
-    /// Id of the job that creates the scratch image.
+    /// Export of the file while the scratch image is laid out in it; id and name.
+    pub(super) layout_export: String,
+    /// Id of the job that creates the file.
     pub(super) job: String,
 }
 
@@ -49,6 +52,7 @@ impl Names {
             canary_export_id: name("canary"),
             export: format!("{snapshot}.{disk}"),
             canary_export: format!("{snapshot}.{disk}.canary"),
+            layout_export: name("layout"),
             job: name("job"),
         }
     }
@@ -160,6 +164,7 @@ struct RawExport {
 
 impl Graph {
     pub(super) async fn read(session: &mut Session) -> Result<Self, Error> {
+        jobs::none_creates(session).await?;
         let nodes: Vec<RawNode> = session.execute("query-named-block-nodes", json!({ "flat": true })).await?;
         let exports: Vec<RawExport> = session.execute("query-block-exports", json!({})).await?;
         let node = |raw: RawNode| {

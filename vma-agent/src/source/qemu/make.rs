@@ -22,10 +22,8 @@
 //! - swapping the filter out while the overlay still is backed by the node aborts the process. So the overlay lets go
 //!   of it first.
 
-use std::path::Path;
 use std::time::Duration;
 
-use serde::Deserialize;
 use serde_json::{Value, json};
 use shared::ids::DiskKey;
 use tokio::time::{Instant, sleep};
@@ -33,12 +31,13 @@ use tokio::time::{Instant, sleep};
 use super::super::{Error, SnapshotName};
 use super::config::Nodes;
 use super::graph::{FrozenNames, Graph, Names, frozen_of};
+use super::jobs::dismiss;
 use super::qmp::{self, Session};
 
 /// The longest that a copy may hold up a write of the guest, in seconds; then the snapshot is given up.
 const LONGEST_COPY: u64 = 30;
 
-/// The longest wait for an export to go, or a scratch image to be made.
+/// The longest wait for an export to go.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// One disk's part of a snapshot.
@@ -63,19 +62,9 @@ impl Part {
     }
 }
 
-/// Makes everything but the swap: the guest does not notice.
-pub(super) async fn prepare(
-    session: &mut Session,
-    part: &Part,
-    scratch: &Path,
-    size: u64,
-) -> Result<(), qmp::Error> {
+/// Puts everything in place but the swap: the guest does not notice. The scratch image is there.
+pub(super) async fn prepare(session: &mut Session, part: &Part) -> Result<(), qmp::Error> {
     let names = &part.names;
-    let file = json!({ "driver": "file", "filename": scratch, "size": 0 });
-    create(session, &names.job, file).await?;
-    let file = json!({ "driver": "file", "node-name": names.file, "filename": scratch });
-    session.run("blockdev-add", file).await?;
-    create(session, &names.job, json!({ "driver": "qcow2", "file": names.file, "size": size })).await?;
     let overlay = json!({ "driver": "qcow2", "node-name": names.overlay, "file": names.file, "backing": part.nodes.node });
     session.run("blockdev-add", overlay).await?;
     let filter = json!({
@@ -133,7 +122,8 @@ pub(super) async fn take_down(
     let mut exports = Vec::new();
     let mut frozen = Vec::new();
     for part in parts {
-        exports.extend([part.names.export_id.clone(), part.names.canary_export_id.clone()]);
+        let names = &part.names;
+        exports.extend([&names.export_id, &names.canary_export_id, &names.layout_export].map(String::clone));
         for bitmap in graph.node(&part.nodes.node).map_or(&[][..], |node| &node.bitmaps) {
             if frozen_of(&bitmap.name).as_ref() == Some(snapshot) {
                 let names = FrozenNames::of_bitmap(bitmap.name.clone(), &part.key);
@@ -162,7 +152,7 @@ pub(super) async fn take_down(
         session.run("blockdev-reopen", json!({ "options": options })).await?;
     }
     for part in parts {
-        // The job that makes the image holds its file: of an agent that was killed it may still run.
+        // The job that makes the file holds it: of an agent that was killed it may still run.
         dismiss(session, &part.names.job).await?;
         for node in [&part.names.filter, &part.names.overlay, &part.names.file] {
             remove_node(session, &graph, node).await?;
@@ -179,7 +169,11 @@ async fn remove_node(session: &mut Session, graph: &Graph, node: &str) -> Result
 }
 
 /// Removes exports, readers or not, and waits until they are gone.
-async fn unexport(session: &mut Session, snapshot: &SnapshotName, ids: &[String]) -> Result<(), Error> {
+pub(super) async fn unexport(
+    session: &mut Session,
+    snapshot: &SnapshotName,
+    ids: &[String],
+) -> Result<(), Error> {
     for id in ids {
         let gone = session.run("block-export-del", json!({ "id": id, "mode": "hard" })).await;
         // "Already shutting down" and "not found" are refusals; the wait below tells whether it goes.
@@ -194,45 +188,5 @@ async fn unexport(session: &mut Session, snapshot: &SnapshotName, ids: &[String]
             return Err(Error::NotGone { name: snapshot.clone(), what, seconds: PATIENCE.as_secs() });
         }
         sleep(Duration::from_millis(10)).await;
-    }
-}
-
-#[derive(Deserialize)]
-struct Job {
-    id: String,
-    status: String,
-    error: Option<String>,
-}
-
-async fn job(session: &mut Session, id: &str) -> Result<Option<Job>, qmp::Error> {
-    let jobs: Vec<Job> = session.execute("query-jobs", json!({})).await?;
-    Ok(jobs.into_iter().find(|job| job.id == id))
-}
-
-/// Creates an image by QEMU itself, so that it is QEMU's to write to.
-async fn create(session: &mut Session, id: &str, options: Value) -> Result<(), qmp::Error> {
-    session.run("blockdev-create", json!({ "job-id": id, "options": options })).await?;
-    match dismiss(session, id).await?.and_then(|job| job.error) {
-        None => Ok(()),
-        Some(description) => Err(qmp::Error::Refused {
-            command: "blockdev-create",
-            class: "JobFailed".to_owned(),
-            description,
-        }),
-    }
-}
-
-/// Waits until the job has concluded, if there is one, and removes it.
-async fn dismiss(session: &mut Session, id: &str) -> Result<Option<Job>, qmp::Error> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        match job(session, id).await? {
-            None => return Ok(None),
-            Some(job) if job.status == "concluded" || Instant::now() >= deadline => {
-                session.run("job-dismiss", json!({ "id": id })).await?;
-                return Ok(Some(job));
-            }
-            Some(_) => sleep(Duration::from_millis(5)).await,
-        }
     }
 }

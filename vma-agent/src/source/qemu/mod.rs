@@ -20,8 +20,10 @@ mod config;
 #[cfg(test)]
 mod faults;
 mod graph;
+mod jobs;
 mod make;
 pub mod qmp;
+mod scratch;
 #[cfg(test)]
 mod tests;
 
@@ -199,7 +201,9 @@ impl QemuSource {
             disk.change_id = Some(change_id.as_str().to_owned());
         }
         for (part, disk) in parts.iter().zip(&disks) {
-            make::prepare(session, part, &self.scratch(name, &part.key), disk.size).await?;
+            let path = self.scratch(name, &part.key);
+            scratch::create(session, name, part, &path, disk.size, &self.config.nbd).await?;
+            make::prepare(session, part).await?;
         }
         record.taken_at = jiff::Timestamp::now();
         make::swap_in(session, &parts).await?;

@@ -38,6 +38,9 @@ pub enum Error {
     /// The answer is not JSON, or not of the documented form.
     #[error("the answer to {command} is not as documented")]
     Nonsense { command: &'static str, source: serde_json::Error },
+    /// A job of QEMU's goes on and on.
+    #[error("QEMU's job {job} did not end within {} s: the disk of the scratch folder does not answer, or somebody else creates an image", after.as_secs())]
+    Unfinished { job: String, after: Duration },
     /// The monitor said no.
     #[error("{command} was refused: {description}")]
     Refused { command: &'static str, class: String, description: String },

@@ -1,6 +1,7 @@
 //! The live source against a real storage daemon and a guest that writes all the time.
 
 mod crashes;
+mod lookers;
 mod views;
 
 use std::path::Path;

@@ -119,7 +119,7 @@ async fn a_quiet_disk_has_few_changes_in_small_pages() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_between_any_two_steps_is_in_the_view_or_in_the_changes() {
     let dir = tempfile::tempdir().unwrap();
-    let vm = LiveVm::start(&dir.path().join("vm"), &[("root", 8 * MIB), ("data", 8 * MIB)]).unwrap();
+    let vm = LiveVm::start(&dir.path().join("vm"), &[("root", 32 * MIB), ("data", 32 * MIB)]).unwrap();
     let agent = source(&vm, &dir.path().join("agent"));
     let (mut root, mut data) = (vm.guest("root").unwrap(), vm.guest("data").unwrap());
     let (mut step, steps) = (0u64, Arc::new(AtomicU64::new(0)));
