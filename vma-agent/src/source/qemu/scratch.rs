@@ -36,7 +36,8 @@ pub(super) async fn create(
     nbd: &NbdServer,
 ) -> Result<(), Error> {
     let names = &part.names;
-    jobs::create(session, &names.job, json!({ "driver": "file", "filename": path, "size": FILE_SIZE })).await?;
+    jobs::create(session, &names.job, json!({ "driver": "file", "filename": path, "size": FILE_SIZE }))
+        .await?;
     let file = json!({ "driver": "file", "node-name": names.file, "filename": path });
     session.run("blockdev-add", file).await?;
     let export = json!({

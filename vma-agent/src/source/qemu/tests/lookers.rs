@@ -1,6 +1,7 @@
 //! QEMU 7.2 aborts when somebody looks at its block nodes while a job creates a qcow2 image: no such job of ours, and
 //! no look of ours during somebody else's.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
@@ -8,31 +9,28 @@ use super::*;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn others_may_look_at_any_time() {
     let dir = tempfile::tempdir().unwrap();
-    let vm = LiveVm::start(&dir.path().join("vm"), &[("root", 4 * MIB), ("data", 2 * MIB)]).unwrap();
+    let disks = [("root", 4 * MIB), ("data", 2 * MIB)];
+    let vm = Arc::new(LiveVm::start(&dir.path().join("vm"), &disks).unwrap());
     let agent = source(&vm, &dir.path().join("agent"));
-    let done = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let looker = scope.spawn(|| {
+    let done = Arc::new(AtomicBool::new(false));
+    let looker = tokio::task::spawn_blocking({
+        let (vm, done) = (Arc::clone(&vm), Arc::clone(&done));
+        move || {
             let mut looks = 0;
             while !done.load(Ordering::Relaxed) {
                 inventory(&vm);
                 looks += 1;
             }
             looks
-        });
-        let runtime = tokio::runtime::Handle::current();
-        tokio::task::block_in_place(|| {
-            runtime.block_on(async {
-                for n in 0..20 {
-                    let name = name(&format!("job-{n}"));
-                    agent.snapshot(&name).await.unwrap();
-                    agent.delete(&name).await.unwrap();
-                }
-            });
-        });
-        done.store(true, Ordering::Relaxed);
-        assert!(looker.join().unwrap() > 100);
+        }
     });
+    for n in 0..20 {
+        let name = name(&format!("job-{n}"));
+        agent.snapshot(&name).await.unwrap();
+        agent.delete(&name).await.unwrap();
+    }
+    done.store(true, Ordering::Relaxed);
+    assert!(looker.await.unwrap() > 100);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
