@@ -2,6 +2,7 @@
 
 use crate::source::{Source, plain, qemu};
 use crate::transfer::Settings;
+use migratekit::read::usual_connections;
 use serde::Deserialize;
 use shared::config::{self, ByteSize, Period};
 use shared::ids::{AgentId, VmUuid};
@@ -48,7 +49,7 @@ impl Default for Diagnostics {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Transfer {
-    /// NBD connections a disk, where the server can serve several.
+    /// NBD connections a disk, where the server can serve several; 0: as the engine thinks best.
     pub connections: usize,
     /// One NBD request.
     pub request_size: ByteSize,
@@ -63,7 +64,7 @@ pub struct Transfer {
 impl Default for Transfer {
     fn default() -> Self {
         Self {
-            connections: 2,
+            connections: 0,
             request_size: ByteSize(512 << 10),
             buffers: ByteSize::mib(8),
             window: ByteSize::mib(64),
@@ -113,8 +114,8 @@ impl Config {
         let invalid = |key: &str, why: &str| config::Error::invalid(path, key, why);
         let mib = 1 << 20;
         let transfer = &config.transfer;
-        if !(1..=16).contains(&transfer.connections) {
-            return Err(invalid("transfer.connections", "must be 1 to 16"));
+        if transfer.connections > 16 {
+            return Err(invalid("transfer.connections", "must be 0 to 16"));
         }
         if !(8 * mib..=64 * mib).contains(&transfer.window.bytes()) {
             return Err(invalid(
@@ -176,7 +177,10 @@ impl Config {
     /// For the transfers.
     pub fn settings(&self) -> Settings {
         Settings {
-            connections: self.transfer.connections,
+            connections: match self.transfer.connections {
+                0 => usual_connections(),
+                some => some,
+            },
             request: self.transfer.request_size.bytes(),
             memory: self.transfer.buffers.bytes(),
             window: u32::try_from(self.transfer.window.bytes()).unwrap_or(64 << 20),

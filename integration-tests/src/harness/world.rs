@@ -46,14 +46,19 @@ impl Options {
     /// A live VM with these disks.
     pub fn live(disks: &[(&str, u64)]) -> Self {
         let disks = disks.iter().map(|&(key, size)| (key.to_owned(), size)).collect();
-        Self { disks, source: SourceKind::Live, transfer: String::new(), replicas: None }
+        Self { disks, source: SourceKind::Live, transfer: two_connections(), replicas: None }
     }
 
     /// Disks that are files.
     pub fn files(files: &[(&str, &Path)]) -> Self {
         let files = files.iter().map(|&(key, path)| (key.to_owned(), path.to_owned())).collect();
-        Self { disks: vec![], source: SourceKind::Files(files), transfer: String::new(), replicas: None }
+        Self { disks: vec![], source: SourceKind::Files(files), transfer: two_connections(), replicas: None }
     }
+}
+
+/// Whatever the machine has: answers out of order come from several connections.
+fn two_connections() -> String {
+    "connections = 2\n".to_owned()
 }
 
 /// See the module.

@@ -11,7 +11,7 @@ const SIZE: u64 = 48 * MIB;
 
 /// Little at a time.
 fn small_window() -> Options {
-    Options { transfer: "window = \"8MiB\"".to_owned(), ..Options::live(&[("root", SIZE)]) }
+    Options { transfer: "connections = 2\nwindow = \"8MiB\"".to_owned(), ..Options::live(&[("root", SIZE)]) }
 }
 
 /// Makes every flush of the replica take half a second, so that a cycle lasts for seconds on any machine.

@@ -20,7 +20,7 @@ pub struct Args {
     #[arg(value_name = "DST")]
     pub target: PathBuf,
 
-    /// Connections to the server (1 to 16), where it allows several [default: 2]
+    /// Connections to the server (1 to 16), where it allows several [default: one for every two processors, at most 4]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=16))]
     pub connections: Option<u8>,
 

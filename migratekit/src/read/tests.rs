@@ -10,7 +10,7 @@ use crate::nbd::testing::{Server, noise};
 use crate::plan::{Areas, ChangedAreas, Extents, Planner};
 
 fn options() -> ReadOptions {
-    ReadOptions { request_size: 128 << 10, memory: 1 << 20, ..ReadOptions::default() }
+    ReadOptions { connections: 2, request_size: 128 << 10, memory: 1 << 20, ..ReadOptions::default() }
 }
 
 /// Odd in size, with zeros in it: allocated ones, holes, and a leaf with a single byte.
