@@ -95,7 +95,7 @@ impl Default for Options {
             flush_bytes: 16 << 20,
             flush_interval: Duration::from_secs(1),
             window: 64 << 20,
-            memory: 4 << 20,
+            memory: 2 << 20,
             hashes: Hashes::TrustSender,
         }
     }
