@@ -30,6 +30,9 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::fro
 /// Between two looks at the sources.
 const INVENTORY_PERIOD: Duration = Duration::from_secs(60);
 
+/// For a source's answer before the hello: one that cannot be reached must not keep the others from the OMA.
+const HELLO_PATIENCE: Duration = Duration::from_secs(2);
+
 /// For the OMA's first answer.
 const WELCOME_DEADLINE: Duration = Duration::from_secs(15);
 
@@ -108,7 +111,7 @@ impl Session<'_> {
             Err(reason) => return Ended::Broken(reason),
         };
         let (up, requests) = mpsc::channel(64);
-        let mut told = self.manager.inventory().await;
+        let mut told = self.manager.inventory(HELLO_PATIENCE).await;
         let hello = Hello {
             agent: self.agent.clone(),
             software_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -138,7 +141,8 @@ impl Session<'_> {
         *wait = BACKOFF.0;
         self.manager.connected(channel);
         let mut heartbeat = tokio::time::interval(welcome.heartbeat);
-        let looking = look(self.manager);
+        // At once: a source that the hello did not wait for may have answered since.
+        let looking = look(self.manager, Duration::ZERO);
         tokio::pin!(looking);
         // Three heartbeats of silence from below HTTP/2's own keep-alive would be a stuck OMA; its pings see to that.
         loop {
@@ -162,7 +166,7 @@ impl Session<'_> {
                     None => return Ended::Broken("shutting down".to_owned()),
                 },
                 found = &mut looking => {
-                    looking.set(look(self.manager));
+                    looking.set(look(self.manager, INVENTORY_PERIOD));
                     if found == told {
                         continue;
                     }
@@ -198,9 +202,9 @@ impl Session<'_> {
 }
 
 /// The inventory, after a while: a VM may come, or get another disk, while the agent is connected.
-async fn look(manager: &Manager) -> Vec<Vm> {
-    tokio::time::sleep(INVENTORY_PERIOD).await;
-    manager.inventory().await
+async fn look(manager: &Manager, after: Duration) -> Vec<Vm> {
+    tokio::time::sleep(after).await;
+    manager.inventory(INVENTORY_PERIOD).await
 }
 
 fn request(kind: Up) -> v1::ConnectRequest {

@@ -9,6 +9,7 @@ use shared::error::chain;
 use shared::ids::{JobId, VmUuid};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -70,16 +71,17 @@ impl Manager {
     }
 
     /// The VMs as their sources describe them now. One that cannot be asked is as it last was, left out if it never
-    /// could be, and logged. All are asked at once: one that does not answer takes its time.
-    pub async fn inventory(&self) -> Vec<Vm> {
+    /// could be or does not answer within `patience`, and logged. All are asked at once.
+    pub async fn inventory(&self, patience: Duration) -> Vec<Vm> {
         let asked = self.0.vms.iter().map(async |(uuid, handle)| {
-            let now = handle.source.describe().await;
+            let now = tokio::time::timeout(patience, handle.source.describe()).await;
             let mut known = handle.known.lock().unwrap_or_else(PoisonError::into_inner);
             match now {
-                Ok(vm) => *known = Some(vm),
-                Err(error) => {
+                Ok(Ok(vm)) => *known = Some(vm),
+                Ok(Err(error)) => {
                     warn!(vm = %uuid, error = %chain(&error), "the source cannot be asked for its VM")
                 }
+                Err(_) => warn!(vm = %uuid, "the source did not describe its VM within {patience:?}"),
             }
             known.clone()
         });

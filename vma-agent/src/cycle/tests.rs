@@ -5,18 +5,25 @@ use async_trait::async_trait;
 use shared::cycle::{CycleEvent, CycleKind, CycleRun, DesiredCycle, DesiredState, DesiredVm, Vm};
 use shared::ids::{DiskKey, JobId, MigrationId, VmUuid};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-/// A source that can be away; it can do nothing but describe its VM.
-struct Away(Vm, Arc<AtomicBool>);
+const PATIENCE: Duration = Duration::from_secs(1);
+
+const HERE: u8 = 0;
+const AWAY: u8 = 1;
+const SILENT: u8 = 2;
+
+/// A source that can be away or silent; it can do nothing but describe its VM.
+struct Away(Vm, Arc<AtomicU8>);
 
 #[async_trait]
 impl Source for Away {
     async fn describe(&self) -> Result<Vm, Error> {
         match self.1.load(Ordering::SeqCst) {
-            true => Err(Error::ShuttingDown),
-            false => Ok(self.0.clone()),
+            HERE => Ok(self.0.clone()),
+            SILENT => std::future::pending().await,
+            _ => Err(Error::ShuttingDown),
         }
     }
     async fn snapshot(&self, _: &SnapshotName) -> Result<Snapshot, Error> {
@@ -48,10 +55,10 @@ impl Source for Away {
     }
 }
 
-fn start() -> (Manager, tokio::sync::mpsc::Receiver<Outgoing>, Vm, Arc<AtomicBool>) {
+fn start() -> (Manager, tokio::sync::mpsc::Receiver<Outgoing>, Vm, Arc<AtomicU8>) {
     let uuid: VmUuid = "00000000-0000-4000-8000-000000000001".parse().expect("a uuid");
     let vm = Vm { uuid: uuid.clone(), name: "web-1".to_owned(), disks: vec![] };
-    let away = Arc::new(AtomicBool::new(true));
+    let away = Arc::new(AtomicU8::new(AWAY));
     let settings = Settings {
         connections: 1,
         request: 1 << 20,
@@ -68,11 +75,13 @@ fn start() -> (Manager, tokio::sync::mpsc::Receiver<Outgoing>, Vm, Arc<AtomicBoo
 #[tokio::test]
 async fn the_inventory_follows_the_sources() {
     let (manager, _outgoing, vm, away) = start();
-    assert_eq!(manager.inventory().await, []);
-    away.store(false, Ordering::SeqCst);
-    assert_eq!(manager.inventory().await, std::slice::from_ref(&vm));
-    away.store(true, Ordering::SeqCst);
-    assert_eq!(manager.inventory().await, [vm]);
+    assert_eq!(manager.inventory(PATIENCE).await, []);
+    away.store(HERE, Ordering::SeqCst);
+    assert_eq!(manager.inventory(PATIENCE).await, std::slice::from_ref(&vm));
+    away.store(AWAY, Ordering::SeqCst);
+    assert_eq!(manager.inventory(PATIENCE).await, std::slice::from_ref(&vm));
+    away.store(SILENT, Ordering::SeqCst);
+    assert_eq!(manager.inventory(PATIENCE).await, [vm], "nobody waits for one that does not answer");
     manager.stop().await;
 }
 
