@@ -168,6 +168,33 @@ async fn a_lost_change_id_is_healed_by_comparing() -> anyhow::Result<()> {
     equal(&world, &m).await
 }
 
+/// What is found about one disk is known at once, however long the other takes; and that one goes on where it was.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_finding_does_not_wait_for_the_other_disks() -> anyhow::Result<()> {
+    const BUSY: u64 = 384 * MIB;
+    let world = World::start(&Options::live(&[("root", BUSY), ("data", 2 * MIB)])).await?;
+    world.begin().await?;
+    let m = world.sync().await?;
+    quiet(&world).await?;
+    let change_id = &m.disks.iter().find(|d| d.key == "data").context("data")?.change_id;
+    let node = world.live()?.disks()[1].node.clone();
+    world.live()?.execute("block-dirty-bitmap-remove", json!({ "node": node, "name": change_id }))?;
+    guest_writes(world.live()?, "root", 0, BUSY, 1)?;
+    world.act(v1::Action::Sync).await?;
+    let disk =
+        |m: &v1::Migration, key: &str| m.cycle.iter().flat_map(|c| &c.disks).find(|d| d.key == key).cloned();
+    let healed =
+        |m: &v1::Migration| disk(m, "data").is_some_and(|data| data.strategy() == v1::SyncStrategy::HashDiff);
+    let m = world.wait("the finding about data", SOON, healed).await?;
+    let root = disk(&m, "root").context("root")?;
+    ensure!(root.done_bytes < BUSY, "the finding came after all of the other disk: {root:?}");
+    let m = world.wait("the end of the sync", SOON, |m| m.state() != v1::State::Running).await?;
+    equal(&world, &m).await?;
+    let root = disk(&m, "root").context("root")?;
+    ensure!(root.read_bytes <= BUSY + 64 * MIB, "{root:?}");
+    Ok(())
+}
+
 /// The disk was compared as a whole, and only what differs was sent.
 fn compared(m: &v1::Migration, key: &str, most: u64) -> anyhow::Result<()> {
     let disk = m.cycle.iter().flat_map(|c| &c.disks).find(|d| d.key == key).context("no such disk")?;

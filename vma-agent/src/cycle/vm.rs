@@ -219,7 +219,15 @@ impl Task {
         }
         let unfinished: Vec<_> = jobs.into_iter().filter(|job| !job.disk.finished).collect();
         let counters: Vec<_> = unfinished.iter().map(|job| job.counters.clone()).collect();
-        let work = join_all(unfinished.iter().map(|job| transfer::run(job, pause)));
+        // What one disk found ends the cycle: the others stop at a durable point instead of going on for hours.
+        let stop = pause.child_token();
+        let work = join_all(unfinished.iter().map(async |job| {
+            let outcome = transfer::run(job, &stop).await;
+            if outcome.as_ref().is_err_and(|error| error.finding().is_some()) {
+                stop.cancel();
+            }
+            outcome
+        }));
         let outcomes = tokio::select! {
             outcomes = work => outcomes,
             () = progress::report(&cycle.job, &counters, &self.outgoing) => return Next::Retry,
