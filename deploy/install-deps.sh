@@ -28,7 +28,7 @@ pkg-config         | cmd:pkg-config               | build lint test demo        
 libnbd0            | lib:libnbd.so.0              | runtime                      | NBD client library
 nbdkit             | cmd:nbdkit                   | runtime test demo            | NBD server the agent starts; sources and faults in tests
 libnbd-bin         | cmd:nbdinfo                  | test demo                    | nbdinfo, nbdcopy: a client that is not ours, to compare with
-qemu-utils         | cmd:qemu-img                 | test demo                    | disk images, with dirty bitmaps
+qemu-utils         | cmd:qemu-img                 | runtime test demo            | the scratch image of a live source's snapshot; disks in tests
 qemu-system-common | cmd:qemu-storage-daemon      | test demo                    | the live source: a running VM's disks, without the VM
 e2fsprogs          | cmd:mke2fs                   | demo                         | a disk with a file system of real files
 xfsprogs           | cmd:mkfs.xfs                 | test demo                    | a target with reflinks: cheap restore points
