@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use shared::config::{self, Period};
 use shared::telemetry::Log;
-use shared::tls::Files;
+use shared::tls::{Files, Role};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -84,6 +84,19 @@ impl Config {
             return Err(config::Error::invalid(path, "limits.connections", "must be at least 1"));
         }
         Ok(config)
+    }
+
+    /// All that can be known before anything is started.
+    ///
+    /// # Errors
+    /// When a certificate file is unusable, the certificate is not an OMA's, or the database's URL or the log level is
+    /// none.
+    pub fn check(&self) -> anyhow::Result<()> {
+        self.tls.server()?;
+        self.tls.name_as(Role::Oma)?;
+        crate::store::lock_file(&self.database_url)?;
+        shared::telemetry::check(&self.log)?;
+        Ok(())
     }
 
     /// For the listener.

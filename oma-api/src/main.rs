@@ -3,6 +3,7 @@
 use anyhow::Context as _;
 use clap::Parser;
 use oma_api::{Config, Oma};
+use shared::config::EXIT_CONFIGURATION;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::net::TcpListener;
@@ -21,13 +22,20 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            // A closed stdout or stderr is no reason to fail.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { EXIT_CONFIGURATION } else { 0 });
+        }
+    };
     let config = match Config::load(&args.config) {
         Ok(config) => config,
         Err(error) => return shared::daemon::configuration_error("oma-api", &error),
     };
-    if let Err(error) = config.tls.server() {
-        return shared::daemon::configuration_error("oma-api", &error);
+    if let Err(error) = config.check() {
+        return shared::daemon::configuration_error("oma-api", error.as_ref());
     }
     if args.check_config {
         eprintln!("oma-api: {} is usable", args.config.display());

@@ -1,11 +1,12 @@
 //! The daemon, put together from its configuration.
 
+use crate::claim::Claim;
 use crate::config::{Config, Storage as StorageConfig};
 use crate::hub::Hub;
 use crate::service::App;
 use crate::service::transfer::Transfers;
 use crate::storage::{LocalStorage, Storage};
-use crate::store::Store;
+use crate::store::{self, Store};
 use crate::{grpc, reconcile};
 use anyhow::Context as _;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ pub struct Oma {
     app: App,
     tls: Arc<rustls::ServerConfig>,
     limits: shared::tls::Limits,
+    _claims: Vec<Claim>,
 }
 
 impl Oma {
@@ -30,19 +32,24 @@ impl Oma {
         tokio::fs::create_dir_all(&manifests)
             .await
             .with_context(|| format!("state_dir {} cannot be used", config.state_dir.display()))?;
+        let mut claims = vec![Claim::folder(&config.state_dir)?];
+        claims.push(Claim::file(&store::lock_file(&config.database_url)?)?);
         let store = Store::connect(&config.database_url).await?;
         store.migrate().await?;
         store.agent_disconnect_all().await?;
         let storage: Arc<dyn Storage> = match &config.storage {
             StorageConfig::Local { path } => {
-                let opened = LocalStorage::open(path).await;
-                Arc::new(opened.with_context(|| format!("storage.path {} cannot be used", path.display()))?)
+                let unusable = || format!("storage.path {} cannot be used", path.display());
+                tokio::fs::create_dir_all(path).await.with_context(unusable)?;
+                // First: opening it removes what is half-made, and another's is.
+                claims.push(Claim::folder(path)?);
+                Arc::new(LocalStorage::open(path).await.with_context(unusable)?)
             }
         };
         let transfers = Transfers::new(store.clone(), Arc::clone(&storage), manifests);
         let hub = Arc::new(Hub::default());
         let app = App { store, storage, hub, transfers, heartbeat: config.limits.heartbeat.0 };
-        Ok(Self { app, tls: config.tls.server()?, limits: config.tls_limits() })
+        Ok(Self { app, tls: config.tls.server()?, limits: config.tls_limits(), _claims: claims })
     }
 
     /// Serves until `shutdown`; running cycles are interrupted and go on after the next start.

@@ -106,7 +106,7 @@ impl Plant {
     pub(crate) async fn seal(&self, job: &Job) {
         for d in &job.disks {
             let now = Timestamp::now();
-            self.app.store.job_disk_finish(&job.id, &d.disk, d.epoch, now).await.expect("sealed");
+            self.app.store.job_disk_finish(&job.id, &d.disk, d.epoch, None, now).await.expect("sealed");
         }
     }
 

@@ -87,6 +87,14 @@ pub fn init(service: &'static str, log: &Log) -> Result<(), Error> {
     tracing::subscriber::set_global_default(subscriber).map_err(|_| Error::AlreadyStarted)
 }
 
+/// Whether the level can be read; starts nothing.
+///
+/// # Errors
+/// [`Error::Level`].
+pub fn check(log: &Log) -> Result<(), Error> {
+    filter(log, None).map(|_| ())
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Colour {
     Yes,

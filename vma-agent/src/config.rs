@@ -5,9 +5,10 @@ use crate::transfer::Settings;
 use migratekit::read::usual_connections;
 use serde::Deserialize;
 use shared::config::{self, ByteSize, Period};
-use shared::ids::{AgentId, VmUuid};
+use shared::ids::{AgentId, DiskKey, VmUuid};
 use shared::telemetry::Log;
-use shared::tls::{Files, Role};
+use shared::tls::{Dialer, Files, Role};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -88,6 +89,11 @@ pub struct Vm {
 }
 
 impl Vm {
+    fn disk_keys(&self) -> impl Iterator<Item = &DiskKey> {
+        let qemu = self.qemu.iter().flat_map(|config| config.disks.iter().map(|disk| &disk.key));
+        qemu.chain(self.plain.iter().flat_map(|config| config.disks.iter().map(|disk| &disk.key)))
+    }
+
     /// The source, which talks to nobody yet. `state` is the agent's own folder.
     fn open(&self, uuid: &VmUuid, state: &Path) -> Option<Arc<dyn Source>> {
         let (uuid, name, snapshots) = (uuid.clone(), self.name.clone(), state.join("snapshots"));
@@ -129,8 +135,19 @@ impl Config {
         if !(4 * mib..=256 * mib).contains(&transfer.buffers.bytes()) {
             return Err(invalid("transfer.buffers", "must be 4MiB to 256MiB"));
         }
-        let mut seen = std::collections::BTreeSet::new();
+        let (mut seen, mut names) = (BTreeSet::new(), BTreeSet::new());
         for (index, vm) in config.vms.iter().enumerate() {
+            if vm.name.trim().is_empty() {
+                return Err(invalid(&format!("vm[{index}].name"), "is empty: commands and people need one"));
+            }
+            if !names.insert(vm.name.as_str()) {
+                return Err(invalid(&format!("vm[{index}].name"), "is the name of another VM in this file"));
+            }
+            let mut keys = BTreeSet::new();
+            if let Some(key) = vm.disk_keys().find(|key| !keys.insert(*key)) {
+                let why = format!("there are two disks {key}: each needs a key of its own");
+                return Err(invalid(&format!("vm[{index}].disks"), &why));
+            }
             let uuid = VmUuid::parse(vm.uuid.clone())
                 .map_err(|e| invalid(&format!("vm[{index}].uuid"), &e.to_string()))?;
             if vm.qemu.is_some() == vm.plain.is_some() {
@@ -146,22 +163,15 @@ impl Config {
         Ok(config)
     }
 
-    /// Who the certificate says this agent is.
+    /// Who the certificate says this agent is; and all else that can be known before anything is started.
     ///
     /// # Errors
-    /// When a file is unusable, or the certificate is not an agent's.
-    pub fn check_certificates(&self) -> Result<AgentId, shared::tls::Error> {
-        self.tls.client()?;
+    /// When a file is unusable, the certificate is not an agent's, or the OMA's address or the log level is none.
+    pub fn check(&self) -> anyhow::Result<AgentId> {
         self.tls.server()?;
-        let identity = self.tls.identity()?;
-        match identity.role {
-            Role::Agent => Ok(identity.name),
-            Role::Oma | Role::Operator => Err(shared::tls::Error::Unreadable {
-                what: "certificate",
-                path: self.tls.cert.clone(),
-                why: format!("it is {identity}, not an agent's (spiffe://DOMAIN/agent/ID in its SAN)"),
-            }),
-        }
+        Dialer::new(&self.oma, self.tls.client()?).map_err(anyhow::Error::msg)?;
+        shared::telemetry::check(&self.log)?;
+        Ok(self.tls.name_as(Role::Agent)?)
     }
 
     /// The sources of the inventory, in order; they talk to nobody yet.
@@ -210,6 +220,28 @@ mod tests {
         let scratch = |c: &Config| c.vms[0].qemu.as_ref().and_then(|qemu| qemu.scratch.clone());
         assert_eq!((scratch(&plain), scratch(&all).is_some()), (None, true));
         assert_eq!(plain.sources().len(), 2, "one of each kind");
+    }
+
+    #[test]
+    fn what_could_be_taken_for_each_other_is_refused() {
+        let vm = |name: &str, uuid: u8, keys: [&str; 2]| {
+            let disk = |key: &str| format!("[[vm.plain.disks]]\nkey = \"{key}\"\nfile = \"/x\"\n");
+            let uuid = format!("00000000-0000-4000-8000-0000000000{uuid:02}");
+            format!("[[vm]]\nuuid = \"{uuid}\"\nname = \"{name}\"\n{}{}", disk(keys[0]), disk(keys[1]))
+        };
+        let tls = "[tls]\nca = \"/x\"\ncert = \"/x\"\nkey = \"/x\"\n";
+        for (vms, why) in [
+            (vm("", 1, ["a", "b"]), "vm[0].name"),
+            (vm("web", 1, ["a", "a"]), "two disks a"),
+            (vm("web", 1, ["a", "b"]) + &vm("web", 2, ["a", "b"]), "name of another VM"),
+            (vm("web", 1, ["a", "b"]) + &vm("db", 1, ["a", "b"]), "uuid of another VM"),
+        ] {
+            let file = tempfile::NamedTempFile::new().expect("temporary file");
+            let text = format!("oma = \"localhost:1\"\nstate_dir = \"/x\"\n{tls}{vms}");
+            std::fs::write(file.path(), text).expect("written");
+            let error = Config::load(file.path()).expect_err("refused").to_string();
+            assert!(error.contains(why), "{error}");
+        }
     }
 
     #[test]

@@ -52,12 +52,20 @@ pub async fn run(
             () = shutdown.cancelled() => break,
         };
         manager.disconnected();
+        if matches!(ended, Ended::Overtaken) {
+            // Two that take the connection from each other would interrupt each other's cycles all the time.
+            wait = BACKOFF.1;
+        }
         // Jitter: a hundred agents must not come back in step.
         let pause = wait.mul_f64(rand::rng().random_range(0.75..1.25));
         match ended {
             Ended::Refused(reason) => {
                 error!(oma = dialer.address(), %reason, retry_in = ?pause, "the OMA refuses this agent");
                 wait = BACKOFF.1;
+            }
+            Ended::Overtaken => {
+                error!(oma = dialer.address(), agent = %agent, retry_in = ?pause,
+                       "another connection took over: does a second vma-agent run with this agent's certificate?");
             }
             Ended::Broken(reason) => {
                 warn!(oma = dialer.address(), %reason, retry_in = ?pause, "not connected to the OMA");
@@ -75,12 +83,17 @@ pub async fn run(
 enum Ended {
     /// Trying again soon will not help, but an operator may mend it.
     Refused(String),
+    /// Somebody with the same identity is connected now.
+    Overtaken,
     Broken(String),
 }
 
 impl Ended {
     fn of_status(status: &tonic::Status, dialer: &Dialer) -> Self {
         let reason = refusal::reason_of(status).unwrap_or_else(|| format!("{:?}", status.code()));
+        if reason == "OVERTAKEN" {
+            return Self::Overtaken;
+        }
         let said = format!("{reason}: {}", status.message());
         match (dialer.take_refusal(), status.code()) {
             (Some(tls), _) => Self::Refused(tls),

@@ -18,6 +18,8 @@ pub(crate) async fn serve(
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(proto::DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            // What is listed is what is served; the OMA's services can be described, as their messages can.
+            .with_service_name("grpc.health.v1.Health")
     };
     let (v1, v1alpha) = match (reflection().build_v1(), reflection().build_v1alpha()) {
         (Ok(v1), Ok(v1alpha)) => (v1, v1alpha),

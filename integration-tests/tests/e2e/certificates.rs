@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::AsyncReadExt as _;
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -141,7 +141,7 @@ async fn a_valid_certificate_is_good_for_its_own_role_only() -> anyhow::Result<(
     let ends = [
         (&unnamed, "no URI in its SAN"),
         (&twice, "more than one URI"),
-        (&oma, "it is oma/main, not an agent's"),
+        (&oma, "it is oma/main, not of role agent"),
     ];
     for (number, (files, why)) in ends.into_iter().enumerate() {
         let daemon = start_agent(&world, files, &world.address, &format!("misfit-{number}"))?;
@@ -205,7 +205,6 @@ async fn an_oma_that_is_not_one_is_refused_in_both_logs() -> anyhow::Result<()> 
     let stranger = Ca::new("A stranger's CA")?;
     let cases = [
         ("oma-elsewhere", &ours, Leaf::new(Role::Oma, "other", &["elsewhere.example"]), "not valid for name"),
-        ("oma-agent", &ours, Leaf::new(Role::Agent, "vma-02", &["localhost"]), "not an OMA but agent/vma-02"),
         ("oma-expired", &ours, good.clone().valid(Validity::expired()), "has expired"),
         ("oma-stranger", &stranger, good, "not signed by the configured CA"),
     ];
@@ -217,6 +216,18 @@ async fn an_oma_that_is_not_one_is_refused_in_both_logs() -> anyhow::Result<()> 
         logged(&agent, 0, &[in_agent]).await.context(name)?;
         logged(&oma, 0, &["connection refused", "the peer refused the connection"]).await.context(name)?;
     }
+    // Another agent's certificate, in the hands of somebody who listens: our own control plane does not start with it.
+    let files = issue(&world, &ours, "oma-agent", &Leaf::new(Role::Agent, "vma-02", &["localhost"]))?;
+    let refused = start_oma(&world, &files, "oma-agent").err().context("started as an agent")?;
+    assert!(format!("{refused:#}").contains("it is agent/vma-02, not of role oma"), "{refused:#}");
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = format!("localhost:{}", listener.local_addr()?.port());
+    let acceptor = tokio_rustls::TlsAcceptor::from(files.server()?);
+    let agent = start_agent(&world, &world.ca.files(Role::Agent, "vma-01"), &address, "to-an-agent")?;
+    let (stream, _) = listener.accept().await?;
+    let ended = acceptor.accept(stream).await;
+    logged(&agent, 0, &["not an OMA but agent/vma-02"]).await?;
+    drop(ended);
     Ok(())
 }
 

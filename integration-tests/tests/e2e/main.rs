@@ -2,6 +2,7 @@
 
 mod certificates;
 mod cycles;
+mod doubles;
 mod faults;
 mod fencing;
 mod findings;

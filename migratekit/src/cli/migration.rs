@@ -84,8 +84,23 @@ pub(super) async fn run(args: Migration, out: &mut impl Write) -> anyhow::Result
     }
     let ended = watch::until_done(&args.connection, channel, &migration.migration_id, args.output).await?;
     one(&ended, args.output, out)?;
-    match ended.state() {
-        v1::State::Failed => anyhow::bail!("{}: {}", ended.error_reason, ended.error_message),
+    done(action, &ended)
+}
+
+/// What was waited for, or why it did not come: a script goes by the exit code.
+fn done(action: v1::Action, ended: &v1::Migration) -> anyhow::Result<()> {
+    let cycle = ended.cycle.clone().unwrap_or_default();
+    match action {
+        _ if ended.state() == v1::State::Failed => {
+            anyhow::bail!("{}: {}", ended.error_reason, ended.error_message)
+        }
+        v1::Action::Abort => Ok(()),
+        _ if !ended.finished_at.is_empty() => anyhow::bail!("somebody aborted the migration meanwhile"),
+        v1::Action::Sync if cycle.status != "completed" => anyhow::bail!(
+            "cycle {} is {}: somebody paused it; `migratekit migration sync` goes on",
+            cycle.job_id,
+            cycle.status
+        ),
         _ => Ok(()),
     }
 }
@@ -123,4 +138,27 @@ fn one(migration: &v1::Migration, output: Output, out: &mut impl Write) -> anyho
         Output::Json => writeln!(out, "{}", serde_json::to_string_pretty(&show::migration_json(migration))?)?,
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waiting_succeeds_when_what_was_asked_for_has_come() {
+        let ended = |state: v1::State, cycle: &str, finished_at: &str| v1::Migration {
+            state: state.into(),
+            finished_at: finished_at.to_owned(),
+            cycle: Some(v1::Cycle { status: cycle.to_owned(), ..v1::Cycle::default() }),
+            ..v1::Migration::default()
+        };
+        let now = "2026-11-21T10:00:00Z";
+        assert!(done(v1::Action::Sync, &ended(v1::State::Paused, "completed", "")).is_ok());
+        assert!(done(v1::Action::Sync, &ended(v1::State::Paused, "paused", "")).is_err());
+        assert!(done(v1::Action::Sync, &ended(v1::State::Failed, "failed", "")).is_err());
+        assert!(done(v1::Action::Sync, &ended(v1::State::Paused, "aborted", now)).is_err());
+        assert!(done(v1::Action::Pause, &ended(v1::State::Paused, "paused", "")).is_ok());
+        assert!(done(v1::Action::Abort, &ended(v1::State::Paused, "aborted", now)).is_ok());
+        assert!(done(v1::Action::Begin, &ended(v1::State::Paused, "", "")).is_ok());
+    }
 }

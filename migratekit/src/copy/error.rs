@@ -24,9 +24,10 @@ pub enum Error {
     #[error("the copy was written and flushed, but cannot be verified")]
     Verify(#[from] verify::Error),
     #[error(
-        "{target} does not hold what was written to it: {bytes} bytes differ, the first at offset {offset}: its storage or memory is faulty"
+        "{target} does not hold what was written to it: {bytes} bytes differ, the first at offset {offset}: its storage or memory is faulty, or somebody else wrote to it{}",
+        if *resumable { "; run it again with the same --resume to copy them again" } else { "" }
     )]
-    Different { target: String, bytes: u64, offset: u64 },
+    Different { target: String, bytes: u64, offset: u64, resumable: bool },
     #[error("--bitmap needs an NBD server that has one; {path} is no NBD URI")]
     BitmapOfFile { path: String },
     #[error("{path} does not exist, but --bitmap copies changes only: make a full copy first", path = path.display())]
@@ -43,6 +44,8 @@ pub enum Error {
     Running { path: PathBuf },
     #[error("{target} is gone, but {path} says that part of it was copied: remove {path} to start anew", target = target.display(), path = path.display())]
     TargetGone { target: PathBuf, path: PathBuf },
+    #[error("{target} is not the file that the copy of {path} was begun in: put that one back, or remove {path} to start anew", target = target.display(), path = path.display())]
+    OtherTarget { target: PathBuf, path: PathBuf },
     #[error("cannot {action} {path}", path = path.display())]
     Io { action: &'static str, path: PathBuf, source: io::Error },
     #[error("interrupted{}", if *resumable { ": run it again with the same --resume to go on" } else { "" })]
@@ -71,6 +74,7 @@ impl Error {
             | Self::NoResumeFile { .. }
             | Self::Running { .. }
             | Self::TargetGone { .. }
+            | Self::OtherTarget { .. }
             | Self::Io { .. }
             | Self::Interrupted { .. }
             | Self::Output(_)

@@ -34,7 +34,7 @@ use crate::manifest::Manifest;
 use crate::nbd::NbdUri;
 use crate::plan::{Areas, ChangedAreas, Extents, NoExtents, Planner};
 use crate::read::{Pieces, ReadOptions, Reader};
-use crate::replica::{Acks, Options, Prior, ReplicaSession};
+use crate::replica::{self, Acks, Cause, Options, Prior, ReplicaSession};
 use crate::target::Target;
 use crate::verify::{self, Progress, verify_replica};
 
@@ -171,6 +171,9 @@ impl Job<'_> {
             reads_zero: self.destination.reads_zero(),
         };
         let journal = Arc::new(Journal::new(resume.file));
+        if let Some(file) = self.destination.made()? {
+            journal.made(file).await.map_err(|why| replica::Error::from(Cause::Intent(why)))?;
+        }
         let session = ReplicaSession::open(
             Arc::clone(&target),
             Arc::clone(&manifest),
@@ -199,7 +202,7 @@ impl Job<'_> {
         };
         meter.finish();
         let verified_bytes = match args.verify {
-            true => Some(self.verify(&target, &manifest, &sealed.durable, counted.size()).await?),
+            true => Some(self.verify(&target, &manifest, &sealed.durable, counted.size(), &journal).await?),
             false => None,
         };
         journal.remove()?;
@@ -224,6 +227,7 @@ impl Job<'_> {
         manifest: &Arc<Manifest>,
         written: &RangeSet,
         size: u64,
+        journal: &Journal,
     ) -> Result<u64, Error> {
         let mut skip: RangeSet = [ByteRange::new(0, size)].into_iter().collect();
         skip.subtract(written);
@@ -246,7 +250,12 @@ impl Job<'_> {
         match report.different.iter().next() {
             None => Ok(report.compared_bytes),
             Some(first) => {
-                Err(Error::Different { target: name, bytes: report.different_bytes, offset: first.start })
+                // The report lists so many and no more; then all of it is copied again.
+                let all = report.different.total() == report.different_bytes;
+                let lost = if all { &report.different } else { written };
+                let resumable = self.args.resume.is_some() && journal.lost(lost).await.is_ok();
+                let (bytes, offset) = (report.different_bytes, first.start);
+                Err(Error::Different { target: name, bytes, offset, resumable })
             }
         }
     }

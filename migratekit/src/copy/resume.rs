@@ -1,7 +1,8 @@
 //! The resume file: what a copy intended to write and what is durable.
 //!
 //! Lines of JSON, appended and flushed: a header that binds it to a copy, then `{"intend":[[start,end],…]}` and
-//! `{"durable":[[start,end],…]}`, in bytes. A last line that was cut off by a crash is ignored: it was never
+//! `{"durable":[[start,end],…]}`, in bytes; `{"lost":[[start,end],…]}` takes durable ranges back, and
+//! `{"made":[device,inode]}` says which file the target is. A last line that was cut off by a crash is ignored: it was never
 //! acknowledged.
 
 use std::fs::{File, OpenOptions};
@@ -27,6 +28,9 @@ pub(super) struct Header {
     pub(super) size_bytes: u64,
     pub(super) target: PathBuf,
     pub(super) bitmap: Option<String>,
+    /// Device and inode of the target: another file of that name does not have what was written. `None`: not made yet.
+    #[serde(default)]
+    pub(super) target_file: Option<(u64, u64)>,
     /// The target was made by this copy, so it reads as zeros where nothing was written.
     pub(super) made_target: bool,
 }
@@ -36,6 +40,10 @@ pub(super) struct Header {
 enum Line {
     Intend(Vec<(u64, u64)>),
     Durable(Vec<(u64, u64)>),
+    /// Durable once, and read back as something else.
+    Lost(Vec<(u64, u64)>),
+    /// The target that the header could not name yet.
+    Made((u64, u64)),
 }
 
 /// What is known of earlier runs; nothing for a copy without a resume file.
@@ -105,7 +113,7 @@ impl Resume {
             resume.file = Some(file);
             return Ok((resume, None));
         };
-        let header: Header = serde_json::from_str(first).map_err(|_| damaged())?;
+        let mut header: Header = serde_json::from_str(first).map_err(|_| damaged())?;
         if header.migratekit_copy != VERSION {
             return Err(damaged());
         }
@@ -113,6 +121,8 @@ impl Resume {
             match serde_json::from_str(line).map_err(|_| damaged())? {
                 Line::Intend(ranges) => resume.intended.union(&set(ranges)),
                 Line::Durable(ranges) => resume.durable.union(&set(ranges)),
+                Line::Lost(ranges) => resume.durable.subtract(&set(ranges)),
+                Line::Made(file) => header.target_file = Some(file),
             }
         }
         cut(&file, whole)?;
@@ -182,6 +192,16 @@ impl Journal {
         tokio::task::spawn_blocking(write).await?
     }
 
+    /// Records which file the target is, once it is there.
+    pub(super) async fn made(&self, target: (u64, u64)) -> Result<(), JournalError> {
+        self.append(Line::Made(target)).await
+    }
+
+    /// Takes back what the target does not hold: the next run copies it again.
+    pub(super) async fn lost(&self, ranges: &RangeSet) -> Result<(), JournalError> {
+        self.append(Line::Lost(list(ranges))).await
+    }
+
     /// Lets the file go, and the lock with it, whoever else still holds the journal.
     pub(super) fn release(&self) {
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = State::Released;
@@ -224,6 +244,7 @@ mod tests {
             size_bytes: 7,
             target: "/t".into(),
             bitmap: None,
+            target_file: None,
             made_target: true,
         }
     }

@@ -51,7 +51,7 @@ impl Destination {
         if let Some(metadata) = &metadata {
             if !NbdUri::is_uri(&args.source)
                 && std::fs::metadata(&args.source)
-                    .is_ok_and(|s| (s.dev(), s.ino()) == (metadata.dev(), metadata.ino()))
+                    .is_ok_and(|source| identity(&behind(source)) == identity(&behind(metadata.clone())))
             {
                 return Err(Error::SameFile { path });
             }
@@ -70,6 +70,7 @@ impl Destination {
             size_bytes,
             target: path.clone(),
             bitmap: args.bitmap.clone(),
+            target_file: metadata.as_ref().map(identity),
             made_target: !exists,
         };
         let (mut resume, mut resumed) = (Resume::default(), false);
@@ -83,6 +84,9 @@ impl Destination {
                 }
                 // A run that wrote nothing may not even have made its target: this one begins anew, and says so.
                 resumed = !resume.intended.is_empty();
+                if resumed && earlier.target_file != header.target_file {
+                    return Err(Error::OtherTarget { target: path, path: file.clone() });
+                }
                 if resumed {
                     header.made_target = earlier.made_target;
                 }
@@ -135,6 +139,22 @@ impl Destination {
         Ok((Arc::new(target), Arc::new(manifest)))
     }
 
+    /// Which file the target is, where the header could not say.
+    pub(super) fn made(&self) -> Result<Option<(u64, u64)>, Error> {
+        match self.made {
+            true => {
+                let metadata = std::fs::metadata(&self.path);
+                let path = self.path.clone();
+                Ok(Some(identity(&metadata.map_err(|source| Error::Io {
+                    action: "look at",
+                    path,
+                    source,
+                })?)))
+            }
+            false => Ok(None),
+        }
+    }
+
     /// A file made by this copy reads as zeros; what stands in an existing one is unknown.
     pub(super) fn reads_zero(&self) -> ReadsZero {
         if self.header.made_target { ReadsZero::Yes } else { ReadsZero::Unknown }
@@ -151,6 +171,25 @@ impl Destination {
                 }
             }
         }
+    }
+}
+
+/// The file behind a loop device; anything else is itself.
+fn behind(metadata: std::fs::Metadata) -> std::fs::Metadata {
+    if !metadata.file_type().is_block_device() {
+        return metadata;
+    }
+    let (major, minor) = (rustix::fs::major(metadata.rdev()), rustix::fs::minor(metadata.rdev()));
+    let backing = std::fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/loop/backing_file"));
+    let file = backing.ok().and_then(|path| std::fs::metadata(path.trim_end_matches('\n')).ok());
+    file.unwrap_or(metadata)
+}
+
+/// Device and inode; of a block device, its number, as its node may be made again.
+fn identity(metadata: &std::fs::Metadata) -> (u64, u64) {
+    match metadata.file_type().is_block_device() {
+        true => (metadata.rdev(), 0),
+        false => (metadata.dev(), metadata.ino()),
     }
 }
 

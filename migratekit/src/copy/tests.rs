@@ -188,6 +188,38 @@ async fn a_resume_without_its_target_is_refused() {
     assert!(!target.exists());
 }
 
+/// A file of the same name and size that is not the one which was written to.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resume_onto_another_file_of_that_name_is_refused() {
+    let server = failing_server();
+    let (target, resume) = (server.dir().join("copy"), server.dir().join("resume"));
+    let args = Args { resume: Some(resume), ..args(server.uri(), &target) };
+    interrupted_copy(&server, &args).await;
+    std::fs::rename(&target, server.dir().join("put-aside")).expect("renamed");
+    std::fs::write(&target, vec![7; 256 * LEAF]).expect("written");
+    assert!(matches!(fails(&args).await, Error::OtherTarget { .. }));
+    std::fs::rename(server.dir().join("put-aside"), &target).expect("renamed");
+    run(&args, &mut Vec::new()).await.expect("copied");
+    assert!(std::fs::read(&target).expect("there") == noise(6, 256 * LEAF));
+}
+
+/// What was durable and is something else now is copied again, and only that.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_verification_finds_is_copied_again_by_the_next_run() {
+    let server = failing_server();
+    let (target, resume) = (server.dir().join("copy"), server.dir().join("resume"));
+    let args = Args { resume: Some(resume), verify: true, ..args(server.uri(), &target) };
+    interrupted_copy(&server, &args).await;
+    // The first leaf is durable: copies go from the start.
+    let file = std::fs::OpenOptions::new().write(true).open(&target).expect("there");
+    std::os::unix::fs::FileExt::write_all_at(&file, &[0xAA; 512], 512).expect("written");
+    let error = fails(&args).await;
+    assert!(matches!(error, Error::Different { bytes: 65536, offset: 0, resumable: true, .. }), "{error}");
+    let summary = run(&args, &mut Vec::new()).await.expect("copied");
+    assert_eq!(summary.read_bytes, 65536, "{summary:?}");
+    assert!(std::fs::read(&target).expect("there") == noise(6, 256 * LEAF));
+}
+
 /// A run that could not make its target left a header; what stands there now was made by somebody else.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_target_that_came_after_the_resume_file_is_not_taken_for_zeros() {
@@ -200,6 +232,7 @@ async fn a_target_that_came_after_the_resume_file_is_not_taken_for_zeros() {
         size_bytes: disk().len() as u64,
         target: target.clone(),
         bitmap: None,
+        target_file: None,
         made_target: true,
     };
     Resume::open(&resume).expect("made").0.begin(&header).expect("written");

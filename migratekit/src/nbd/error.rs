@@ -21,6 +21,11 @@ pub enum Error {
     /// The server is there and has no such export.
     #[error("the server of {uri} has no export '{export}': list what it has with nbdinfo --list")]
     NoExport { uri: NbdUri, export: String },
+    /// The server takes encrypted connections only.
+    #[error(
+        "the server of {uri} wants TLS: use nbds:// (or nbds+unix://), and tls-certificates or tls-psk-file"
+    )]
+    TlsRequired { uri: NbdUri },
     /// Encryption failed or was not offered.
     #[error("cannot connect to {uri} with TLS: {detail}: check the certificates or the PSK on both sides")]
     Tls { uri: NbdUri, detail: String },
@@ -31,7 +36,10 @@ pub enum Error {
     #[error("cannot connect to {uri}: {detail}")]
     Connect { uri: NbdUri, detail: String },
     /// The connection was there and broke.
-    #[error("lost the connection to {uri}: {detail}")]
+    #[error(
+        "lost the connection to {uri}{}: did the NBD server end? Start it, then try again",
+        of_detail(detail)
+    )]
     Lost { uri: NbdUri, detail: String },
     /// The server failed a read.
     #[error("cannot read {length} bytes at offset {offset} of {uri}")]
@@ -42,6 +50,14 @@ pub enum Error {
     /// The library itself failed.
     #[error("libnbd: {call} failed: {detail}")]
     Library { call: &'static str, detail: String },
+}
+
+/// What the library says of a connection that is gone is about its own state, mostly.
+fn of_detail(detail: &str) -> String {
+    match detail.contains("no commands are in flight") || detail.contains("invalid state") {
+        true => String::new(),
+        false => format!(" ({detail})"),
+    }
 }
 
 impl Error {
@@ -56,6 +72,7 @@ impl Error {
             }
             (io::ErrorKind::NotFound, Some(path)) => Self::NoSocket { path: path.to_owned(), uri },
             (io::ErrorKind::ConnectionRefused, _) => Self::Refused { uri },
+            _ if !uri.is_tls() && detail.contains("TLS") => Self::TlsRequired { uri },
             _ if detail.contains("gnutls") || detail.contains("TLS") => Self::Tls { uri, detail },
             _ if uri.is_tls() && about_export => Self::Tls { uri, detail },
             _ => Self::Connect { uri, detail },

@@ -2,7 +2,7 @@
 
 use super::{App, Error, Waiting, desired};
 use crate::hub::AgentConnection;
-use crate::store::{self, AgentHello, Failure, Job, JobStep, Migration, Progress, Wanted};
+use crate::store::{self, AgentHello, Failure, Job, JobDisk, JobStep, Migration, Progress, Wanted};
 use jiff::Timestamp;
 use shared::cycle::{
     CAPABILITIES, CycleEvent, DesiredState, DiskProgress, Finding, FindingKind, Hello, PROTOCOL_VERSIONS,
@@ -167,6 +167,8 @@ impl App {
             return Ok(());
         }
         let progress = matches!(report.event, CycleEvent::Progress(_));
+        // The agent tries again by itself: sent the same state at once, it would do so without any pause.
+        let quiet = progress || matches!(report.event, CycleEvent::Waiting { .. });
         // All that a sealed cycle lacks is its commit, and that needs nothing of the source any more.
         let sealed = job.kind.writes() && job.disks.iter().all(|d| d.finished);
         if progress || !sealed || report.event == CycleEvent::Sent {
@@ -180,7 +182,7 @@ impl App {
                 result => result?,
             }
         }
-        match progress {
+        match quiet {
             true => self.hub.migration_changed(&migration.id),
             false => self.touched(&migration.id).await,
         }
@@ -309,7 +311,9 @@ impl App {
 
     async fn record_progress(&self, job: &Job) -> Result<(), Error> {
         let Some(live) = self.hub.live(&job.id).filter(|live| !live.disks.is_empty()) else { return Ok(()) };
-        let disks: Vec<_> = live.disks.values().cloned().collect();
+        // An agent that began again speaks of what is left to do; the other disks are as they were recorded.
+        let of = |d: &JobDisk| live.disks.get(&d.disk).unwrap_or(&d.progress).clone();
+        let disks: Vec<_> = job.disks.iter().map(of).collect();
         // What an agent says may be anything.
         let sum = |of: fn(&DiskProgress) -> u64| disks.iter().map(of).fold(0, u64::saturating_add);
         let (planned, done) = (sum(|d| d.planned), sum(|d| d.done));

@@ -72,7 +72,12 @@ impl App {
         let mut found: Vec<_> = self.store.migration_list(Which::Unfinished).await?;
         found.retain(|m| names(m, asked));
         match found.len() {
-            0 | 1 => Ok(found.pop()),
+            // A VM that has another name at its source by now.
+            0 => match self.offered(asked).await {
+                Ok(vm) => Ok(self.store.migration_of_vm(&vm.vm.uuid).await?),
+                Err(_) => Ok(None),
+            },
+            1 => Ok(found.pop()),
             count => Err(Error::VmAmbiguous { asked: asked.to_owned(), count }),
         }
     }

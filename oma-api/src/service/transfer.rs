@@ -376,6 +376,7 @@ impl Transfer {
     /// [`TransferError::Replica`] with what is missing, and others.
     pub async fn seal(&self) -> Result<(), TransferError> {
         let OpenRequest { job, disk, epoch, size, .. } = &self.request;
+        let mut durable = None;
         if let To::Replica { stream, .. } = &self.to {
             let sealed = stream.session().seal().await?;
             let job = self.transfers.store.job_fetch(job).await?;
@@ -384,8 +385,9 @@ impl Transfer {
                 let missing = size - sealed.durable.total();
                 return Err(TransferError::NotWhole { job: job.id, disk: disk.id, missing });
             }
+            durable = Some(sealed.durable.total());
         }
-        self.transfers.store.job_disk_finish(job, disk, *epoch, Timestamp::now()).await?;
+        self.transfers.store.job_disk_finish(job, disk, *epoch, durable, Timestamp::now()).await?;
         info!(job_id = %job, disk_id = %disk, "disk sealed");
         Ok(())
     }

@@ -1,9 +1,9 @@
 //! The commit of a cycle: the one transaction that makes what was written count.
 
 use super::error::Doing as _;
-use super::row::{int, sql, time};
+use super::row::{int, shown, sql, time};
 use super::words::{JobKind, JobStatus};
-use super::{Error, Manifest, Migration, RestorePoint, RestorePointDisk, Store, Write};
+use super::{Error, Job, Manifest, Migration, RestorePoint, RestorePointDisk, Store, Write};
 use jiff::Timestamp;
 use shared::cycle::Strategy;
 use shared::ids::{DiskId, JobId, RestorePointId};
@@ -106,7 +106,7 @@ impl Store {
         }
         w.restore_point_insert(&point).await?;
         w.job_status_set(&job, JobStatus::Completed, None, now).await?;
-        w.progress_full(&job.id).await?;
+        w.progress_full(&job, now).await?;
         migration.position = apply(Some(migration.position), Event::CycleCommitted, migration.facts())?.to;
         migration.has_committed = true;
         migration.error = None;
@@ -127,12 +127,14 @@ impl Store {
 }
 
 impl Write {
-    /// The bar of a cycle that came to its end.
-    pub(super) async fn progress_full(&mut self, job: &JobId) -> Result<(), Error> {
-        sql(
-            "UPDATE replication_jobs SET progress_percent = 100, current_operation = 'Complete' WHERE id = ?",
-        )
-        .bind(job.as_str())
+    /// The bar of a cycle that came to its end; its speed is the average over all of its time.
+    pub(super) async fn progress_full(&mut self, job: &Job, now: Timestamp) -> Result<(), Error> {
+        let millis = now.duration_since(job.started_at).as_millis().max(1).unsigned_abs();
+        let speed = u128::from(job.progress.transferred) * 1000 / millis;
+        sql("UPDATE replication_jobs SET progress_percent = 100, current_operation = 'Complete', \
+             transfer_speed_bps = ? WHERE id = ?")
+        .bind(shown(u64::try_from(speed).unwrap_or(u64::MAX)))
+        .bind(job.id.as_str())
         .execute(&mut *self.tx)
         .await
         .doing("completing a cycle")?;

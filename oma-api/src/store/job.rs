@@ -2,7 +2,7 @@
 
 use super::error::Doing as _;
 use super::migration::failure;
-use super::row::{Row, flag, sql, time};
+use super::row::{Row, flag, shown, sql, time};
 use super::words::{JobKind, JobStatus, Wanted};
 use super::{Error, Failure, Store, Write};
 use jiff::Timestamp;
@@ -205,11 +205,6 @@ impl Write {
         with_disks(&mut self.tx, &row.ok_or_else(|| Error::NotFound { what: "cycle", id: id.to_string() })?)
             .await
     }
-}
-
-/// A counter for people: one that no disk can have is shown as the most there is.
-fn shown(bytes: u64) -> i64 {
-    i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
 /// The unfinished cycle of a migration.

@@ -11,7 +11,7 @@
 //! make a reconciler start the cycle again that just failed.
 
 use super::error::Doing as _;
-use super::row::{int, sql, strategy_columns, time};
+use super::row::{int, shown, sql, strategy_columns, time};
 use super::words::{JobKind, JobStatus, Wanted};
 use super::{Error, Failure, Job, Migration, Store, Write};
 use jiff::{SignedDuration, Timestamp};
@@ -184,7 +184,7 @@ impl Store {
         };
         w.job_status_set(&job, step.leads_to(), error, now).await?;
         if *step == JobStep::Compared {
-            w.progress_full(&job.id).await?;
+            w.progress_full(&job, now).await?;
         }
         if let (Some(event), Position::SyncRunning, true) = (event, migration.position, job.kind.writes()) {
             migration.position = apply(Some(migration.position), event, migration.facts())?.to;
@@ -318,6 +318,7 @@ impl Store {
     }
 
     /// Seals a disk: from the COMMIT on nothing more is recorded for it in this cycle. Again: changes nothing.
+    /// `sealed` is how many bytes of it the cycle made durable, where it writes.
     ///
     /// # Errors
     /// [`Error::StaleEpoch`] when the attempt was overtaken; [`Error::Unsettled`] when an announced write is not
@@ -327,6 +328,7 @@ impl Store {
         id: &JobId,
         disk: &DiskId,
         epoch: Epoch,
+        sealed: Option<u64>,
         now: Timestamp,
     ) -> Result<Job, Error> {
         let mut w = self.write().await?;
@@ -341,12 +343,16 @@ impl Store {
         if job.kind.writes() {
             w.settled(id, disk).await?;
         }
-        sql("UPDATE job_disks SET finished = 1, plan_complete = 1 WHERE job_id = ? AND disk_id = ?")
-            .bind(id.as_str())
-            .bind(disk.as_str())
-            .execute(&mut *w.tx)
-            .await
-            .doing("sealing a disk")?;
+        let (planned, done) = sealed.map_or((d.progress.planned, d.progress.done), |bytes| (bytes, bytes));
+        sql("UPDATE job_disks SET finished = 1, plan_complete = 1, planned_bytes = ?, done_bytes = ? \
+             WHERE job_id = ? AND disk_id = ?")
+        .bind(shown(planned))
+        .bind(shown(done))
+        .bind(id.as_str())
+        .bind(disk.as_str())
+        .execute(&mut *w.tx)
+        .await
+        .doing("sealing a disk")?;
         w.job_event(id, &job.migration, job.status, now).await?;
         let job = w.job(id).await?;
         w.commit().await?;

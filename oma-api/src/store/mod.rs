@@ -48,6 +48,7 @@ pub use words::{CheckpointKind, JobKind, JobStatus, Wanted};
 use error::Doing;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::{Any, AnyPool, Connection as _, Transaction};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -65,6 +66,14 @@ pub struct Store {
     write: AnyPool,
     read: AnyPool,
     changes: watch::Sender<u64>,
+}
+
+/// The file whose lock says that a control plane uses the database.
+///
+/// # Errors
+/// [`Error::Url`].
+pub fn lock_file(database_url: &str) -> Result<PathBuf, Error> {
+    Ok(PathBuf::from(format!("{}.lock", url::sqlite_file(database_url)?.shown)))
 }
 
 impl Store {

@@ -140,6 +140,11 @@ pub(super) fn stored(at: Timestamp) -> Timestamp {
     time(at).parse().expect("the store's own spelling of a time is one")
 }
 
+/// A counter for people: one that no disk can have is shown as the most there is.
+pub(super) fn shown(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
 pub(super) fn int(what: &'static str, value: u64) -> Result<i64, Error> {
     i64::try_from(value).map_err(|_| Error::TooLarge { what, value })
 }

@@ -1,6 +1,8 @@
 //! Certificates from files.
 
 use super::client::OmaVerifier;
+use super::identity::Role;
+use crate::ids::AgentId;
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject as _;
@@ -76,6 +78,25 @@ impl Files {
             path: self.cert.clone(),
             why,
         })
+    }
+
+    /// The name in our own certificate, which must be of this role.
+    ///
+    /// # Errors
+    /// When it is another's: a daemon under a wrong name is refused by every peer, much later.
+    pub fn name_as(&self, role: Role) -> Result<AgentId, Error> {
+        let identity = self.identity()?;
+        match identity.role == role {
+            true => Ok(identity.name),
+            false => Err(Error::Unreadable {
+                what: "certificate",
+                path: self.cert.clone(),
+                why: format!(
+                    "it is {identity}, not of role {role} (spiffe://DOMAIN/{role}/NAME in its SAN)",
+                    role = role.as_str()
+                ),
+            }),
+        }
     }
 
     fn mismatch(&self, source: rustls::Error) -> Error {

@@ -8,6 +8,7 @@ use shared::cycle::{DesiredState, Vm};
 use shared::error::chain;
 use shared::ids::{JobId, VmUuid};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -23,6 +24,8 @@ pub struct Manager(Arc<Inner>);
 struct Inner {
     vms: BTreeMap<VmUuid, Handle>,
     channel: watch::Sender<Option<Channel>>,
+    /// So many connections were made.
+    connections: AtomicU64,
     stop: CancellationToken,
     tasks: TaskTracker,
     outgoing: mpsc::Sender<Outgoing>,
@@ -67,7 +70,10 @@ impl Manager {
             tasks.spawn(task.run(wanted.subscribe(), stop.clone()));
             vms.insert(uuid, handle);
         }
-        (Self(Arc::new(Inner { vms, channel, stop, tasks, outgoing })), receiver)
+        (
+            Self(Arc::new(Inner { vms, channel, connections: AtomicU64::new(0), stop, tasks, outgoing })),
+            receiver,
+        )
     }
 
     /// The VMs as their sources describe them now. One that cannot be asked is as it last was, left out if it never
@@ -90,6 +96,7 @@ impl Manager {
 
     /// Transfers go through this connection from now on.
     pub fn connected(&self, channel: Channel) {
+        self.0.connections.fetch_add(1, Ordering::Relaxed);
         self.0.channel.send_replace(Some(channel));
     }
 
@@ -101,12 +108,19 @@ impl Manager {
 
     /// Every VM that the state names; the others are left alone.
     pub fn desire(&self, desired: DesiredState) {
+        let connection = self.0.connections.load(Ordering::Relaxed);
         let mut named = BTreeMap::new();
         for vm in desired.vms {
             named.insert(vm.vm.clone(), vm);
         }
         for (uuid, handle) in &self.0.vms {
-            handle.wanted.send_replace(named.remove(uuid).map(Wanted));
+            let new = named.remove(uuid).map(|vm| Wanted(vm, connection));
+            // The same again is no reason to try anything again: the task keeps its own pauses.
+            handle.wanted.send_if_modified(|wanted| {
+                let differs = *wanted != new;
+                *wanted = new;
+                differs
+            });
         }
         for (uuid, vm) in named {
             warn!(vm = %uuid, migration = %vm.migration, "the OMA wants a VM that is not in this agent's inventory");

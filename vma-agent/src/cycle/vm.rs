@@ -25,9 +25,10 @@ const PAUSE_DEADLINE: Duration = Duration::from_secs(4);
 /// Between tries of what may heal by itself: the first, and the longest, reached by doubling.
 const RETRY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(30));
 
-/// The VM's part of the desired state.
+/// The VM's part of the desired state, and the number of the connection it came by: what was reported over an older
+/// one may be lost and has to be said again.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Wanted(pub(super) DesiredVm);
+pub(super) struct Wanted(pub(super) DesiredVm, pub(super) u64);
 
 pub(super) struct Task {
     pub(super) vm: VmUuid,

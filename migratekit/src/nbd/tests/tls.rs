@@ -46,7 +46,8 @@ fn only_a_server_of_the_right_ca_and_name_is_trusted() {
     let error = connect_to(port, &theirs).expect_err("another CA");
     assert!(matches!(error, Error::Tls { .. }), "{error:?}");
     let plain: NbdUri = format!("nbd://localhost:{port}/").parse().expect("valid");
-    assert!(connect(&plain, &quick()).is_err(), "the server wants TLS");
+    let error = connect(&plain, &quick()).err().expect("the server wants TLS");
+    assert!(error.to_string().contains("use nbds://"), "{error}");
 
     let (_server, port) = Server::nbdkit_tcp(&["--tls=require", &tls(&named), "memory", "1M"]);
     let error = connect_to(port, &named).expect_err("another name");

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! What has its final name is whole and durable: everything is made under another name, synced, renamed, and its
-//! folder synced. One process at a time uses a root; it does not lock it.
+//! folder synced. One process at a time uses a root; who opens it sees to that (see `claim`).
 
 mod files;
 #[cfg(test)]

@@ -20,7 +20,7 @@ async fn an_overtaken_writer_is_refused_and_told_by_whom() {
             other => panic!("{other:?}"),
         }
     }
-    let stale = f.store.job_disk_finish(&job.id, &old.disk, Epoch(1), at(3)).await;
+    let stale = f.store.job_disk_finish(&job.id, &old.disk, Epoch(1), None, at(3)).await;
     assert!(matches!(stale, Err(Error::StaleEpoch { .. })), "{stale:?}");
     let future = CheckpointOf { epoch: Epoch(3), ..old.clone() };
     let made_up = f.store.checkpoint_append(&future, CheckpointKind::Durable, &set, at(3)).await;
@@ -55,8 +55,14 @@ async fn a_sealed_disk_and_an_ended_cycle_take_nothing() {
     let m = migration_at(&f.store, 1, 2, Position::SyncRunning).await;
     let job = cycle(&f.store, &m.id, at(0)).await;
     let set = ranges(&[(0, 65536)]);
-    f.store.job_disk_finish(&job.id, &job.disks[0].disk, job.disks[0].epoch, at(1)).await.expect("seal");
-    f.store.job_disk_finish(&job.id, &job.disks[0].disk, job.disks[0].epoch, at(1)).await.expect("again");
+    f.store
+        .job_disk_finish(&job.id, &job.disks[0].disk, job.disks[0].epoch, None, at(1))
+        .await
+        .expect("seal");
+    f.store
+        .job_disk_finish(&job.id, &job.disks[0].disk, job.disks[0].epoch, None, at(1))
+        .await
+        .expect("again");
     let sealed = f.store.checkpoint_append(&of(&job, 0), CheckpointKind::Intent, &set, at(1)).await;
     assert!(matches!(sealed, Err(Error::Sealed { .. })), "{sealed:?}");
     let failed = Failure { reason: "X".into(), message: "x".into() };
@@ -108,7 +114,7 @@ async fn what_a_dead_cycle_announced_is_required_of_the_next_and_of_the_one_afte
         f.store.required_load(&disk, &third.id).await.expect("load"),
         ranges(&[(0, 100), (200, 300), (500, 600)])
     );
-    let open = f.store.job_disk_finish(&third.id, &disk, third.disks[0].epoch, at(7)).await;
+    let open = f.store.job_disk_finish(&third.id, &disk, third.disks[0].epoch, None, at(7)).await;
     assert!(matches!(open, Err(Error::Unsettled { bytes: 200, .. })), "{open:?}");
     f.store
         .checkpoint_append(&of(&third, 0), CheckpointKind::Durable, &ranges(&[(0, 300)]), at(8))

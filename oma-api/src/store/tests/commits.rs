@@ -190,7 +190,7 @@ async fn an_announced_write_that_is_not_durable_keeps_a_cycle_from_committing() 
     sqlx::query("UPDATE replication_jobs SET status = 'running'").execute(&f.store.write).await.expect("run");
     let wide = ranges(&[(0, 65536 * 5)]);
     f.store.checkpoint_append(&of(&job, 1), CheckpointKind::Intent, &wide, at(2)).await.expect("intent");
-    let seal = f.store.job_disk_finish(&job.id, &job.disks[1].disk, job.disks[1].epoch, at(2)).await;
+    let seal = f.store.job_disk_finish(&job.id, &job.disks[1].disk, job.disks[1].epoch, None, at(2)).await;
     assert!(matches!(seal, Err(Error::Unsettled { bytes: 196_608, .. })), "{seal:?}");
     sqlx::query("UPDATE job_disks SET finished = 1").execute(&f.store.write).await.expect("seal");
     sqlx::query("UPDATE replication_jobs SET status = 'committing'")
@@ -274,4 +274,20 @@ async fn the_last_two_restore_points_are_kept() {
     assert_eq!(f.store.restore_point_surplus(&m.id, 1).await.expect("surplus"), left[..1]);
     act(&f.store, &m.id, Action::Abort).await;
     f.store.restore_point_delete(newest, at(60)).await.expect("an abort takes the newest too");
+}
+
+/// Whoever looks at cycles that are over sees how much each moved, and how fast, whatever was reported last.
+#[tokio::test]
+async fn a_cycle_that_is_over_shows_what_it_moved() {
+    let f = Fixture::new().await;
+    let m = migration_at(&f.store, 1, 2, Position::SyncRunning).await;
+    let job = transfer(&f.store, &cycle(&f.store, &m.id, at(0)).await, &ranges(&[(0, 65536)])).await;
+    for d in &job.disks {
+        assert_eq!((d.progress.planned, d.progress.done, d.progress.plan_complete), (65536, 65536, true));
+    }
+    let none = Progress { transferred: 131_072, total: 131_072, ..Progress::default() };
+    f.store.job_progress_record(&job.id, &none, &[], at(1)).await.expect("recorded");
+    f.store.job_commit(&commit_of(&job), at(4)).await.expect("commit");
+    let job = f.store.job_fetch(&job.id).await.expect("there");
+    assert_eq!((job.progress.percent, job.progress.speed), (100.0, 131_072 / 4));
 }

@@ -82,7 +82,7 @@ async fn every_new_attempt_has_a_higher_epoch_except_for_sealed_disks() {
     let f = Fixture::new().await;
     let m = migration_at(&f.store, 1, 2, Position::SyncRunning).await;
     let job = cycle(&f.store, &m.id, at(0)).await;
-    f.store.job_disk_finish(&job.id, &job.disks[0].disk, Epoch(1), at(1)).await.expect("seal");
+    f.store.job_disk_finish(&job.id, &job.disks[0].disk, Epoch(1), None, at(1)).await.expect("seal");
     let raised = f.store.job_epochs_raise(&job.id, at(2)).await.expect("raise");
     assert_eq!(
         raised.disks.iter().map(|d| (d.epoch, d.finished)).collect::<Vec<_>>(),
@@ -211,7 +211,10 @@ async fn an_unsealed_disk_keeps_a_cycle_from_committing() {
     let f = Fixture::new().await;
     let m = migration_at(&f.store, 1, 2, Position::SyncRunning).await;
     let job = cycle(&f.store, &m.id, at(0)).await;
-    f.store.job_disk_finish(&job.id, &job.disks[0].disk, job.disks[0].epoch, at(1)).await.expect("seal one");
+    f.store
+        .job_disk_finish(&job.id, &job.disks[0].disk, job.disks[0].epoch, None, at(1))
+        .await
+        .expect("seal one");
     let early = f.store.job_transition(&job.id, &JobStep::Committing, at(1)).await;
     assert!(matches!(early, Err(Error::Unfinished { disk, .. }) if disk == job.disks[1].disk));
     assert_eq!(f.store.job_fetch(&job.id).await.expect("fetch").status, JobStatus::Running);
@@ -227,7 +230,7 @@ async fn a_strategy_changes_until_the_disk_is_sealed() {
         let changed = f.store.job_strategy_set(&job.id, disk, &strategy, at(1)).await.expect("set");
         assert_eq!(changed.disks[0].strategy, strategy);
     }
-    f.store.job_disk_finish(&job.id, disk, job.disks[0].epoch, at(1)).await.expect("seal");
+    f.store.job_disk_finish(&job.id, disk, job.disks[0].epoch, None, at(1)).await.expect("seal");
     assert!(matches!(
         f.store.job_strategy_set(&job.id, disk, &Strategy::Full, at(1)).await,
         Err(Error::Sealed { .. })

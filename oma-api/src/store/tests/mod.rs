@@ -121,7 +121,7 @@ pub(super) async fn transfer(store: &Store, job: &Job, set: &RangeSet) -> Job {
         let of = of(job, index);
         store.checkpoint_append(&of, CheckpointKind::Intent, set, at(1)).await.expect("intent");
         store.checkpoint_append(&of, CheckpointKind::Durable, set, at(1)).await.expect("durable");
-        store.job_disk_finish(&job.id, &d.disk, d.epoch, at(1)).await.expect("finish");
+        store.job_disk_finish(&job.id, &d.disk, d.epoch, Some(set.total()), at(1)).await.expect("finish");
     }
     store.job_transition(&job.id, &JobStep::Committing, at(1)).await.expect("committing").0
 }

@@ -56,10 +56,11 @@ impl PlainSource {
         };
         let mut servers = self.servers.lock().await;
         let position = self.config.disks.iter().position(|other| other.key == disk.key).unwrap_or_default();
+        // Each time: a server that is there already would only say that it has no such export.
+        std::fs::metadata(file).map_err(failed("read", file))?;
         let server = match servers.get(&disk.key) {
             Some(server) => Arc::clone(server),
             None => {
-                std::fs::metadata(file).map_err(failed("read", file))?;
                 private(&self.sockets)?;
                 let socket = self.sockets.join(position.to_string());
                 let child = Child::start(nbdkit(file, socket));
