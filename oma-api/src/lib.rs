@@ -3,7 +3,6 @@
 //! Edges (`grpc`) call use cases (`service`); reconcilers make true what the database says; `store` is the only
 //! place with SQL, `storage` the only one that makes volumes and snapshots.
 
-mod claim;
 pub mod config;
 pub mod grpc;
 pub mod hub;

@@ -1,6 +1,5 @@
 //! The daemon, put together from its configuration.
 
-use crate::claim::Claim;
 use crate::config::{Config, Storage as StorageConfig};
 use crate::hub::Hub;
 use crate::service::App;
@@ -9,10 +8,14 @@ use crate::storage::{LocalStorage, Storage};
 use crate::store::{self, Store};
 use crate::{grpc, reconcile};
 use anyhow::Context as _;
+use shared::claim::Claim;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
+
+/// The program.
+const NAME: &str = "oma-api";
 
 /// A daemon that is ready to serve.
 pub struct Oma {
@@ -32,8 +35,8 @@ impl Oma {
         tokio::fs::create_dir_all(&manifests)
             .await
             .with_context(|| format!("state_dir {} cannot be used", config.state_dir.display()))?;
-        let mut claims = vec![Claim::folder(&config.state_dir)?];
-        claims.push(Claim::file(&store::lock_file(&config.database_url)?)?);
+        let mut claims = vec![Claim::folder(NAME, &config.state_dir)?];
+        claims.push(Claim::file(NAME, &store::lock_file(&config.database_url)?)?);
         let store = Store::connect(&config.database_url).await?;
         store.migrate().await?;
         store.agent_disconnect_all().await?;
@@ -42,7 +45,7 @@ impl Oma {
                 let unusable = || format!("storage.path {} cannot be used", path.display());
                 tokio::fs::create_dir_all(path).await.with_context(unusable)?;
                 // First: opening it removes what is half-made, and another's is.
-                claims.push(Claim::folder(path)?);
+                claims.push(Claim::folder(NAME, path)?);
                 Arc::new(LocalStorage::open(path).await.with_context(unusable)?)
             }
         };

@@ -53,7 +53,7 @@ where
         }
         Err(error) => {
             let error = error.into();
-            error!(error = %format_args!("{error:#}"), "stopped by an error");
+            error!(error = %chain(error.as_ref()), "stopped by an error");
             ExitCode::FAILURE
         }
     }

@@ -4,6 +4,7 @@
 //! wire and the domain, configuration, TLS, telemetry. No database, no block device, no product
 //! workflow lives here.
 
+pub mod claim;
 pub mod config;
 pub mod cycle;
 pub mod daemon;

@@ -4,9 +4,12 @@ use crate::cycle::{Manager, Outgoing};
 use crate::source::Source;
 use crate::{Config, connect, diagnostics};
 use anyhow::Context as _;
+use shared::claim::{self, Claim};
 use shared::ids::{AgentId, VmUuid};
 use shared::tls::Dialer;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -19,6 +22,20 @@ pub struct Agent {
     tls: Arc<rustls::ServerConfig>,
     sources: Vec<(VmUuid, Arc<dyn Source>)>,
     settings: crate::transfer::Settings,
+    _claim: Claim,
+}
+
+/// One that is ending lets go within seconds.
+fn claim(state_dir: &Path) -> Result<Claim, claim::Error> {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        match Claim::folder("vma-agent", state_dir) {
+            Err(claim::Error::Taken { .. }) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            done => return done,
+        }
+    }
 }
 
 impl Agent {
@@ -31,8 +48,16 @@ impl Agent {
         let dialer = Dialer::new(&config.oma, config.tls.client()?).map_err(anyhow::Error::msg)?;
         std::fs::create_dir_all(&config.state_dir)
             .with_context(|| format!("state_dir {} cannot be used", config.state_dir.display()))?;
+        let claim = claim(&config.state_dir)?;
         let sources = config.sources();
-        Ok(Self { id, dialer, tls: config.tls.server()?, sources, settings: config.settings() })
+        Ok(Self {
+            id,
+            dialer,
+            tls: config.tls.server()?,
+            sources,
+            settings: config.settings(),
+            _claim: claim,
+        })
     }
 
     /// Runs until `shutdown`, then interrupts what is running; it goes on at the next start.

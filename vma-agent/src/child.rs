@@ -176,10 +176,18 @@ fn run(spec: &Spec, state: &State, stopped: &mpsc::Receiver<()>) -> io::Result<O
     state.pid.store(child.id(), Ordering::Relaxed);
     state.starts.fetch_add(1, Ordering::Relaxed);
     let said = child.stderr.take().map(|stderr| log(spec.program, stderr));
+    let mut served = false;
     let ended = loop {
         if let Some(status) = child.try_wait()? {
             break Some(status);
         }
+        if served && !spec.socket.exists() {
+            // Somebody removed it: nobody can reach the child any more, and it will not make another.
+            tracing::warn!(program = spec.program, socket = %spec.socket.display(), "a child's socket is gone");
+            end(&mut child)?;
+            break Some(child.wait()?);
+        }
+        served |= spec.socket.exists();
         if stopped.recv_timeout(LOOK) != Err(RecvTimeoutError::Timeout) {
             end(&mut child)?;
             break None;

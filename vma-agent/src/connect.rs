@@ -214,9 +214,13 @@ impl Session<'_> {
     }
 }
 
-/// The inventory, after a while: a VM may come, or get another disk, while the agent is connected.
+/// The inventory, after a while, or when a snapshot was asked for: a VM may come, or get another disk, while the agent
+/// is connected.
 async fn look(manager: &Manager, after: Duration) -> Vec<Vm> {
-    tokio::time::sleep(after).await;
+    tokio::select! {
+        () = tokio::time::sleep(after) => {}
+        () = manager.may_have_changed() => {}
+    }
     manager.inventory(INVENTORY_PERIOD).await
 }
 

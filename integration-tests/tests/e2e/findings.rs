@@ -102,6 +102,28 @@ async fn disks_that_come_and_go_and_grow_stop_the_sync() -> anyhow::Result<()> {
     stops(&world, v1::FindingKind::DiskRemoved, "data").await
 }
 
+/// "Abort and begin anew", says the finding, and the replica has the new size; and what was found stays to be read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resized_disk_is_begun_anew_at_its_new_size() -> anyhow::Result<()> {
+    let mut world = World::start(&Options::live(&[("root", 2 * MIB)])).await?;
+    world.begin().await?;
+    world.sync().await?;
+    quiet(&world).await?;
+    world.vm.as_mut().context("live")?.resize_disk("root", 3 * MIB)?;
+    stops(&world, v1::FindingKind::DiskResized, "root").await?;
+    let find = ["-readonly", "-cmd", ".timeout 5000", "SELECT body FROM events WHERE kind = 'finding'"];
+    let mut sqlite = std::process::Command::new("sqlite3");
+    let output = sqlite.args(&find[..3]).arg(world.dir.join("oma.db")).arg(find[3]).output()?;
+    let events = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(events.contains("DISK_RESIZED"), "{events} {}", String::from_utf8_lossy(&output.stderr));
+    world.act(v1::Action::Abort).await?;
+    world.wait("the end of the abort", SOON, |m| !m.finished_at.is_empty()).await?;
+    world.begin().await?;
+    let m = world.sync().await?;
+    ensure!(m.disks[0].size_bytes == 3 * MIB, "{m:?}");
+    equal(&world, &m).await
+}
+
 /// Everything that the source has of ours, bitmaps and nodes and exports, by name.
 pub(crate) fn ours_at_the_source(vm: &LiveVm) -> anyhow::Result<Vec<String>> {
     let nodes = vm.execute("query-named-block-nodes", json!({ "flat": true }))?;

@@ -16,6 +16,11 @@ pub(super) struct Missing {
     what: &'static str,
 }
 
+/// An address that is none; exit code 64.
+#[derive(Debug, thiserror::Error)]
+#[error("--oma: {0}")]
+pub(super) struct BadAddress(String);
+
 /// Where the control plane is and who we are.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Connection")]
@@ -51,7 +56,7 @@ impl Connection {
             cert: needed(&self.cert, Missing { flag: "cert", env: cert, what: "your operator certificate" })?,
             key: needed(&self.key, Missing { flag: "key", env: key, what: "its private key" })?,
         };
-        let dialer = Dialer::new(&self.oma, files.client()?).map_err(anyhow::Error::msg)?;
+        let dialer = Dialer::new(&self.oma, files.client()?).map_err(BadAddress)?;
         let channel = dialer.connect().await.map_err(anyhow::Error::msg)?;
         // With TLS 1.3 a refused certificate shows on the first read: ask something harmless, so that the reason is
         // said here and not "transport error" somewhere else.
@@ -60,10 +65,19 @@ impl Connection {
             .await
         {
             Ok(_) => Ok(channel),
-            Err(status) => Err(match dialer.take_refusal() {
-                Some(reason) => anyhow::anyhow!("OMA {}: {reason}", self.oma),
-                None => said(&status),
-            }),
+            Err(status) => {
+                // What the OMA says while it closes the connection may be read after the call has failed of that.
+                for _ in 0..10 {
+                    if refusal::reason_of(&status).is_some() {
+                        break;
+                    }
+                    if let Some(reason) = dialer.take_refusal() {
+                        anyhow::bail!("OMA {}: {reason}", self.oma);
+                    }
+                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                }
+                Err(said(&status))
+            }
         }
     }
 }

@@ -57,7 +57,8 @@ pub(crate) fn main() -> ExitCode {
             // Nothing is left to be done when stderr is closed, too.
             let _ = writeln!(io::stderr(), "migratekit: {error:#}");
             let of_copy = error.downcast_ref().map(migratekit::copy::Error::exit_code);
-            let of_arguments = error.is::<client::Missing>().then_some(EXIT_CONFIGURATION);
+            let unusable = error.is::<client::Missing>() || error.is::<client::BadAddress>();
+            let of_arguments = unusable.then_some(EXIT_CONFIGURATION);
             ExitCode::from(of_copy.or(of_arguments).unwrap_or(1))
         }
     }

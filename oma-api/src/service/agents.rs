@@ -255,6 +255,7 @@ impl App {
         for finding in &findings {
             warn!(migration_id = %migration.id, job_id = %job.id, finding = finding.kind.as_str(),
                   disk = finding.disk.as_ref().map_or("-", |d| d.as_str()), message = %finding.message, "finding");
+            self.store.finding_record(&job.id, finding, now).await?;
         }
         let healed = findings.iter().all(|f| f.kind.heals_by_hash_diff() && f.disk.is_some());
         if healed && job.kind.writes() {

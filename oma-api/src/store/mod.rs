@@ -97,6 +97,7 @@ impl Store {
                 .idle_timeout(None)
                 .max_lifetime(None)
                 .test_before_acquire(false)
+                .before_acquire(|c, _| Box::pin(is_idle(c)))
         };
         let write = pool()
             .max_connections(1)
@@ -170,6 +171,14 @@ impl Write {
         }
         Ok(())
     }
+}
+
+/// A full disk makes SQLite roll back by itself; the driver goes on counting the transaction as open, and would refuse
+/// every other for ever. Such a connection is replaced.
+async fn is_idle(connection: &mut sqlx::AnyConnection) -> Result<bool, sqlx::Error> {
+    // A rollback may still be queued: the answer comes after it.
+    connection.ping().await?;
+    Ok(!connection.is_in_transaction())
 }
 
 /// FULL: a COMMIT that returned survives a power cut; WAL alone would only survive a crash of the program.

@@ -50,6 +50,20 @@ async fn a_killed_child_is_started_again_and_a_dropped_one_is_not() {
 }
 
 #[tokio::test]
+async fn a_child_whose_socket_was_removed_is_started_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let child = Child::start(server(dir.path())).unwrap();
+    child.ready(PATIENCE).await.unwrap();
+    let first = child.pid().unwrap();
+    // Long enough that the one who watches has seen it.
+    tokio::time::sleep(3 * LOOK).await;
+    std::fs::remove_file(dir.path().join("s")).unwrap();
+    wait_for("a new one", || child.pid().filter(|&pid| pid != first));
+    child.ready(PATIENCE).await.unwrap();
+    assert!(!alive(first));
+}
+
+#[tokio::test]
 async fn a_child_that_cannot_run_is_tried_with_pauses_and_named() {
     let dir = tempfile::tempdir().unwrap();
     let mut spec = server(dir.path());

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::transport::Channel;
@@ -26,6 +26,7 @@ struct Inner {
     channel: watch::Sender<Option<Channel>>,
     /// So many connections were made.
     connections: AtomicU64,
+    looked: Arc<Notify>,
     stop: CancellationToken,
     tasks: TaskTracker,
     outgoing: mpsc::Sender<Outgoing>,
@@ -48,6 +49,7 @@ impl Manager {
         let (outgoing, receiver) = mpsc::channel(64);
         let channel = watch::Sender::new(None);
         let stop = CancellationToken::new();
+        let looked = Arc::<Notify>::default();
         let tasks = TaskTracker::new();
         let mut vms = BTreeMap::new();
         for (uuid, source) in sources {
@@ -66,12 +68,21 @@ impl Manager {
                 channel: channel.subscribe(),
                 outgoing: outgoing.clone(),
                 running,
+                looked: Arc::clone(&looked),
             };
             tasks.spawn(task.run(wanted.subscribe(), stop.clone()));
             vms.insert(uuid, handle);
         }
         (
-            Self(Arc::new(Inner { vms, channel, connections: AtomicU64::new(0), stop, tasks, outgoing })),
+            Self(Arc::new(Inner {
+                vms,
+                channel,
+                connections: AtomicU64::new(0),
+                looked,
+                stop,
+                tasks,
+                outgoing,
+            })),
             receiver,
         )
     }
@@ -98,6 +109,11 @@ impl Manager {
     pub fn connected(&self, channel: Channel) {
         self.0.connections.fetch_add(1, Ordering::Relaxed);
         self.0.channel.send_replace(Some(channel));
+    }
+
+    /// Returns when a source was looked at closely: its VM may not be what was last told of it.
+    pub async fn may_have_changed(&self) {
+        self.0.looked.notified().await;
     }
 
     /// No transfer begins until the next connection. A channel dials again by itself: a cycle would then go on under

@@ -13,7 +13,7 @@ use shared::error::chain;
 use shared::ids::{JobId, VmUuid};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
@@ -37,6 +37,8 @@ pub(super) struct Task {
     pub(super) channel: watch::Receiver<Option<Channel>>,
     pub(super) outgoing: mpsc::Sender<Outgoing>,
     pub(super) running: watch::Sender<Option<JobId>>,
+    /// Raised when the source was asked for a snapshot.
+    pub(super) looked: Arc<Notify>,
 }
 
 /// What a reconciliation came to.
@@ -155,7 +157,7 @@ impl Task {
     async fn cycle(&self, wanted: &DesiredVm, cycle: &DesiredCycle, pause: &CancellationToken) -> Next {
         let name = SnapshotName::of_job(&cycle.job);
         let snapshot = match &cycle.snapshot {
-            None => match self.source.snapshot(&name).await {
+            None => match self.source.snapshot(&name).await.inspect(|_| self.looked.notify_one()) {
                 Ok(snapshot) => {
                     info!(vm = %self.vm, job_id = %cycle.job, snapshot = %name, "source snapshot taken");
                     self.report(&cycle.job, snapshot_taken(&name, snapshot)).await;
@@ -276,6 +278,7 @@ impl Task {
     async fn source_failed(&self, cycle: &DesiredCycle, error: &source::Error) -> Next {
         match error.finding() {
             Some(finding) => {
+                self.looked.notify_one();
                 self.report(&cycle.job, CycleEvent::Findings(vec![finding])).await;
                 Next::Wait
             }

@@ -138,3 +138,35 @@ fn the_schema_uses_portable_words_only() {
         assert!(!code.to_uppercase().contains(word), "{word}");
     }
 }
+
+/// A database whose disk was full goes on when there is room again.
+#[tokio::test]
+async fn a_full_disk_is_survived() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut mount = std::process::Command::new("mount");
+    let mounted = mount.args(["-t", "tmpfs", "-o", "size=2M", "none"]).arg(dir.path()).status();
+    if !mounted.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: mounting a small file system needs root");
+        return;
+    }
+    let store = Store::connect(&format!("sqlite://{}/oma.db", dir.path().display())).await.expect("opened");
+    store.migrate().await.expect("migrated");
+    let m = migration_at(&store, 1, 1, Position::SyncRunning).await;
+    let job = cycle(&store, &m.id, at(0)).await;
+    let ballast = dir.path().join("ballast");
+    let filled = std::fs::write(&ballast, vec![1; 2 << 20]);
+    assert!(filled.is_err(), "the file system is full");
+    let set = ranges(&(0..2000).map(|n| (n * 131_072, n * 131_072 + 65_536)).collect::<Vec<_>>());
+    let mut failures = 0;
+    for _ in 0..20 {
+        let done = store.checkpoint_append(&of(&job, 0), CheckpointKind::Intent, &set, at(1)).await;
+        failures += u32::from(done.is_err());
+    }
+    std::fs::remove_file(&ballast).expect("removed");
+    let again = store.checkpoint_append(&of(&job, 0), CheckpointKind::Intent, &set, at(2)).await;
+    store.close().await;
+    let unmounted = std::process::Command::new("umount").arg("-l").arg(dir.path()).status();
+    assert!(unmounted.expect("umount is there").success());
+    assert!(failures > 0, "nothing failed: nothing is tested");
+    again.expect("there is room again");
+}
