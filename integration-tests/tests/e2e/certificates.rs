@@ -2,7 +2,7 @@
 
 use crate::hand::reason;
 use anyhow::Context as _;
-use integration_tests::harness::{Daemon, Options, World, eventually, write_agent_config};
+use integration_tests::harness::{Daemon, Options, World, binary, eventually, write_agent_config};
 use migratekit::dev_ca::{Ca, Leaf, Validity};
 use proto::v1;
 use proto::v1::migration_service_client::MigrationServiceClient;
@@ -228,6 +228,31 @@ async fn an_oma_that_is_not_one_is_refused_in_both_logs() -> anyhow::Result<()> 
     let ended = acceptor.accept(stream).await;
     logged(&agent, 0, &["not an OMA but agent/vma-02"]).await?;
     drop(ended);
+    Ok(())
+}
+
+/// Who is refused reads why, and not that a connection broke; and `--check-config` would have said it before.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_refused_read_why() -> anyhow::Result<()> {
+    let world = World::start(&options()).await?;
+    let ours = world.ca.ca()?.context("made by the world")?;
+    let expired = Leaf::new(Role::Operator, "admin", &[]).valid(Validity::expired());
+    let files = issue(&world, &ours, "expired", &expired)?;
+    for _ in 0..5 {
+        let mut cli = std::process::Command::new(binary("migratekit")?);
+        cli.args(["vm", "list", "--oma", &world.address]).arg("--ca").arg(&files.ca);
+        let output = cli.arg("--cert").arg(&files.cert).arg("--key").arg(&files.key).output()?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains("has expired"), "{said}");
+    }
+    let expired = Leaf::new(Role::Agent, "vma-01", &[]).valid(Validity::expired());
+    let files = issue(&world, &ours, "expired-agent", &expired)?;
+    write_agent_config(&world.dir, &files, &world.address, &options(), None, "expired-agent.toml")?;
+    let mut check = std::process::Command::new(binary("vma-agent")?);
+    let output =
+        check.arg("--check-config").arg("--config").arg(world.dir.join("expired-agent.toml")).output()?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(64) && said.contains("has expired"), "{said}");
     Ok(())
 }
 

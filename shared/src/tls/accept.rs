@@ -12,6 +12,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
@@ -20,6 +21,9 @@ use tokio_util::task::TaskTracker;
 use tonic::body::Body;
 use tower::{Service, ServiceExt as _};
 use tracing::{debug, info, warn};
+
+/// For a refused peer to close its side.
+const PARTING: Duration = Duration::from_secs(1);
 
 /// What a listener lets a peer take.
 #[derive(Clone, Debug)]
@@ -102,6 +106,13 @@ pub async fn serve<S>(
     }
 }
 
+/// Lets the peer read why it is refused: closed with bytes of it unread, TCP would throw our alert away.
+async fn part(mut stream: TcpStream) {
+    let _ = stream.shutdown().await;
+    let rest = async { while stream.read(&mut [0; 1024]).await.is_ok_and(|n| n > 0) {} };
+    let _ = tokio::time::timeout(PARTING, rest).await;
+}
+
 struct Connection {
     acceptor: TlsAcceptor,
     limits: Limits,
@@ -160,13 +171,16 @@ impl Connection {
         String,
     > {
         stream.set_nodelay(true).map_err(|e| e.to_string())?;
-        let handshake = tokio::time::timeout(self.limits.handshake, self.acceptor.accept(stream));
-        let stream = match handshake.await {
+        let handshake = self.acceptor.accept(stream).into_fallible();
+        let stream = match tokio::time::timeout(self.limits.handshake, handshake).await {
             Ok(Ok(stream)) => stream,
-            Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            Ok(Err((error, _))) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 return Err("the peer closed the connection during the TLS handshake".to_owned());
             }
-            Ok(Err(error)) => return Err(reason::of_io(&error)),
+            Ok(Err((error, stream))) => {
+                part(stream).await;
+                return Err(reason::of_io(&error));
+            }
             Err(_) => return Err(format!("no TLS handshake within {:?}", self.limits.handshake)),
         };
         let leaf = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());

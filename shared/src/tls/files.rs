@@ -2,11 +2,14 @@
 
 use super::client::OmaVerifier;
 use super::identity::Role;
+use super::reason;
 use crate::ids::AgentId;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier as _;
 use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{CertificateError, ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,6 +31,8 @@ pub struct Files {
 pub enum Error {
     #[error("{what} {} cannot be read: {why}; `migratekit dev-ca` makes a development set", path.display())]
     Unreadable { what: &'static str, path: PathBuf, why: String },
+    #[error("no peer will accept certificate {}: {why}", path.display())]
+    Unfit { path: PathBuf, why: String },
     #[error("{what} {} holds no PEM block of that kind", path.display())]
     Empty { what: &'static str, path: PathBuf },
     #[error("certificate {} and key {} do not belong together or are unusable", cert.display(), key.display())]
@@ -96,6 +101,39 @@ impl Files {
                     role = role.as_str()
                 ),
             }),
+        }
+    }
+
+    /// Whether our own certificate would be taken by a peer with our CA, now. The host name is the peers' to judge.
+    ///
+    /// # Errors
+    /// When it has expired, is not yet valid, or is not of the CA.
+    pub fn check_own(&self, role: Role) -> Result<(), Error> {
+        super::install_provider();
+        let bad_ca = |why: String| Error::BadCa { path: self.ca.clone(), why };
+        let (roots, chain, now) = (Arc::new(self.roots()?), self.chain()?, UnixTime::now());
+        let Some((leaf, rest)) = chain.split_first() else {
+            return Err(Error::Empty { what: "certificate", path: self.cert.clone() });
+        };
+        let verdict = match role {
+            Role::Oma => {
+                let verifier =
+                    WebPkiServerVerifier::builder(roots).build().map_err(|e| bad_ca(e.to_string()))?;
+                let name = ServerName::try_from("localhost").expect("a host name");
+                verifier.verify_server_cert(leaf, rest, &name, &[], now).map(|_| ())
+            }
+            Role::Agent | Role::Operator => {
+                let verifier =
+                    WebPkiClientVerifier::builder(roots).build().map_err(|e| bad_ca(e.to_string()))?;
+                verifier.verify_client_cert(leaf, rest, now).map(|_| ())
+            }
+        };
+        match verdict {
+            Ok(())
+            | Err(rustls::Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) => Ok(()),
+            Err(error) => Err(Error::Unfit { path: self.cert.clone(), why: reason::of_tls(&error) }),
         }
     }
 

@@ -18,7 +18,7 @@ pub(super) fn said_by_peer(error: &std::io::Error) -> Option<String> {
     }
 }
 
-fn of_tls(error: &Error) -> String {
+pub(super) fn of_tls(error: &Error) -> String {
     match error {
         Error::NoCertificatesPresented => "the peer presented no certificate".to_owned(),
         Error::InvalidCertificate(why) => of_certificate(why),

@@ -33,8 +33,13 @@ pub enum PushError {
 
 impl PushError {
     fn of(status: &Status) -> Self {
-        let reason =
-            refusal::reason_of(status).unwrap_or_else(|| format!("{:?}", status.code()).to_uppercase());
+        // Without a reason it is not the control plane that speaks, but what lies between.
+        let reason = refusal::reason_of(status).unwrap_or_else(|| match status.code() {
+            Code::Unknown | Code::Internal | Code::Cancelled | Code::Unavailable => {
+                "CONNECTION_LOST".to_owned()
+            }
+            other => format!("{other:?}").to_uppercase(),
+        });
         let message = status.message().to_owned();
         match (status.code(), reason.as_str()) {
             (_, "STALE_EPOCH") => Self::Overtaken { message },
