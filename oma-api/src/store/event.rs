@@ -4,6 +4,8 @@ use super::error::Doing as _;
 use super::row::{Row, int, sql, time};
 use super::{Error, Store, Write};
 use jiff::Timestamp;
+use serde_json::json;
+use shared::cycle::Finding;
 use shared::ids::{JobId, MigrationId};
 use sqlx::any::AnyRow;
 
@@ -64,6 +66,19 @@ impl Store {
         };
         let rows = query.bind(i64::from(limit)).fetch_all(&self.read).await.doing("listing events")?;
         rows.iter().map(event).collect()
+    }
+
+    /// Puts what a source said among the events, where it stays when the cycle goes on.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Database`].
+    pub async fn finding_record(&self, id: &JobId, finding: &Finding, now: Timestamp) -> Result<(), Error> {
+        let mut w = self.write().await?;
+        let job = w.job(id).await?;
+        let disk = finding.disk.as_ref().map(|key| key.as_str());
+        let body = json!({ "finding": finding.kind.as_str(), "disk": disk, "message": finding.message });
+        w.event(now, Some(&job.migration), Some(id), "finding", body).await?;
+        w.commit().await
     }
 
     /// Forgets events older than `before`; the numbers are not used again.

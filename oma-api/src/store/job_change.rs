@@ -16,7 +16,7 @@ use super::words::{JobKind, JobStatus, Wanted};
 use super::{Error, Failure, Job, Migration, Store, Write};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
-use shared::cycle::{Finding, SnapshotDisk, Strategy};
+use shared::cycle::{SnapshotDisk, Strategy};
 use shared::ids::{DiskId, Epoch, JobId, MigrationId};
 use shared::migration::{Event, Position, apply};
 
@@ -315,19 +315,6 @@ impl Store {
         let job = w.job(id).await?;
         w.commit().await?;
         Ok(job)
-    }
-
-    /// Puts what a source said among the events, where it stays when the cycle goes on.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`], [`Error::Database`].
-    pub async fn finding_record(&self, id: &JobId, finding: &Finding, now: Timestamp) -> Result<(), Error> {
-        let mut w = self.write().await?;
-        let job = w.job(id).await?;
-        let disk = finding.disk.as_ref().map(|key| key.as_str());
-        let body = json!({ "finding": finding.kind.as_str(), "disk": disk, "message": finding.message });
-        w.event(now, Some(&job.migration), Some(id), "finding", body).await?;
-        w.commit().await
     }
 
     /// Seals a disk: from the COMMIT on nothing more is recorded for it in this cycle. Again: changes nothing.
