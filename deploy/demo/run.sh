@@ -98,7 +98,7 @@ start_agent() {
     {
         printf 'oma = "%s"\nstate_dir = "%s/vma"\n' "$oma" "$dir"
         tls agent-vma-01
-        printf '[diagnostics]\nlisten = "127.0.0.1:0"\n'
+        printf '[diagnostics]\nlisten = "127.0.0.1:0"\n[progress]\nlisten = "127.0.0.1:0"\n'
         printf '[[vm]]\nuuid = "4211a3c8-0f43-4a0e-9d0c-8f1d3a5b6c7e"\nname = "%s"\n' "$vm"
         cat "$dir/vm/source.toml"
     } >"$dir/vma-agent.toml"

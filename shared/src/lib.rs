@@ -12,6 +12,7 @@ pub mod error;
 pub mod ids;
 pub mod leaf;
 pub mod migration;
+pub mod progress;
 pub mod range;
 pub mod telemetry;
 pub mod tls;

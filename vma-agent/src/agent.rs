@@ -2,11 +2,13 @@
 
 use crate::cycle::{Manager, Outgoing};
 use crate::source::Source;
-use crate::{Config, connect, diagnostics};
+use crate::{Config, connect, diagnostics, rest};
 use anyhow::Context as _;
 use shared::claim::{self, Claim};
 use shared::ids::{AgentId, VmUuid};
+use shared::progress::Register;
 use shared::tls::Dialer;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,6 +16,30 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
+
+/// Its ports, bound.
+pub struct Listeners {
+    diagnostics: TcpListener,
+    progress: TcpListener,
+}
+
+impl Listeners {
+    /// Binds them.
+    ///
+    /// # Errors
+    /// Which one is taken, or not of this machine.
+    pub async fn bind(config: &Config) -> anyhow::Result<Self> {
+        let bind = async |what: &str, listen: SocketAddr| {
+            TcpListener::bind(listen).await.with_context(|| {
+                format!("cannot listen on {listen} for {what}: is another vma-agent running?")
+            })
+        };
+        Ok(Self {
+            diagnostics: bind("diagnostics", config.diagnostics.listen).await?,
+            progress: bind("the progress API", config.progress.listen).await?,
+        })
+    }
+}
 
 /// A daemon that is ready to run.
 pub struct Agent {
@@ -64,13 +90,15 @@ impl Agent {
     ///
     /// # Errors
     /// None after the start: whatever fails is tried again.
-    pub async fn serve(self, diagnostics: TcpListener, shutdown: CancellationToken) -> anyhow::Result<()> {
+    pub async fn serve(self, listeners: Listeners, shutdown: CancellationToken) -> anyhow::Result<()> {
         info!(agent = %self.id, oma = self.dialer.address(), vms = self.sources.len(), "agent ready");
+        let register = Arc::<Register>::default();
         let (manager, outgoing): (Manager, mpsc::Receiver<Outgoing>) =
-            Manager::start(self.sources, &self.settings);
+            Manager::start(self.sources, &self.settings, &register);
         tokio::join!(
             connect::run(self.dialer, self.id, manager, outgoing, shutdown.clone()),
-            diagnostics::serve(diagnostics, self.tls, shutdown),
+            diagnostics::serve(listeners.diagnostics, self.tls, shutdown.clone()),
+            rest::serve(listeners.progress, register, shutdown),
         );
         Ok(())
     }

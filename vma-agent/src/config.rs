@@ -25,6 +25,8 @@ pub struct Config {
     #[serde(default)]
     pub diagnostics: Diagnostics,
     #[serde(default)]
+    pub progress: Progress,
+    #[serde(default)]
     pub transfer: Transfer,
     #[serde(default)]
     pub log: Log,
@@ -43,6 +45,19 @@ pub struct Diagnostics {
 impl Default for Diagnostics {
     fn default() -> Self {
         Self { listen: ([127, 0, 0, 1], config::ports::AGENT_DIAGNOSTICS_GRPC).into() }
+    }
+}
+
+/// The progress API: HTTP, in clear, for whoever may reach it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Progress {
+    pub listen: SocketAddr,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self { listen: ([127, 0, 0, 1], config::ports::AGENT_PROGRESS_REST).into() }
     }
 }
 
@@ -215,7 +230,7 @@ mod tests {
     #[test]
     fn the_example_is_usable_and_its_defaults_are_true() {
         let (plain, all) = (load(EXAMPLE), load(&config::with_all_keys(EXAMPLE)));
-        let shown = |c: &Config| format!("{:?} {:?} {:?}", c.diagnostics, c.transfer, c.log);
+        let shown = |c: &Config| format!("{:?} {:?} {:?} {:?}", c.diagnostics, c.progress, c.transfer, c.log);
         assert_eq!(shown(&plain), shown(&all), "what is commented out shows the default");
         let scratch = |c: &Config| c.vms[0].qemu.as_ref().and_then(|qemu| qemu.scratch.clone());
         assert_eq!((scratch(&plain), scratch(&all).is_some()), (None, true));

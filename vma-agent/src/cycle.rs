@@ -9,6 +9,7 @@
 //! A task owns its VM's source. A new desired state interrupts what it no longer wants and nothing else. No state is
 //! kept over a restart: snapshots and change tracking are found again by name at the source, progress at the OMA.
 
+mod feed;
 mod manager;
 mod progress;
 #[cfg(test)]

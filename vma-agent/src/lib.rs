@@ -9,8 +9,9 @@ pub mod config;
 pub mod connect;
 pub mod cycle;
 mod diagnostics;
+mod rest;
 pub mod source;
 pub mod transfer;
 
-pub use agent::Agent;
+pub use agent::{Agent, Listeners};
 pub use config::Config;

@@ -1,14 +1,12 @@
 //! `vma-agent`: the source side's daemon.
 
-use anyhow::Context as _;
 use clap::Parser;
 use shared::config::EXIT_CONFIGURATION;
 use shared::tls::Role;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use vma_agent::{Agent, Config};
+use vma_agent::{Agent, Config, Listeners};
 
 /// The source-side agent of MigrateKit: snapshots VMs and sends their changed blocks to the OMA.
 #[derive(Parser)]
@@ -50,9 +48,6 @@ fn main() -> ExitCode {
 }
 
 async fn serve(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let listen = config.diagnostics.listen;
-    let listener = TcpListener::bind(listen).await.with_context(|| {
-        format!("cannot listen on {listen} for diagnostics: is another vma-agent running?")
-    })?;
-    Agent::open(&config)?.serve(listener, shutdown).await
+    let listeners = Listeners::bind(&config).await?;
+    Agent::open(&config)?.serve(listeners, shutdown).await
 }

@@ -299,7 +299,7 @@ pub fn write_agent_config(
     name: &str,
 ) -> anyhow::Result<()> {
     let mut text = format!(
-        "oma = \"{address}\"\nstate_dir = \"{}/{name}.state\"\n{}[diagnostics]\nlisten = \"127.0.0.1:0\"\n\
+        "oma = \"{address}\"\nstate_dir = \"{}/{name}.state\"\n{}[diagnostics]\nlisten = \"127.0.0.1:0\"\n[progress]\nlisten = \"127.0.0.1:0\"\n\
          [transfer]\n{}\n[log]\nlevel = \"info,vma_agent=debug,shared=debug,migratekit=debug\"\n\
          [[vm]]\nuuid = \"{VM_UUID}\"\nname = \"web\"\n",
         dir.display(),

@@ -7,6 +7,7 @@ use crate::transfer::Settings;
 use shared::cycle::{DesiredState, Vm};
 use shared::error::chain;
 use shared::ids::{JobId, VmUuid};
+use shared::progress::Register;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -35,7 +36,7 @@ struct Inner {
 struct Handle {
     source: Arc<dyn Source>,
     /// As its source last described it.
-    known: Mutex<Option<Vm>>,
+    known: Arc<Mutex<Option<Vm>>>,
     wanted: watch::Sender<Option<Wanted>>,
     running: watch::Receiver<Option<JobId>>,
 }
@@ -45,6 +46,7 @@ impl Manager {
     pub fn start(
         sources: Vec<(VmUuid, Arc<dyn Source>)>,
         settings: &Settings,
+        register: &Arc<Register>,
     ) -> (Self, mpsc::Receiver<Outgoing>) {
         let (outgoing, receiver) = mpsc::channel(64);
         let channel = watch::Sender::new(None);
@@ -55,9 +57,10 @@ impl Manager {
         for (uuid, source) in sources {
             let wanted = watch::Sender::new(None);
             let running = watch::Sender::new(None);
+            let known = Arc::<Mutex<Option<Vm>>>::default();
             let handle = Handle {
                 source: Arc::clone(&source),
-                known: Mutex::default(),
+                known: Arc::clone(&known),
                 wanted: wanted.clone(),
                 running: running.subscribe(),
             };
@@ -69,6 +72,9 @@ impl Manager {
                 outgoing: outgoing.clone(),
                 running,
                 looked: Arc::clone(&looked),
+                known,
+                register: Arc::clone(register),
+                shown: Mutex::default(),
             };
             tasks.spawn(task.run(wanted.subscribe(), stop.clone()));
             vms.insert(uuid, handle);

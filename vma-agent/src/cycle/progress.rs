@@ -1,6 +1,7 @@
 //! Counters of the disks of a running cycle, and their reports.
 
 use super::Outgoing;
+use super::feed::Feed;
 use shared::cycle::{CycleEvent, DiskProgress, Report};
 use shared::ids::JobId;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -33,16 +34,22 @@ impl Counters {
 }
 
 /// Reports the counters until it is dropped.
-pub(super) async fn report(job: &JobId, disks: &[Counters], outgoing: &mpsc::Sender<Outgoing>) {
+pub(super) async fn report(job: &JobId, disks: &[Counters], outgoing: &mpsc::Sender<Outgoing>, feed: &Feed) {
     let mut ticks = tokio::time::interval(PERIOD);
     loop {
         ticks.tick().await;
         send(job, disks, outgoing);
+        feed.update(&all(disks));
     }
+}
+
+/// Copies of the counters, as of now.
+pub(super) fn all(disks: &[Counters]) -> Vec<DiskProgress> {
+    disks.iter().map(Counters::get).collect()
 }
 
 /// Once. Progress is not worth waiting for: the next report has it.
 pub(super) fn send(job: &JobId, disks: &[Counters], outgoing: &mpsc::Sender<Outgoing>) {
-    let event = CycleEvent::Progress(disks.iter().map(Counters::get).collect());
+    let event = CycleEvent::Progress(all(disks));
     let _ = outgoing.try_send(Outgoing::Report(Report { job: job.clone(), event }));
 }

@@ -67,7 +67,7 @@ fn start() -> (Manager, tokio::sync::mpsc::Receiver<Outgoing>, Vm, Arc<AtomicU8>
         read_deadline: Duration::from_secs(1),
     };
     let source: Arc<dyn Source> = Arc::new(Away(vm.clone(), Arc::clone(&away)));
-    let (manager, outgoing) = Manager::start(vec![(uuid, source)], &settings);
+    let (manager, outgoing) = Manager::start(vec![(uuid, source)], &settings, &Arc::default());
     (manager, outgoing, vm, away)
 }
 

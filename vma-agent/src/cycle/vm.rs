@@ -1,17 +1,19 @@
 //! The task of one VM: policy of a cycle at the source.
 
 use super::Outgoing;
+use super::feed::Feed;
 use super::progress::{self, Counters};
 use crate::source::{self, ChangeId, Snapshot, SnapshotName, Source};
 use crate::transfer::{self, DiskJob, Mode, Outcome, Settings, TransferError};
 use futures::future::join_all;
 use shared::cycle::{
-    CycleEvent, CycleKind, CycleRun, DesiredCycle, DesiredVm, DiskProgress, Finding, FindingKind, Report,
-    SnapshotDisk,
+    CycleEvent, CycleKind, CycleRun, DesiredCycle, DesiredDisk, DesiredVm, DiskProgress, Finding,
+    FindingKind, Report, SnapshotDisk, Strategy, Vm,
 };
 use shared::error::chain;
 use shared::ids::{JobId, VmUuid};
-use std::sync::Arc;
+use shared::progress::{Register, Registration};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
@@ -39,6 +41,11 @@ pub(super) struct Task {
     pub(super) running: watch::Sender<Option<JobId>>,
     /// Raised when the source was asked for a snapshot.
     pub(super) looked: Arc<Notify>,
+    /// As its source last described it.
+    pub(super) known: Arc<Mutex<Option<Vm>>>,
+    pub(super) register: Arc<Register>,
+    /// The cycle that the register was last told of.
+    pub(super) shown: Mutex<Option<Feed>>,
 }
 
 /// What a reconciliation came to.
@@ -105,6 +112,7 @@ impl Task {
     async fn reconcile(&self, wanted: Option<&DesiredVm>, pause: &CancellationToken) -> Next {
         let Some(wanted) = wanted else { return Next::Wait };
         let job = wanted.cycle.as_ref().map(|cycle| &cycle.job);
+        self.show_end_of_other_than(job);
         match self.clean_up(wanted).await {
             Ok(()) if wanted.release => {
                 info!(vm = %self.vm, migration = %wanted.migration, "source released");
@@ -231,12 +239,55 @@ impl Task {
             }
             outcome
         }));
+        let feed = self.feed(cycle, snapshot);
         let outcomes = tokio::select! {
             outcomes = work => outcomes,
-            () = progress::report(&cycle.job, &counters, &self.outgoing) => return Next::Retry,
+            () = progress::report(&cycle.job, &counters, &self.outgoing, &feed) => return Next::Retry,
         };
         progress::send(&cycle.job, &counters, &self.outgoing);
+        let counted = progress::all(&counters);
+        match outcomes.iter().find_map(|outcome| outcome.as_ref().err()) {
+            Some(error) => feed.complain(&chain(error)),
+            None if outcomes.iter().all(|outcome| matches!(outcome, Ok(Outcome::Finished))) => {
+                feed.completed(&counted);
+            }
+            // Paused: it is where it is.
+            None => feed.update(&counted),
+        }
         self.conclude(cycle, outcomes).await
+    }
+
+    fn feed(&self, cycle: &DesiredCycle, snapshot: &Snapshot) -> Feed {
+        let about = Registration {
+            sync_type: match cycle.disks.iter().all(|disk| matches!(disk.strategy, Strategy::Full)) {
+                true => "full".to_owned(),
+                false => "incremental".to_owned(),
+            },
+            vm_name: self.name(),
+            cbt_enabled: snapshot.disks.iter().all(|disk| disk.change_id.is_some()),
+            ..Registration::default()
+        };
+        let size =
+            |disk: &DesiredDisk| snapshot.disks.iter().find(|d| d.key == disk.key).map_or(0, |d| d.size);
+        let disks = cycle.disks.iter().map(|disk| (disk.disk.clone(), size(disk)));
+        let feed = Feed::begin(&self.register, &cycle.job, &about, disks);
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = Some(feed.clone());
+        feed
+    }
+
+    /// Whoever asks about a cycle that is over learns that it is.
+    fn show_end_of_other_than(&self, job: Option<&JobId>) {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        if shown.as_ref().is_some_and(|feed| Some(feed.job()) != job)
+            && let Some(feed) = shown.take()
+        {
+            feed.end();
+        }
+    }
+
+    fn name(&self) -> String {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.as_ref().map_or_else(|| self.vm.to_string(), |vm| vm.name.clone())
     }
 
     async fn conclude(&self, cycle: &DesiredCycle, outcomes: Vec<Result<Outcome, TransferError>>) -> Next {

@@ -1,0 +1,171 @@
+use super::*;
+use serde_json::json;
+
+fn at(text: &str) -> Timestamp {
+    text.parse().expect("a time")
+}
+
+fn update(text: &str) -> Update {
+    serde_json::from_str(text).expect("an update")
+}
+
+fn seconds(start: Timestamp, seconds: i64) -> Timestamp {
+    start + SignedDuration::from_secs(seconds)
+}
+
+const DISK: &str = "migration-vol-c290646c-41ba-4d50-a31f-f497320ca0bd";
+
+/// The document's example: its request, and its answer word for word.
+#[test]
+fn the_documents_example_is_answered_as_printed() {
+    let register = Register::default();
+    let start = at("2025-09-05T15:24:43.1Z");
+    register.register(DISK, &Registration::default(), start).expect("registered");
+    let request = r#"{
+        "stage": "Transfer",
+        "status": "Queued",
+        "bytes_transferred": 933232640,
+        "total_bytes": 42949672960,
+        "throughput_bps": 0,
+        "percent": 2.1728515625,
+        "disk_id": "disk-2000"
+    }"#;
+    let now = start + SignedDuration::from_millis(91_984);
+    register.update(DISK, &update(request), now).expect("taken");
+    let got = serde_json::to_value(register.view(DISK, now).expect("there")).expect("JSON");
+    let expected = json!({
+        "job_id": DISK,
+        "status": "Queued",
+        "sync_type": "full",
+        "phase": "Transfer",
+        "percentage": 2.172_851_562_5,
+        "current_operation": "Transfer",
+        "bytes_transferred": 933_232_640,
+        "total_bytes": 42_949_672_960_u64,
+        "throughput": {
+            "current_mbps": 0.0, "average_mbps": 0.0, "peak_mbps": 0.0,
+            "last_update": "2025-09-05T15:26:15Z"
+        },
+        "timing": {
+            "start_time": "2025-09-05T15:24:43Z",
+            "last_update": "2025-09-05T15:26:15Z",
+            "elapsed_ms": 91984,
+            "phase_start": "2025-09-05T15:24:43Z",
+            "phase_elapsed_ms": 91984,
+            "eta_seconds": 0
+        },
+        "vm_info": {
+            "name": "unknown", "path": "unknown",
+            "disk_size_gb": 40, "disk_size_bytes": 42_949_672_960_u64, "cbt_enabled": false
+        },
+        "phases": [{
+            "name": "Transfer", "status": "Queued",
+            "start_time": "2025-09-05T15:24:43Z", "end_time": "", "duration_ms": 91984
+        }],
+        "errors": [],
+        "last_error": null
+    });
+    assert_eq!(got, expected);
+}
+
+#[test]
+fn rates_are_megabytes_a_second_and_the_end_is_told() {
+    let register = Register::default();
+    let start = at("2026-11-21T10:00:00Z");
+    register.register("job-1", &Registration::default(), start).expect("registered");
+    let send = |after: i64, body: &str| {
+        register.update("job-1", &update(body), seconds(start, after)).expect("taken");
+        register.view("job-1", seconds(start, after)).expect("there")
+    };
+    let view =
+        send(10, r#"{"stage": "Transfer", "bytes_transferred": 100000000, "total_bytes": 1000000000}"#);
+    assert_eq!(view.status, Status::Running, "an update without a status is one of a job that runs");
+    assert_eq!((view.throughput.current_mbps, view.throughput.average_mbps), (10.0, 10.0));
+    assert_eq!((view.percentage, view.timing.eta_seconds), (10.0, 90));
+    let view = send(20, r#"{"stage": "Transfer", "bytes_transferred": 500000000}"#);
+    assert_eq!((view.throughput.current_mbps, view.throughput.average_mbps), (40.0, 25.0));
+    assert_eq!((view.throughput.peak_mbps, view.timing.eta_seconds), (40.0, 20));
+    // What the engine measured counts before what we would.
+    let view =
+        send(30, r#"{"stage": "Transfer", "bytes_transferred": 510000000, "throughput_bps": 2000000}"#);
+    assert_eq!(view.throughput.current_mbps, 2.0);
+    // An engine that was killed counts from zero again; nothing goes back.
+    let view = send(40, r#"{"stage": "Transfer", "bytes_transferred": 5}"#);
+    assert_eq!((view.bytes_transferred, view.percentage), (510_000_000, 51.0));
+    let done = r#"{"stage": "Complete", "status": "Completed", "bytes_transferred": 1000000000}"#;
+    let view = send(50, done);
+    assert_eq!((view.percentage, view.throughput.current_mbps, view.timing.eta_seconds), (100.0, 0.0, 0));
+    assert_eq!((view.throughput.average_mbps, view.throughput.peak_mbps), (20.0, 40.0));
+    let phases: Vec<_> =
+        view.phases.iter().map(|p| (p.name.as_str(), p.status, p.end_time.as_str())).collect();
+    assert_eq!(
+        phases,
+        [
+            ("Transfer", Status::Completed, "2026-11-21T10:00:50Z"),
+            ("Complete", Status::Completed, "2026-11-21T10:00:50Z")
+        ]
+    );
+    // Time stands still for a job that ended.
+    let later = register.view("job-1", seconds(start, 3000)).expect("still there");
+    assert_eq!(later.timing.elapsed_ms, 50_000);
+}
+
+#[test]
+fn a_job_is_the_sum_of_its_disks_and_never_more_than_whole() {
+    let register = Register::default();
+    let start = at("2026-11-21T10:00:00Z");
+    register.register("job-1", &Registration::default(), start).expect("registered");
+    for (disk, done) in [("a", 30), ("b", 10), ("a", 40)] {
+        let body =
+            json!({ "stage": "Transfer", "bytes_transferred": done, "total_bytes": 50, "disk_id": disk });
+        register.update("job-1", &update(&body.to_string()), seconds(start, 1)).expect("taken");
+    }
+    let view = register.view("job-1", seconds(start, 2)).expect("there");
+    assert_eq!((view.bytes_transferred, view.total_bytes, view.percentage), (50, 100, 50.0));
+}
+
+#[test]
+fn a_failure_stays_readable_for_an_hour() {
+    let register = Register::default();
+    let start = at("2026-11-21T10:00:00Z");
+    let named = Registration { vm_name: "web-01".to_owned(), cbt_enabled: true, ..Registration::default() };
+    assert_eq!(register.register("job-1", &named, start), Ok(Registered::New));
+    assert_eq!(register.register("job-1", &Registration::default(), start), Ok(Registered::Known));
+    register.fail("job-1", "the source went away", seconds(start, 5)).expect("taken");
+    let view = register.view("job-1", seconds(start, 3605)).expect("there");
+    assert_eq!((view.status, view.vm_info.name.as_str()), (Status::Failed, "web-01"));
+    assert_eq!(view.last_error.as_deref(), Some("the source went away"));
+    assert_eq!(view.phases[0].end_time, "2026-11-21T10:00:05Z");
+    assert_eq!(register.view("job-1", seconds(start, 3606)), Err(Error::NotFound));
+    // One that is silent for a day was killed.
+    register.register("job-2", &named, start).expect("registered");
+    assert!(register.view("job-2", seconds(start, 86_400)).is_ok());
+    assert_eq!(register.view("job-2", seconds(start, 86_401)), Err(Error::NotFound));
+}
+
+#[test]
+fn what_cannot_be_right_is_refused_with_its_name() {
+    let register = Register::default();
+    let now = at("2026-11-21T10:00:00Z");
+    register.register("job-1", &Registration::default(), now).expect("registered");
+    for (body, why) in [
+        (r#"{"stage": "Transfer", "bytes_transferred": -1}"#, "bytes_transferred must be >= 0"),
+        (r#"{"stage": "Transfer", "bytes_transferred": 1, "total_bytes": -1}"#, "total_bytes must be >= 0"),
+        (
+            r#"{"stage": "Transfer", "bytes_transferred": 1, "throughput_bps": -1}"#,
+            "throughput_bps must be >= 0",
+        ),
+        (
+            r#"{"stage": "Transfer", "bytes_transferred": 2, "total_bytes": 1}"#,
+            "bytes_transferred must be <= total_bytes",
+        ),
+        (r#"{"stage": "Transfer", "bytes_transferred": 1, "percent": 101}"#, "percent must be 0 to 100"),
+        (r#"{"stage": "", "bytes_transferred": 1}"#, "stage must be 1 to 256 bytes"),
+    ] {
+        let refused = register.update("job-1", &update(body), now).expect_err("refused");
+        assert_eq!(refused, Error::Invalid(why.to_owned()));
+    }
+    let fine = update(r#"{"stage": "Transfer", "bytes_transferred": 1}"#);
+    assert_eq!(register.update("job-2", &fine, now), Err(Error::NotFound));
+    assert!(matches!(register.register("a/b", &Registration::default(), now), Err(Error::Invalid(_))));
+}

@@ -1,0 +1,184 @@
+//! Tells the progress register how a cycle stands: the VM's job as a whole, and each of its disks by its own id.
+
+use shared::cycle::DiskProgress;
+use shared::ids::{DiskId, JobId};
+use shared::progress::{Register, Registration, Status, Update};
+use std::sync::Arc;
+
+/// The stages of the API's document.
+const TRANSFER: &str = "Transfer";
+const COMPLETE: &str = "Complete";
+
+/// What of one cycle is told.
+#[derive(Clone)]
+pub(super) struct Feed {
+    register: Arc<Register>,
+    job: JobId,
+    /// The cycle's id, and those of its disks.
+    ids: Vec<String>,
+}
+
+/// A disk's transfer, as the API's document names it.
+fn volume(disk: &DiskId) -> String {
+    format!("migration-vol-{disk}")
+}
+
+impl Feed {
+    /// Registers the cycle and its disks, which have these sizes in bytes. `about` is the VM's part; its total is not
+    /// looked at.
+    pub(super) fn begin(
+        register: &Arc<Register>,
+        job: &JobId,
+        about: &Registration,
+        disks: impl Iterator<Item = (DiskId, u64)>,
+    ) -> Self {
+        let mut feed = Self { register: Arc::clone(register), job: job.clone(), ids: vec![] };
+        let mut all = 0;
+        for (disk, size) in disks {
+            all += size;
+            feed.register(&volume(&disk), about, size);
+        }
+        feed.register(job.as_str(), about, all);
+        feed
+    }
+
+    /// The cycle it is about.
+    pub(super) fn job(&self) -> &JobId {
+        &self.job
+    }
+
+    fn register(&mut self, id: &str, about: &Registration, bytes: u64) {
+        self.ids.push(id.to_owned());
+        let about = Registration { total_bytes: signed(bytes), ..about.clone() };
+        // A full register costs the view, never the cycle.
+        if let Err(error) = self.register.register(id, &about, jiff::Timestamp::now()) {
+            tracing::debug!(job = id, %error, "progress is not shown");
+        }
+    }
+
+    /// Counters of the disks, as of now.
+    pub(super) fn update(&self, disks: &[DiskProgress]) {
+        self.say(disks, TRANSFER, Status::Running);
+    }
+
+    /// All is durable.
+    pub(super) fn completed(&self, disks: &[DiskProgress]) {
+        self.say(disks, COMPLETE, Status::Completed);
+    }
+
+    /// Something went wrong; the cycle is not over for that.
+    pub(super) fn complain(&self, why: &str) {
+        let now = jiff::Timestamp::now();
+        self.ids.iter().for_each(|id| _ = self.register.complain(id, why, now));
+    }
+
+    /// The cycle is over: what was not completed failed.
+    pub(super) fn end(&self) {
+        let now = jiff::Timestamp::now();
+        self.ids
+            .iter()
+            .for_each(|id| _ = self.register.fail(id, "the OMA ended the cycle before all was sent", now));
+    }
+
+    fn say(&self, disks: &[DiskProgress], stage: &str, status: Status) {
+        let now = jiff::Timestamp::now();
+        let send = |id: &str, update: &Update| {
+            // Unknown: it was not taken in the first place.
+            let _ = self.register.update(id, update, now);
+        };
+        for disk in disks {
+            let update = Update {
+                stage: stage.to_owned(),
+                status: Some(status),
+                bytes_transferred: signed(disk.data.min(disk.size)),
+                total_bytes: signed(disk.size),
+                percent: percent(disk),
+                ..Update::default()
+            };
+            if let Some(id) = &disk.disk {
+                send(&volume(id), &update);
+            }
+            let disk_id = disk.disk.as_ref().map(DiskId::to_string).unwrap_or_default();
+            // The whole has not ended because one of its disks has: the last word on it is said below.
+            let status = Some(Status::Running);
+            send(self.job.as_str(), &Update { disk_id, status, stage: TRANSFER.to_owned(), ..update });
+        }
+        if status == Status::Completed {
+            let last = disks.first().map(|disk| Update {
+                stage: stage.to_owned(),
+                status: Some(status),
+                disk_id: disk.disk.as_ref().map(DiskId::to_string).unwrap_or_default(),
+                ..Update::default()
+            });
+            last.iter().for_each(|update| send(self.job.as_str(), update));
+        }
+    }
+}
+
+/// Of what is to be done, zeros included: of the disk until the plan is complete.
+#[expect(clippy::cast_precision_loss, reason = "a percentage for people")]
+fn percent(disk: &DiskProgress) -> f64 {
+    let total = if disk.plan_complete { disk.planned } else { disk.size.max(disk.planned) };
+    match total {
+        0 => 0.0,
+        total => (disk.done.min(total) as f64) * 100.0 / (total as f64),
+    }
+}
+
+fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn disk(id: &str, done: u64, data: u64) -> DiskProgress {
+        DiskProgress {
+            disk: Some(DiskId::parse(id).unwrap()),
+            size: 1000,
+            planned: 1000,
+            done,
+            data,
+            plan_complete: true,
+            ..DiskProgress::default()
+        }
+    }
+
+    const A: &str = "01a1fe91-ad88-7241-9f60-950add1d2808";
+    const B: &str = "01a1fe91-cdfc-75ee-99c6-e17e6d1db1de";
+
+    #[test]
+    fn the_job_is_its_disks_and_either_can_be_asked_for() {
+        let register = Arc::new(Register::default());
+        let job = JobId::parse("job-20261121-144523").unwrap();
+        let sizes = [A, B].map(|id| (DiskId::parse(id).unwrap(), 1000));
+        let feed = Feed::begin(&register, &job, &Registration::default(), sizes.into_iter());
+        let view = |id: &str| register.view(id, jiff::Timestamp::now()).unwrap();
+        assert_eq!((view(job.as_str()).status, view(job.as_str()).total_bytes), (Status::Queued, 2000));
+        feed.update(&[disk(A, 500, 100), disk(B, 100, 100)]);
+        let (whole, one) = (view(job.as_str()), view(&format!("migration-vol-{A}")));
+        assert_eq!((whole.bytes_transferred, whole.percentage, whole.status), (200, 30.0, Status::Running));
+        assert_eq!((one.bytes_transferred, one.total_bytes, one.percentage), (100, 1000, 50.0));
+        feed.completed(&[disk(A, 1000, 200), disk(B, 1000, 300)]);
+        for (id, bytes) in [(job.as_str(), 500), (&format!("migration-vol-{B}"), 300)] {
+            let view = view(id);
+            assert_eq!(
+                (view.status, view.percentage, view.bytes_transferred),
+                (Status::Completed, 100.0, bytes)
+            );
+            assert_eq!(view.phase, "Complete");
+        }
+        feed.end();
+        assert_eq!(view(job.as_str()).status, Status::Completed, "what was completed stays so");
+        // One that is ended before that failed, with all that went wrong.
+        let job = JobId::parse("job-20261121-144524").unwrap();
+        let feed = Feed::begin(&register, &job, &Registration::default(), std::iter::empty());
+        feed.complain("the target is full");
+        feed.complain("the target is full");
+        assert_eq!((view(job.as_str()).status, view(job.as_str()).errors.len()), (Status::Queued, 1));
+        feed.end();
+        let view = view(job.as_str());
+        assert_eq!((view.status, view.errors.len()), (Status::Failed, 2));
+    }
+}

@@ -1,0 +1,74 @@
+//! Asked by a client that knows nothing of us: `curl`.
+
+use super::*;
+use serde_json::Value;
+use std::process::Command;
+
+struct Api {
+    address: String,
+    shutdown: CancellationToken,
+    serving: tokio::task::JoinHandle<()>,
+}
+
+impl Api {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let shutdown = CancellationToken::new();
+        let serving = tokio::spawn(serve(listener, Arc::default(), shutdown.clone()));
+        Self { address, shutdown, serving }
+    }
+
+    /// Status and body.
+    async fn ask(&self, method: &str, path: &str, body: Option<&str>) -> (u16, Value) {
+        let url = format!("http://{}/api/v1/progress/{path}", self.address);
+        let mut command = Command::new("curl");
+        command.args(["-s", "--max-time", "10", "-X", method, "-w", "\n%{http_code}", &url]);
+        if let Some(body) = body {
+            command.args(["-H", "Content-Type: application/json", "-d", body]);
+        }
+        let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let (body, status) = text.rsplit_once('\n').unwrap();
+        (status.parse().unwrap(), serde_json::from_str(body).unwrap_or(Value::Null))
+    }
+}
+
+const JOB: &str = "migration-vol-c290646c-41ba-4d50-a31f-f497320ca0bd";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_documents_calls_are_answered_as_printed() {
+    let api = Api::start().await;
+    let update = r#"{"stage": "Transfer", "status": "Queued", "bytes_transferred": 933232640,
+        "total_bytes": 42949672960, "throughput_bps": 0, "percent": 2.1728515625, "disk_id": "disk-2000"}"#;
+    let update_path = format!("{JOB}/update");
+    let unknown = json!({ "error": "job not found", "job_id": "migration-vol-invalid-uuid" });
+    let lost = (404, unknown);
+    assert_eq!(api.ask("GET", "migration-vol-invalid-uuid", None).await, lost);
+    assert_eq!(api.ask("POST", "migration-vol-invalid-uuid/update", Some(update)).await, lost);
+    assert_eq!(api.ask("PUT", JOB, Some("{}")).await.0, 201);
+    assert_eq!(api.ask("PUT", JOB, Some("{}")).await.0, 200);
+    let taken = json!({ "status": "success", "message": "Progress updated successfully" });
+    assert_eq!(api.ask("POST", &update_path, Some(update)).await, (200, taken));
+    let (status, view) = api.ask("GET", JOB, None).await;
+    assert_eq!(
+        (status, &view["percentage"], &view["phase"]),
+        (200, &json!(2.172_851_562_5), &json!("Transfer"))
+    );
+    let negative = r#"{"stage": "Transfer", "bytes_transferred": -1}"#;
+    let refused = json!({ "error": "invalid progress data", "details": "bytes_transferred must be >= 0" });
+    assert_eq!(api.ask("POST", &update_path, Some(negative)).await, (400, refused));
+    for nonsense in
+        ["{", "[]", r#"{"stage": 1}"#, r#"{"stage": "x", "bytes_transferred": 1, "status": "Done"}"#]
+    {
+        let (status, body) = api.ask("POST", &update_path, Some(nonsense)).await;
+        assert_eq!((status, &body["error"]), (400, &json!("invalid progress data")), "{nonsense}");
+    }
+    assert_eq!(
+        api.ask("GET", JOB, None).await.1["bytes_transferred"],
+        933_232_640,
+        "nothing of them was taken"
+    );
+    api.shutdown.cancel();
+    tokio::time::timeout(Duration::from_secs(5), api.serving).await.unwrap().unwrap();
+}
