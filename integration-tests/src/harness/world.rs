@@ -73,6 +73,8 @@ pub struct World {
     pub address: String,
     /// Of the agent's diagnostics.
     pub diagnostics: String,
+    /// Of the agent's progress API.
+    pub progress: String,
     replicas: PathBuf,
     // Last: removed when all else has ended.
     _temp: TempDir,
@@ -123,7 +125,8 @@ impl World {
         let mut agent = Daemon::start("vma-agent", &dir.join("vma.toml"), &dir.join("vma.log"), &[])?;
         agent.wait_for("connected to the OMA", START)?;
         let diagnostics = format!("localhost:{}", port_of(&agent.wait_for("diagnostics ready", START)?)?);
-        Ok(Self { vm, oma, agent, dir, ca, address, diagnostics, replicas, _temp: temp })
+        let progress = format!("localhost:{}", port_of(&agent.wait_for("progress API ready", START)?)?);
+        Ok(Self { vm, oma, agent, dir, ca, address, diagnostics, progress, replicas, _temp: temp })
     }
 
     /// The live VM.

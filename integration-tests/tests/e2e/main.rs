@@ -11,4 +11,5 @@ mod grpcurl;
 mod hand;
 mod interrupted;
 mod kills;
+mod progress;
 mod verify;

@@ -47,6 +47,21 @@ pub struct Args {
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     pub rate: Option<u64>,
 
+    /// Tell a progress API how the copy stands, such as http://localhost:8081 of a vma-agent; needs --job-id
+    ///
+    /// The copy never waits for it. The job is registered (PUT), then updated (POST) each time --progress-every more
+    /// bytes are durable.
+    #[arg(long, value_name = "URL", requires = "job_id")]
+    pub progress_url: Option<String>,
+
+    /// What the copy is called there, such as migration-vol-UUID
+    #[arg(long, value_name = "ID", requires = "progress_url", value_parser = job_id)]
+    pub job_id: Option<String>,
+
+    /// Bytes between two updates
+    #[arg(long, value_name = "BYTES", value_parser = bytes, default_value = "10M", requires = "progress_url")]
+    pub progress_every: u64,
+
     /// What the summary on stdout looks like; progress goes to stderr
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     pub output: Output,
@@ -96,6 +111,14 @@ fn request_size(text: &str) -> Result<u64, String> {
         size if !(64 << 10..=4 << 20).contains(&size) => Err("it must be 64K to 4M".into()),
         size if size % (64 << 10) != 0 => Err("it must be a multiple of 64K".into()),
         size => Ok(size),
+    }
+}
+
+fn job_id(text: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
+    match (1..=256).contains(&text.len()) && text.chars().all(plain) {
+        true => Ok(text.to_owned()),
+        false => Err("it must be 1 to 256 letters, digits or -_.:".into()),
     }
 }
 

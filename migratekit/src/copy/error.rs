@@ -28,6 +28,8 @@ pub enum Error {
         if *resumable { "; run it again with the same --resume to copy them again" } else { "" }
     )]
     Different { target: String, bytes: u64, offset: u64, resumable: bool },
+    #[error("--progress-url {url} cannot be used: write http://HOST:PORT, such as http://localhost:8081")]
+    ProgressUrl { url: String },
     #[error("--bitmap needs an NBD server that has one; {path} is no NBD URI")]
     BitmapOfFile { path: String },
     #[error("{path} does not exist, but --bitmap copies changes only: make a full copy first", path = path.display())]
@@ -60,7 +62,7 @@ impl Error {
     /// 64 for arguments that cannot be used, 1 otherwise.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Uri(_) | Self::BitmapOfFile { .. } | Self::SameFile { .. } => 64,
+            Self::Uri(_) | Self::ProgressUrl { .. } | Self::BitmapOfFile { .. } | Self::SameFile { .. } => 64,
             Self::Source(_)
             | Self::Plan(_)
             | Self::Target(_)

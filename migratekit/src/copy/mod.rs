@@ -15,6 +15,7 @@
 mod args;
 mod error;
 mod progress;
+mod report;
 mod resume;
 mod target;
 
@@ -42,6 +43,7 @@ pub use args::{Args, Output};
 pub use error::Error;
 
 use progress::Meter;
+use report::Report;
 use resume::{Journal, Resume};
 use target::Destination;
 
@@ -88,13 +90,20 @@ pub async fn run(args: &Args, out: &mut (dyn Write + Send)) -> Result<Summary, E
 
 /// Until it is done, or ends early because `cancel` says so.
 async fn copy(args: &Args, cancel: &CancellationToken) -> Result<Summary, Error> {
+    let report = Report::new(args)?;
+    let done = copy_and_tell(args, cancel, &report).await;
+    report.end(done.is_ok()).await;
+    done
+}
+
+async fn copy_and_tell(args: &Args, cancel: &CancellationToken, report: &Report) -> Result<Summary, Error> {
     let started = Instant::now();
     let (reader, pieces) = tokio::select! {
         opened = open_source(args) => opened?,
         () = cancel.cancelled() => return Err(interrupted(args)),
     };
     let (mut destination, resume) = Destination::find(args, &reader).await?;
-    let mut job = Job { args, cancel, destination: &mut destination, started };
+    let mut job = Job { args, cancel, destination: &mut destination, report, started };
     let done = job.transfer(reader, pieces, resume).await;
     destination.settle(args, &done);
     done
@@ -148,6 +157,7 @@ struct Job<'a> {
     args: &'a Args,
     cancel: &'a CancellationToken,
     destination: &'a mut Destination,
+    report: &'a Report,
     started: Instant,
 }
 
@@ -162,6 +172,7 @@ impl Job<'_> {
         }
         let planner = plan(args, &reader, &resume, Box::new(reader.extents()))?;
         let meter = Meter::new("copied", planned_bytes);
+        self.report.begin(planned_bytes);
 
         let (target, manifest) = self.destination.open(reader.size(), &resume)?;
         let resumed_bytes = resume.durable.total();
@@ -185,7 +196,8 @@ impl Job<'_> {
         // The lock on the resume file goes with this run, whoever still holds the journal.
         let _release = Release(Arc::clone(&journal));
         let moved = async {
-            pump(reader, pieces, planner, &session, args.rate, &meter).await?;
+            pump(reader, pieces, planner, &session, args.rate, &|bytes| self.report.done(meter.add(bytes)))
+                .await?;
             Ok::<_, Error>(session.seal().await?)
         };
         let moved = tokio::select! {
@@ -268,7 +280,7 @@ async fn pump(
     mut planner: Planner,
     session: &ReplicaSession,
     rate: Option<u64>,
-    meter: &Meter,
+    durable: &(dyn Fn(u64) + Sync),
 ) -> Result<(), Error> {
     let (stream, acks) = session.stream();
     let zeros = stream.clone();
@@ -297,7 +309,7 @@ async fn pump(
     let moved = Box::pin(both(submit, write));
     tokio::select! {
         moved = moved => moved,
-        ended = watch(acks, meter) => ended,
+        ended = watch(acks, durable) => ended,
     }
 }
 
@@ -318,9 +330,9 @@ async fn both(
 }
 
 /// Shows what became durable, until the session fails.
-async fn watch(mut acks: Acks, meter: &Meter) -> Result<(), Error> {
+async fn watch(mut acks: Acks, durable: &(dyn Fn(u64) + Sync)) -> Result<(), Error> {
     while let Some(ranges) = acks.next().await? {
-        meter.add(ranges.total());
+        durable(ranges.total());
     }
     // Sealed: the other side is on its way out.
     std::future::pending().await

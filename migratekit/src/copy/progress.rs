@@ -42,9 +42,11 @@ impl Meter {
         Self { verb, total, done: AtomicU64::new(0), shown }
     }
 
-    pub(super) fn add(&self, bytes: u64) {
+    /// So many more; returns how many in all.
+    pub(super) fn add(&self, bytes: u64) -> u64 {
         let done = self.done.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
         self.show(done);
+        done
     }
 
     pub(super) fn set(&self, done: u64) {

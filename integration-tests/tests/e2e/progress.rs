@@ -1,0 +1,83 @@
+//! The progress API of a running agent, asked by `curl`: of its own cycles, and of a copy that is none of them.
+
+use anyhow::{Context as _, ensure};
+use integration_tests::harness::{Options, World, binary};
+use serde_json::Value;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+const MIB: u64 = 1 << 20;
+
+/// What the API says of the job.
+fn progress(world: &World, job: &str) -> anyhow::Result<Value> {
+    let url = format!("http://{}/api/v1/progress/{job}", world.progress);
+    let output = Command::new("curl").args(["-sf", "--max-time", "10", &url]).output()?;
+    ensure!(output.status.success(), "curl {url}: {}", output.status);
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cycle_and_its_disks_are_shown_while_they_run_and_afterwards() -> anyhow::Result<()> {
+    let world = World::start(&Options::live(&[("root", 192 * MIB), ("data", 8 * MIB)])).await?;
+    for (key, bytes) in [("root", 192 * MIB), ("data", 4 * MIB)] {
+        crate::findings::guest_writes(world.live()?, key, 0, bytes, 1)?;
+    }
+    world.begin().await?;
+    world.act(proto::v1::Action::Sync).await?;
+    let (mut seen, mut last) = (0, 0.0);
+    let m = loop {
+        let m = world.get().await?;
+        let view = m.cycle.as_ref().and_then(|cycle| progress(&world, &cycle.job_id).ok());
+        if let Some(view) = view {
+            let percent = view["percentage"].as_f64().context("a number")?;
+            ensure!((last..=100.0).contains(&percent), "from {last} to {percent}");
+            let bytes = view["bytes_transferred"].as_u64().context("a number")?;
+            ensure!(bytes <= 196 * MIB, "more than there is: {bytes}");
+            seen += u32::from(percent > last && percent < 100.0);
+            last = percent;
+        }
+        if m.state() == proto::v1::State::Paused {
+            break m;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    ensure!(seen > 0, "it was shown on its way");
+    let job = &m.cycle.as_ref().context("a cycle")?.job_id;
+    let view = progress(&world, job)?;
+    ensure!(view["status"] == "Completed" && view["bytes_transferred"] == 196 * MIB, "{view}");
+    ensure!(view["vm_info"]["name"] == "web" && view["vm_info"]["cbt_enabled"] == true, "{view}");
+    let data = m.disks.iter().find(|disk| disk.key == "data").context("data")?;
+    let view = progress(&world, &format!("migration-vol-{}", data.disk_id))?;
+    ensure!(view["bytes_transferred"] == 4 * MIB && view["total_bytes"] == 8 * MIB, "{view}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_tells_an_agent_and_does_not_wait_for_it() -> anyhow::Result<()> {
+    const JOB: &str = "migration-vol-c290646c-41ba-4d50-a31f-f497320ca0bd";
+    let world = World::start(&Options::live(&[("root", MIB)])).await?;
+    let source = world.dir.join("outside.img");
+    let mut noise = vec![0; usize::try_from(64 * MIB)?];
+    blake3::Hasher::new().finalize_xof().fill(&mut noise);
+    std::fs::write(&source, noise)?;
+    let copy = |url: &str, target: &str| {
+        let mut command = Command::new(binary("migratekit")?);
+        command.arg("copy").args([&source, &world.dir.join(target)]);
+        command.args(["--progress-url", url, "--job-id", JOB]);
+        let begun = Instant::now();
+        let output = command.output()?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        anyhow::Ok((begun.elapsed(), String::from_utf8_lossy(&output.stderr).into_owned()))
+    };
+    copy(&format!("http://{}", world.progress), "one.img")?;
+    let view = progress(&world, JOB)?;
+    ensure!(view["status"] == "Completed" && view["bytes_transferred"] == 64 * MIB, "{view}");
+    // Nobody there; and somebody who takes the connection and says nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0")?;
+    for url in ["http://127.0.0.1:9".to_owned(), format!("http://{}", silent.local_addr()?)] {
+        let (took, said) = copy(&url, "two.img")?;
+        ensure!(took < Duration::from_secs(20), "{took:?}");
+        ensure!(said.matches("progress cannot be told").count() == 1, "{said}");
+    }
+    Ok(())
+}
