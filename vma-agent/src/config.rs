@@ -82,7 +82,7 @@ impl Default for Transfer {
         Self {
             connections: 0,
             request_size: ByteSize(512 << 10),
-            buffers: ByteSize::mib(8),
+            buffers: ByteSize::mib(6),
             window: ByteSize::mib(64),
             source_deadline: Period::seconds(30),
         }
