@@ -93,3 +93,16 @@ async fn a_rate_is_kept() {
     stand.read(ByteRange::new(0, SIZE / 2)).await;
     assert!(began.elapsed() >= Duration::from_millis(400), "{:?}", began.elapsed());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_aborts_is_there_again() {
+    let stand = stand(Duration::ZERO);
+    assert!(stand.read(ByteRange::new(0, LEAF)).await == stand.content[..65536]);
+    stand.server.abort().unwrap();
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while std::os::unix::net::UnixStream::connect(stand._dir.path().join("server")).is_err() {
+        assert!(std::time::Instant::now() < deadline, "it stays away");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(stand.read(ByteRange::new(0, LEAF)).await == stand.content[..65536]);
+}
