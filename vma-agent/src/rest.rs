@@ -12,7 +12,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use jiff::Timestamp;
 use serde_json::json;
-use shared::progress::{Error, Register, Registered, Registration, Update};
+use shared::progress::{Error, ROOT, Register, Registered, Registration, Update};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -43,8 +43,8 @@ pub(crate) async fn serve(listener: TcpListener, register: Arc<Register>, shutdo
 
 fn routes(register: Arc<Register>) -> Router {
     Router::new()
-        .route("/api/v1/progress/{job_id}", get(view).put(make))
-        .route("/api/v1/progress/{job_id}/update", post(update))
+        .route(&format!("{ROOT}/{{job_id}}"), get(view).put(make))
+        .route(&format!("{ROOT}/{{job_id}}/update"), post(update))
         .layer(DefaultBodyLimit::max(LARGEST))
         .with_state(register)
 }
@@ -61,11 +61,7 @@ async fn update(
     Path(job): Path<String>,
     body: Result<Json<Update>, JsonRejection>,
 ) -> Response {
-    let taken = match body {
-        Ok(Json(update)) => register.update(&job, &update, Timestamp::now()),
-        Err(rejection) => Err(Error::Invalid(rejection.body_text())),
-    };
-    match taken {
+    match said(body).and_then(|update| register.update(&job, &update, Timestamp::now())) {
         Ok(()) => {
             Json(json!({ "status": "success", "message": "Progress updated successfully" })).into_response()
         }
@@ -78,11 +74,7 @@ async fn make(
     Path(job): Path<String>,
     body: Result<Json<Registration>, JsonRejection>,
 ) -> Response {
-    let made = match body {
-        Ok(Json(registration)) => register.register(&job, &registration, Timestamp::now()),
-        Err(rejection) => Err(Error::Invalid(rejection.body_text())),
-    };
-    match made {
+    match said(body).and_then(|about| register.register(&job, &about, Timestamp::now())) {
         Ok(Registered::New) => {
             let body = json!({ "status": "success", "message": "Job registered", "job_id": job });
             (StatusCode::CREATED, Json(body)).into_response()
@@ -93,6 +85,11 @@ async fn make(
         }
         Err(error) => refused(&job, &error),
     }
+}
+
+/// What was sent, in the API's own words where it cannot be read.
+fn said<T>(body: Result<Json<T>, JsonRejection>) -> Result<T, Error> {
+    body.map(|Json(said)| said).map_err(|rejection| Error::Invalid(rejection.body_text()))
 }
 
 fn refused(job: &str, error: &Error) -> Response {

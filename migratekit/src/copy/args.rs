@@ -115,11 +115,7 @@ fn request_size(text: &str) -> Result<u64, String> {
 }
 
 fn job_id(text: &str) -> Result<String, String> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
-    match (1..=256).contains(&text.len()) && text.chars().all(plain) {
-        true => Ok(text.to_owned()),
-        false => Err("it must be 1 to 256 letters, digits or -_.:".into()),
-    }
+    shared::progress::check_job_id(text).map(|()| text.to_owned()).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
+use shared::progress::{ROOT, percent};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -22,9 +23,6 @@ use super::{Args, Error};
 
 /// For one answer; and, at the end of the copy, for the last one.
 const PATIENCE: Duration = Duration::from_secs(2);
-
-/// Where the API is, under a server that is named without a path.
-const ROOT: &str = "/api/v1/progress";
 
 /// What is to be told.
 #[derive(Clone, Copy, Default)]
@@ -144,7 +142,7 @@ async fn send(
     };
     let update = json!({
         "stage": stage, "status": status, "bytes_transferred": said.done, "total_bytes": said.total,
-        "throughput_bps": 0, "percent": percent(said),
+        "throughput_bps": 0, "percent": percent(said.done, said.total),
     });
     match ask(client, Method::POST, format!("{place}/update"), update).await? {
         (StatusCode::OK, _) => Ok(()),
@@ -176,14 +174,6 @@ async fn ask(
         Ok((status, String::from_utf8_lossy(&body.to_bytes()).into_owned()))
     };
     timeout(PATIENCE, answer).await.unwrap_or_else(|_| Err(format!("no answer within {PATIENCE:?}")))
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a percentage for people")]
-fn percent(said: &Said) -> f64 {
-    match said.total {
-        0 => 0.0,
-        total => (said.done.min(total) as f64) * 100.0 / (total as f64),
-    }
 }
 
 #[cfg(test)]

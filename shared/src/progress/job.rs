@@ -6,7 +6,7 @@ use std::fmt;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{Registration, Update};
+use super::{Registration, Update, percent};
 
 /// How a job stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +26,9 @@ impl fmt::Display for Status {
 
 /// The first phase of a job that said nothing yet.
 const QUEUED: &str = "Discover";
+
+/// The last phase of one that was completed.
+const COMPLETE: &str = "Complete";
 
 /// Most disks of a job, phases and errors that are kept: what an engine may make us remember.
 const MOST: usize = 256;
@@ -62,8 +65,7 @@ struct Disk {
 
 impl Disk {
     fn percent(&self) -> f64 {
-        let moved = if self.total > 0 { float(self.done) * 100.0 / float(self.total) } else { 0.0 };
-        moved.max(self.percent).min(100.0)
+        percent(self.done, self.total).max(self.percent)
     }
 }
 
@@ -158,6 +160,16 @@ impl Job {
             self.errors.remove(0);
         }
         self.errors.push(why.to_owned());
+    }
+
+    pub(super) fn complete(&mut self, now: Timestamp) {
+        if self.has_ended() {
+            return;
+        }
+        self.status = Status::Completed;
+        self.current = 0.0;
+        self.last_update = now.max(self.last_update);
+        self.enter(COMPLETE, self.last_update);
     }
 
     pub(super) fn fail(&mut self, why: &str, now: Timestamp) {

@@ -25,7 +25,10 @@ use serde::Deserialize;
 pub use job::Status;
 pub use view::View;
 
-use job::Job;
+use job::{Job, float};
+
+/// Where the API lies on its server.
+pub const ROOT: &str = "/api/v1/progress";
 
 /// How long a job that ended can still be asked about.
 const KEPT: SignedDuration = SignedDuration::from_hours(1);
@@ -130,7 +133,7 @@ impl Register {
         registration: &Registration,
         now: Timestamp,
     ) -> Result<Registered, Error> {
-        check_id("job id", id)?;
+        check_job_id(id)?;
         check_registration(registration)?;
         let mut jobs = self.lock(now);
         match jobs.get(id) {
@@ -158,6 +161,15 @@ impl Register {
     /// [`Error::NotFound`].
     pub fn complain(&self, id: &str, why: &str, now: Timestamp) -> Result<(), Error> {
         self.lock(now).get_mut(id).ok_or(Error::NotFound)?.complain(why);
+        Ok(())
+    }
+
+    /// All of the job is done; one that ended before stays as it ended.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub fn complete(&self, id: &str, now: Timestamp) -> Result<(), Error> {
+        self.lock(now).get_mut(id).ok_or(Error::NotFound)?.complete(now);
         Ok(())
     }
 
@@ -189,11 +201,20 @@ impl Register {
     }
 }
 
-fn check_id(what: &str, id: &str) -> Result<(), Error> {
+/// 0 to 100; 0 of nothing.
+pub fn percent(done: u64, total: u64) -> f64 {
+    if total == 0 { 0.0 } else { float(done.min(total)) * 100.0 / float(total) }
+}
+
+/// What a job may be called.
+///
+/// # Errors
+/// [`Error::Invalid`].
+pub fn check_job_id(id: &str) -> Result<(), Error> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
     match (1..=LONGEST).contains(&id.len()) && id.chars().all(plain) {
         true => Ok(()),
-        false => Err(Error::Invalid(format!("{what} must be 1 to {LONGEST} letters, digits or -_.:"))),
+        false => Err(Error::Invalid(format!("a job id must be 1 to {LONGEST} letters, digits or -_.:"))),
     }
 }
 

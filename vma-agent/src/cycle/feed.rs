@@ -2,12 +2,11 @@
 
 use shared::cycle::DiskProgress;
 use shared::ids::{DiskId, JobId};
-use shared::progress::{Register, Registration, Status, Update};
+use shared::progress::{Register, Registration, Status, Update, percent};
 use std::sync::Arc;
 
-/// The stages of the API's document.
+/// The stage of the API's document in which bytes move.
 const TRANSFER: &str = "Transfer";
-const COMPLETE: &str = "Complete";
 
 /// What of one cycle is told.
 #[derive(Clone)]
@@ -58,12 +57,33 @@ impl Feed {
 
     /// Counters of the disks, as of now.
     pub(super) fn update(&self, disks: &[DiskProgress]) {
-        self.say(disks, TRANSFER, Status::Running);
+        let now = jiff::Timestamp::now();
+        for disk in disks {
+            let Some(id) = &disk.disk else { continue };
+            // Of the disk, until it is known what is to be done.
+            let total = if disk.plan_complete { disk.planned } else { disk.size.max(disk.planned) };
+            let update = Update {
+                stage: TRANSFER.to_owned(),
+                status: Some(Status::Running),
+                bytes_transferred: signed(disk.data.min(disk.size)),
+                total_bytes: signed(disk.size),
+                // Zeros included, which are done without being transferred.
+                percent: percent(disk.done, total),
+                disk_id: id.to_string(),
+                ..Update::default()
+            };
+            for job in [&volume(id), self.job.as_str()] {
+                // Unknown: it was not taken in the first place.
+                let _ = self.register.update(job, &update, now);
+            }
+        }
     }
 
-    /// All is durable.
+    /// All is durable, of the disks that an earlier attempt finished, too.
     pub(super) fn completed(&self, disks: &[DiskProgress]) {
-        self.say(disks, COMPLETE, Status::Completed);
+        self.update(disks);
+        let now = jiff::Timestamp::now();
+        self.ids.iter().for_each(|id| _ = self.register.complete(id, now));
     }
 
     /// Something went wrong; the cycle is not over for that.
@@ -78,50 +98,6 @@ impl Feed {
         self.ids
             .iter()
             .for_each(|id| _ = self.register.fail(id, "the OMA ended the cycle before all was sent", now));
-    }
-
-    fn say(&self, disks: &[DiskProgress], stage: &str, status: Status) {
-        let now = jiff::Timestamp::now();
-        let send = |id: &str, update: &Update| {
-            // Unknown: it was not taken in the first place.
-            let _ = self.register.update(id, update, now);
-        };
-        for disk in disks {
-            let update = Update {
-                stage: stage.to_owned(),
-                status: Some(status),
-                bytes_transferred: signed(disk.data.min(disk.size)),
-                total_bytes: signed(disk.size),
-                percent: percent(disk),
-                ..Update::default()
-            };
-            if let Some(id) = &disk.disk {
-                send(&volume(id), &update);
-            }
-            let disk_id = disk.disk.as_ref().map(DiskId::to_string).unwrap_or_default();
-            // The whole has not ended because one of its disks has: the last word on it is said below.
-            let status = Some(Status::Running);
-            send(self.job.as_str(), &Update { disk_id, status, stage: TRANSFER.to_owned(), ..update });
-        }
-        if status == Status::Completed {
-            let last = disks.first().map(|disk| Update {
-                stage: stage.to_owned(),
-                status: Some(status),
-                disk_id: disk.disk.as_ref().map(DiskId::to_string).unwrap_or_default(),
-                ..Update::default()
-            });
-            last.iter().for_each(|update| send(self.job.as_str(), update));
-        }
-    }
-}
-
-/// Of what is to be done, zeros included: of the disk until the plan is complete.
-#[expect(clippy::cast_precision_loss, reason = "a percentage for people")]
-fn percent(disk: &DiskProgress) -> f64 {
-    let total = if disk.plan_complete { disk.planned } else { disk.size.max(disk.planned) };
-    match total {
-        0 => 0.0,
-        total => (disk.done.min(total) as f64) * 100.0 / (total as f64),
     }
 }
 
@@ -160,8 +136,9 @@ mod tests {
         let (whole, one) = (view(job.as_str()), view(&format!("migration-vol-{A}")));
         assert_eq!((whole.bytes_transferred, whole.percentage, whole.status), (200, 30.0, Status::Running));
         assert_eq!((one.bytes_transferred, one.total_bytes, one.percentage), (100, 1000, 50.0));
-        feed.completed(&[disk(A, 1000, 200), disk(B, 1000, 300)]);
-        for (id, bytes) in [(job.as_str(), 500), (&format!("migration-vol-{B}"), 300)] {
+        // Of B it speaks no more: it was finished before the connection broke.
+        feed.completed(&[disk(A, 1000, 200)]);
+        for (id, bytes) in [(job.as_str(), 300), (&format!("migration-vol-{B}"), 100)] {
             let view = view(id);
             assert_eq!(
                 (view.status, view.percentage, view.bytes_transferred),

@@ -136,7 +136,7 @@ impl Manager {
             named.insert(vm.vm.clone(), vm);
         }
         for (uuid, handle) in &self.0.vms {
-            let new = named.remove(uuid).map(|vm| Wanted(vm, connection));
+            let new = named.remove(uuid).map(|vm| Wanted { vm, connection });
             // The same again is no reason to try anything again: the task keeps its own pauses.
             handle.wanted.send_if_modified(|wanted| {
                 let differs = *wanted != new;

@@ -30,7 +30,10 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs
 /// The VM's part of the desired state, and the number of the connection it came by: what was reported over an older
 /// one may be lost and has to be said again.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Wanted(pub(super) DesiredVm, pub(super) u64);
+pub(super) struct Wanted {
+    pub(super) vm: DesiredVm,
+    pub(super) connection: u64,
+}
 
 pub(super) struct Task {
     pub(super) vm: VmUuid,
@@ -70,7 +73,7 @@ impl Task {
             let now = wanted.borrow_and_update().clone();
             let (pause, begun) = (CancellationToken::new(), Instant::now());
             let next = {
-                let work = self.reconcile(now.as_ref().map(|w| &w.0), &pause);
+                let work = self.reconcile(now.as_ref().map(|w| &w.vm), &pause);
                 tokio::pin!(work);
                 tokio::select! {
                     next = &mut work => next,
@@ -386,7 +389,7 @@ async fn interrupted(
     loop {
         wanted.changed().await.ok()?;
         let newer = wanted.borrow_and_update().clone();
-        if let Some(interruption) = interrupts(now.map(|w| &w.0), newer.as_ref().map(|w| &w.0)) {
+        if let Some(interruption) = interrupts(now.map(|w| &w.vm), newer.as_ref().map(|w| &w.vm)) {
             return Some(interruption);
         }
     }
