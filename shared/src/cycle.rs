@@ -70,6 +70,8 @@ pub struct DesiredVm {
     pub release: bool,
     /// Change ids to keep, by disk.
     pub keep: Vec<(DiskKey, String)>,
+    /// Bytes a second to the OMA, of all disks together; 0: no limit.
+    pub rate: u64,
     pub cycle: Option<DesiredCycle>,
 }
 

@@ -5,6 +5,9 @@ use crate::range::ByteRange;
 /// Bytes of a leaf; the last one of a disk may be shorter.
 pub const LEAF: u64 = 64 * 1024;
 
+/// [`LEAF`] as a length in memory.
+pub const LEAF_LEN: usize = 64 * 1024;
+
 /// Bytes of a leaf's hash (BLAKE3, cut).
 pub const HASH_LEN: usize = 16;
 

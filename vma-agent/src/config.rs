@@ -1,7 +1,9 @@
 //! `vma-agent.toml`.
 
 use crate::source::{Source, plain, qemu};
-use crate::transfer::Settings;
+use crate::transfer::{Budget, Settings};
+use migratekit::compress::Mode;
+use migratekit::rate::Limit;
 use migratekit::read::usual_connections;
 use serde::Deserialize;
 use shared::config::{self, ByteSize, Period};
@@ -73,6 +75,12 @@ pub struct Transfer {
     pub buffers: ByteSize,
     /// Read and not yet durable at the OMA, a disk: what a crash may make us read again.
     pub window: ByteSize,
+    /// To the OMA, a second, of all disks together; 0: no limit.
+    pub rate: ByteSize,
+    /// NBD connections to one source host, of all disks together.
+    pub connections_per_host: usize,
+    /// Of what is sent.
+    pub compression: Mode,
     /// Silence of the source that counts as an error.
     pub source_deadline: Period,
 }
@@ -84,6 +92,9 @@ impl Default for Transfer {
             request_size: ByteSize(512 << 10),
             buffers: ByteSize::mib(6),
             window: ByteSize::mib(64),
+            rate: ByteSize(0),
+            connections_per_host: 24,
+            compression: Mode::Auto,
             source_deadline: Period::seconds(30),
         }
     }
@@ -126,17 +137,24 @@ impl Vm {
 }
 
 impl Config {
-    /// Reads and checks the file; binds nothing, makes nothing.
+    /// Reads and checks the file; binds nothing, makes nothing. `rate` is what the command line says instead.
     ///
     /// # Errors
     /// What is wrong, where, and what to do.
-    pub fn load(path: &Path) -> Result<Self, config::Error> {
-        let config: Self = config::load(path)?;
+    pub fn load(path: &Path, rate: Option<ByteSize>) -> Result<Self, config::Error> {
+        let mut config: Self = config::load(path)?;
+        config.transfer.rate = rate.unwrap_or(config.transfer.rate);
         let invalid = |key: &str, why: &str| config::Error::invalid(path, key, why);
         let mib = 1 << 20;
         let transfer = &config.transfer;
         if transfer.connections > 16 {
             return Err(invalid("transfer.connections", "must be 0 to 16"));
+        }
+        if !(1..=1024).contains(&transfer.connections_per_host) {
+            return Err(invalid("transfer.connections_per_host", "must be 1 to 1024"));
+        }
+        if (1..64 << 10).contains(&transfer.rate.bytes()) {
+            return Err(invalid("transfer.rate", "must be at least 64KiB (a second), or 0 for no limit"));
         }
         if !(8 * mib..=64 * mib).contains(&transfer.window.bytes()) {
             return Err(invalid(
@@ -209,6 +227,9 @@ impl Config {
             request: self.transfer.request_size.bytes(),
             memory: self.transfer.buffers.bytes(),
             window: u32::try_from(self.transfer.window.bytes()).unwrap_or(64 << 20),
+            budget: Budget::new(self.transfer.connections_per_host),
+            limit: Arc::new(Limit::new(self.transfer.rate.bytes())),
+            compression: self.transfer.compression,
             read_deadline: self.transfer.source_deadline.0,
         }
     }
@@ -224,7 +245,7 @@ mod tests {
     fn load(text: &str) -> Config {
         let file = tempfile::NamedTempFile::new().expect("temporary file");
         std::fs::write(file.path(), text).expect("written");
-        Config::load(file.path()).expect("the example is usable")
+        Config::load(file.path(), None).expect("the example is usable")
     }
 
     #[test]
@@ -254,7 +275,7 @@ mod tests {
             let file = tempfile::NamedTempFile::new().expect("temporary file");
             let text = format!("oma = \"localhost:1\"\nstate_dir = \"/x\"\n{tls}{vms}");
             std::fs::write(file.path(), text).expect("written");
-            let error = Config::load(file.path()).expect_err("refused").to_string();
+            let error = Config::load(file.path(), None).expect_err("refused").to_string();
             assert!(error.contains(why), "{error}");
         }
     }

@@ -1,7 +1,7 @@
 //! `vma-agent`: the source side's daemon.
 
 use clap::Parser;
-use shared::config::EXIT_CONFIGURATION;
+use shared::config::{ByteSize, EXIT_CONFIGURATION};
 use shared::tls::Role;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,6 +15,9 @@ struct Args {
     /// Configuration file (TOML); deploy/examples/vma-agent.toml documents every key.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+    /// Bytes a second to the OMA, of all disks together ("100MiB"; 0: no limit); instead of `transfer.rate` of the file.
+    #[arg(long, value_name = "SIZE")]
+    rate: Option<ByteSize>,
     /// Read and check the configuration and the certificates, then exit.
     #[arg(long)]
     check_config: bool,
@@ -29,7 +32,7 @@ fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { EXIT_CONFIGURATION } else { 0 });
         }
     };
-    let config = match Config::load(&args.config) {
+    let config = match Config::load(&args.config, args.rate) {
         Ok(config) => config,
         Err(error) => return shared::daemon::configuration_error("vma-agent", &error),
     };

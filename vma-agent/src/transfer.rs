@@ -9,6 +9,7 @@
 //! What is read and not yet called durable never exceeds the window: that bounds what a crash makes us read twice.
 //! Nothing is kept on this side: what was done is what the control plane says was done.
 
+mod budget;
 mod changes;
 mod data_pass;
 mod disk;
@@ -17,6 +18,7 @@ mod hash_pass;
 mod push;
 mod window;
 
+pub use budget::Budget;
 pub use disk::{DiskJob, Mode, Outcome, Settings, run};
 pub use error::TransferError;
 pub use push::PushError;

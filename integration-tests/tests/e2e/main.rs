@@ -13,3 +13,4 @@ mod interrupted;
 mod kills;
 mod progress;
 mod verify;
+mod wire;

@@ -1,6 +1,6 @@
 //! The hash of a leaf, as the manifest and the wire have it.
 
-use shared::leaf::{HASH_LEN, LEAF, LeafHash};
+use shared::leaf::{HASH_LEN, LEAF_LEN, LeafHash};
 
 /// BLAKE3 cut to 16 bytes; [`LeafHash::ZERO`] for a leaf of zeros.
 ///
@@ -16,12 +16,8 @@ pub fn leaf_hash(leaf: &[u8]) -> LeafHash {
 
 /// One hash a leaf; the last leaf may be short.
 pub fn leaf_hashes(data: &[u8]) -> Vec<LeafHash> {
-    data.chunks(LEAF_BYTES).map(leaf_hash).collect()
+    data.chunks(LEAF_LEN).map(leaf_hash).collect()
 }
-
-/// [`LEAF`] as a length in memory.
-#[expect(clippy::cast_possible_truncation, reason = "65536 fits")]
-pub(crate) const LEAF_BYTES: usize = LEAF as usize;
 
 /// Compares in blocks that the compiler turns into vector instructions.
 pub fn is_zero(bytes: &[u8]) -> bool {

@@ -29,7 +29,6 @@ use shared::range::ByteRange;
 
 use crate::target::{clone_file, sync_parent};
 
-pub(crate) use hash::LEAF_BYTES;
 pub use hash::{is_zero, leaf_hash, leaf_hashes};
 use header::HEADER;
 

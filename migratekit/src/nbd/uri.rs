@@ -54,6 +54,17 @@ impl NbdUri {
         self.0.socket.as_deref()
     }
 
+    /// The host it names; `None` for a Unix socket, which is on this machine.
+    pub fn host(&self) -> Option<&str> {
+        let place = self.0.shown.split_once("://")?.1.split(['/', '?']).next()?;
+        let place = place.rsplit_once('@').map_or(place, |(_, place)| place);
+        let host = match place.strip_prefix('[') {
+            Some(v6) => v6.split(']').next()?,
+            None => place.split(':').next()?,
+        };
+        Some(host).filter(|host| !host.is_empty())
+    }
+
     /// The name of the export; empty for the default one.
     pub fn export(&self) -> &str {
         &self.0.export

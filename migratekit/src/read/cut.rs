@@ -4,8 +4,9 @@ use bytes::Bytes;
 use shared::leaf::LeafHash;
 use shared::range::ByteRange;
 
-use crate::manifest::{LEAF_BYTES, leaf_hash};
+use crate::manifest::leaf_hash;
 use crate::piece::Piece;
+use shared::leaf::LEAF_LEN;
 
 /// Runs of leaves that are alike: where they end, and the hashes of a run of data (none for zeros).
 pub(super) struct Runs(Vec<(usize, Vec<LeafHash>)>);
@@ -14,7 +15,7 @@ pub(super) struct Runs(Vec<(usize, Vec<LeafHash>)>);
 pub(super) fn runs(data: &[u8]) -> Runs {
     let mut runs: Vec<(usize, Vec<LeafHash>)> = Vec::new();
     let mut end = 0;
-    for leaf in data.chunks(LEAF_BYTES) {
+    for leaf in data.chunks(LEAF_LEN) {
         let hash = leaf_hash(leaf);
         let before = end;
         end += leaf.len();
@@ -28,7 +29,7 @@ pub(super) fn runs(data: &[u8]) -> Runs {
             }
             _ if zero => runs.push((end, Vec::new())),
             _ => {
-                let mut hashes = Vec::with_capacity((data.len() - before).div_ceil(LEAF_BYTES));
+                let mut hashes = Vec::with_capacity((data.len() - before).div_ceil(LEAF_LEN));
                 hashes.push(hash);
                 runs.push((end, hashes));
             }
@@ -67,10 +68,10 @@ mod tests {
     proptest! {
         /// The pieces put together are the data again; zeros are never data and never the reverse.
         #[test]
-        fn pieces_make_the_data_again(leaves in prop::collection::vec(any::<bool>(), 0..20), tail in 0..LEAF_BYTES) {
+        fn pieces_make_the_data_again(leaves in prop::collection::vec(any::<bool>(), 0..20), tail in 0..LEAF_LEN) {
             let mut data = Vec::new();
             for (i, full) in leaves.iter().enumerate() {
-                data.resize((i + 1) * LEAF_BYTES, u8::from(*full));
+                data.resize((i + 1) * LEAF_LEN, u8::from(*full));
             }
             data.resize(data.len() + tail, 7);
             let bytes = Bytes::from(data.clone());
@@ -88,8 +89,8 @@ mod tests {
                         kinds.push(false);
                     }
                     Piece::Data { data, hashes, .. } => {
-                        prop_assert_eq!(hashes.len(), data.len().div_ceil(LEAF_BYTES));
-                        for (leaf, hash) in data.chunks(LEAF_BYTES).zip(hashes) {
+                        prop_assert_eq!(hashes.len(), data.len().div_ceil(LEAF_LEN));
+                        for (leaf, hash) in data.chunks(LEAF_LEN).zip(hashes) {
                             prop_assert_eq!(leaf_hash(leaf), hash);
                             prop_assert_ne!(hash, LeafHash::ZERO);
                         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use shared::leaf::{LeafHash, is_whole_leaves, leaf_count};
+use shared::leaf::{LEAF_LEN, LeafHash, is_whole_leaves, leaf_count};
 use shared::range::{ByteRange, RangeSet};
 use tokio::sync::{Mutex, mpsc};
 
@@ -11,7 +11,7 @@ use super::core::Core;
 use super::flusher::Flusher;
 use super::writer::{Job, Work, Writer};
 use super::{Cause, Error, Hashes, Journal, Options, Prior, Refusal, Sealed, Stats};
-use crate::manifest::{LEAF_BYTES, Manifest, leaf_hashes};
+use crate::manifest::{Manifest, leaf_hashes};
 use crate::piece::{MAX_DATA, Piece};
 use crate::target::Target;
 
@@ -217,7 +217,7 @@ impl ReplicaStream {
             }
             Piece::Data { data, hashes, .. } => {
                 self.session.check_range(range)?;
-                let need = data.len().div_ceil(LEAF_BYTES);
+                let need = data.len().div_ceil(LEAF_LEN);
                 if !hashes.is_empty() && hashes.len() != need {
                     return refuse(Refusal::HashCount { have: hashes.len(), need });
                 }
@@ -265,7 +265,7 @@ impl ReplicaStream {
         match sent.iter().zip(&made).position(|(sent, made)| sent != made) {
             None => Ok(made),
             Some(leaf) => {
-                let offset = range.start + (leaf * LEAF_BYTES) as u64;
+                let offset = range.start + (leaf * LEAF_LEN) as u64;
                 Err(Error::Refused { range, why: Refusal::HashMismatch { offset } })
             }
         }

@@ -1,10 +1,10 @@
 //! Compares one stretch of whole leaves.
 
-use shared::leaf::{LEAF, LeafHash, is_whole_leaves, leaf_count};
+use shared::leaf::{LEAF, LEAF_LEN, LeafHash, is_whole_leaves, leaf_count};
 use shared::range::{ByteRange, RangeSet};
 
 use super::Error;
-use crate::manifest::{LEAF_BYTES, Manifest, is_zero, leaf_hash};
+use crate::manifest::{Manifest, is_zero, leaf_hash};
 use crate::target::{AlignedBuf, ReadPath, Target};
 
 /// Read at a time.
@@ -125,14 +125,14 @@ fn different_leaves(
 ) -> Result<ReadPath, Error> {
     buffer.set_len(usize::try_from(range.len()).unwrap_or(usize::MAX));
     let path = target.read_direct(range.start, buffer)?;
-    for (i, leaf) in buffer.as_slice().chunks(LEAF_BYTES).enumerate() {
+    for (i, leaf) in buffer.as_slice().chunks(LEAF_LEN).enumerate() {
         let expected = expected(i);
         let same = match expected == LeafHash::ZERO {
             true => is_zero(leaf),
             false => leaf_hash(leaf) == expected,
         };
         if !same {
-            let start = range.start + (i * LEAF_BYTES) as u64;
+            let start = range.start + (i * LEAF_LEN) as u64;
             found(ByteRange::new(start, start + leaf.len() as u64));
         }
     }

@@ -1,5 +1,7 @@
 //! `TransferService.Push`, without copying payloads (see `shared::wire::push`).
 
+mod chunk;
+
 use super::access;
 use crate::service::transfer::{Hashed, Mode, OpenRequest, Opened, Transfer, TransferError, Transfers};
 use bytes::Bytes;
@@ -10,7 +12,6 @@ use migratekit::piece::Piece;
 use migratekit::replica::Acks;
 use proto::v1::{self, push_request::Kind as Ask, push_response::Kind as Answer};
 use shared::ids::{AgentId, DiskId, Epoch, JobId};
-use shared::leaf::{HASH_LEN, LEAF, LeafHash};
 use shared::range::{ByteRange, RangeSet};
 use shared::wire::push::{Decoder, Incoming, message};
 use shared::wire::{Invalid, ranges_from_wire, ranges_to_wire, refusal};
@@ -198,10 +199,15 @@ async fn receive(
     while let Some(asked) = next(&mut body, &mut decoder).await? {
         match asked {
             Incoming::Chunk { offset, leaf_hashes, data } => {
-                for piece in pieces(offset, &leaf_hashes, data)? {
+                for piece in chunk::pieces(offset, &leaf_hashes, data)? {
                     unsettled_of(unsettled).insert(piece.range());
                     transfer.write(piece).await?;
                 }
+            }
+            Incoming::Message(Ask::Compressed(compressed)) => {
+                let piece = chunk::unpacked(compressed).await?;
+                unsettled_of(unsettled).insert(piece.range());
+                transfer.write(piece).await?;
             }
             Incoming::Message(Ask::Zero(zero)) => {
                 let range = ByteRange::at(zero.offset, zero.length)
@@ -278,64 +284,10 @@ async fn next(body: &mut Body, decoder: &mut Decoder) -> Result<Option<Incoming>
     }
 }
 
-/// A chunk as pieces of contiguous memory. It arrived in slices cut by HTTP/2: only a leaf that lies across a cut
-/// is copied.
-fn pieces(offset: u64, leaf_hashes: &Bytes, data: Vec<Bytes>) -> Result<Vec<Piece>, Invalid> {
-    let leaf = usize::try_from(LEAF).expect("64 KiB fits");
-    let mut hashes = split_hashes(leaf_hashes)?.into_iter();
-    let total: usize = data.iter().map(Bytes::len).sum();
-    let leaves = total.div_ceil(leaf);
-    if !leaf_hashes.is_empty() && hashes.len() != leaves {
-        return Err(Invalid::new(
-            "chunk.leaf_hashes",
-            format!("{} hashes for {leaves} leaves", hashes.len()),
-        ));
-    }
-    let with_hashes = !leaf_hashes.is_empty();
-    let mut take = |bytes: usize| match with_hashes {
-        true => hashes.by_ref().take(bytes.div_ceil(leaf)).collect(),
-        false => Vec::new(),
-    };
-    let (mut pieces, mut at, mut across) = (Vec::with_capacity(data.len() + 1), offset, Vec::new());
-    let last = data.len().saturating_sub(1);
-    for (index, mut slice) in data.into_iter().enumerate() {
-        if !across.is_empty() {
-            let rest = slice.split_to((leaf - across.len()).min(slice.len()));
-            across.extend_from_slice(&rest);
-            if across.len() < leaf && !(index == last && slice.is_empty()) {
-                continue;
-            }
-            let whole: Vec<u8> = std::mem::take(&mut across);
-            pieces.push(Piece::Data { offset: at, hashes: take(whole.len()), data: whole.into() });
-            at = advance(at, leaf)?;
-        }
-        let whole = if index == last { slice.len() } else { slice.len() / leaf * leaf };
-        if whole > 0 {
-            let data = slice.split_to(whole);
-            pieces.push(Piece::Data { offset: at, hashes: take(whole), data });
-            at = advance(at, whole)?;
-        }
-        across.extend_from_slice(&slice);
-    }
-    Ok(pieces)
-}
-
-fn advance(at: u64, bytes: usize) -> Result<u64, Invalid> {
-    at.checked_add(bytes as u64).ok_or_else(|| Invalid::new("chunk.offset", "passes 2^64"))
-}
-
-fn split_hashes(bytes: &[u8]) -> Result<Vec<LeafHash>, Invalid> {
-    let (hashes, rest) = bytes.as_chunks::<HASH_LEN>();
-    match rest.is_empty() {
-        true => Ok(hashes.iter().map(|h| LeafHash(*h)).collect()),
-        false => Err(Invalid::new("leaf_hashes", "are not a multiple of 16 bytes")),
-    }
-}
-
 fn hashed(block: &v1::HashBlock) -> Result<Hashed, Invalid> {
     let range =
         ByteRange::at(block.offset, block.length).ok_or_else(|| Invalid::new("hashes", "pass 2^64"))?;
-    Ok(Hashed { range, hashes: split_hashes(&block.leaf_hashes)? })
+    Ok(Hashed { range, hashes: chunk::split_hashes(&block.leaf_hashes)? })
 }
 
 fn open_request(open: v1::Open) -> Result<OpenRequest, Invalid> {
@@ -364,7 +316,14 @@ async fn send_pages(answers: &Answers, opened: &Opened) {
     for required in pages(&opened.required) {
         answer_with(answers, Answer::Page(v1::RangePage { durable: vec![], required })).await;
     }
-    answer_with(answers, Answer::Opened(v1::Opened { epoch: opened.epoch.0 })).await;
+    answer_with(
+        answers,
+        Answer::Opened(v1::Opened {
+            epoch: opened.epoch.0,
+            compressions: vec![v1::Compression::Zstd.into()],
+        }),
+    )
+    .await;
 }
 
 async fn answer_with(answers: &Answers, kind: Answer) {

@@ -109,6 +109,7 @@ impl From<DesiredVm> for v1::DesiredVm {
             migration_id: vm.migration.into(),
             release: vm.release,
             keep: vm.keep.into_iter().map(keep).collect(),
+            rate_bytes_per_second: vm.rate,
             cycle: vm.cycle.map(Into::into),
         }
     }
@@ -123,6 +124,7 @@ impl TryFrom<v1::DesiredVm> for DesiredVm {
             migration: id!(MigrationId, "desired.migration_id", vm.migration_id)?,
             release: vm.release,
             keep: vm.keep.into_iter().map(keep).collect::<Result<_, Invalid>>()?,
+            rate: vm.rate_bytes_per_second,
             cycle: vm.cycle.map(DesiredCycle::try_from).transpose()?,
         })
     }

@@ -4,6 +4,7 @@ use super::Outgoing;
 use super::vm::{Task, Wanted};
 use crate::source::Source;
 use crate::transfer::Settings;
+use migratekit::rate::Limit;
 use shared::cycle::{DesiredState, Vm};
 use shared::error::chain;
 use shared::ids::{JobId, VmUuid};
@@ -38,6 +39,7 @@ struct Handle {
     /// As its source last described it.
     known: Arc<Mutex<Option<Vm>>>,
     wanted: watch::Sender<Option<Wanted>>,
+    limit: Arc<Limit>,
     running: watch::Receiver<Option<JobId>>,
 }
 
@@ -58,7 +60,9 @@ impl Manager {
             let wanted = watch::Sender::new(None);
             let running = watch::Sender::new(None);
             let known = Arc::<Mutex<Option<Vm>>>::default();
+            let limit = Arc::new(Limit::new(0));
             let handle = Handle {
+                limit: Arc::clone(&limit),
                 source: Arc::clone(&source),
                 known: Arc::clone(&known),
                 wanted: wanted.clone(),
@@ -68,6 +72,7 @@ impl Manager {
                 vm: uuid.clone(),
                 source,
                 settings: settings.clone(),
+                limit,
                 channel: channel.subscribe(),
                 outgoing: outgoing.clone(),
                 running,
@@ -137,6 +142,8 @@ impl Manager {
         }
         for (uuid, handle) in &self.0.vms {
             let new = named.remove(uuid).map(|vm| Wanted { vm, connection });
+            // At once, for what is running too.
+            handle.limit.set(new.as_ref().map_or(0, |wanted| wanted.vm.rate));
             // The same again is no reason to try anything again: the task keeps its own pauses.
             handle.wanted.send_if_modified(|wanted| {
                 let differs = *wanted != new;

@@ -1,7 +1,8 @@
 use super::{Manager, Outgoing};
 use crate::source::{ChangeId, ChangedPage, Error, OpenDisk, PowerState, Snapshot, SnapshotName, Source};
-use crate::transfer::Settings;
+use crate::transfer::{Budget, Settings};
 use async_trait::async_trait;
+use migratekit::compress::Mode;
 use shared::cycle::{CycleEvent, CycleKind, CycleRun, DesiredCycle, DesiredState, DesiredVm, Vm};
 use shared::ids::{DiskKey, JobId, MigrationId, VmUuid};
 use std::sync::Arc;
@@ -64,6 +65,9 @@ fn start() -> (Manager, tokio::sync::mpsc::Receiver<Outgoing>, Vm, Arc<AtomicU8>
         request: 1 << 20,
         memory: 1 << 20,
         window: 1 << 20,
+        budget: Budget::new(1),
+        limit: Arc::default(),
+        compression: Mode::Off,
         read_deadline: Duration::from_secs(1),
     };
     let source: Arc<dyn Source> = Arc::new(Away(vm.clone(), Arc::clone(&away)));
@@ -102,6 +106,7 @@ async fn a_cycle_is_paused_without_its_source() {
         migration: MigrationId::generate(),
         release: false,
         keep: vec![],
+        rate: 0,
         cycle: Some(cycle),
     };
     manager.desire(DesiredState { revision: 1, vms: vec![wanted] });

@@ -6,6 +6,7 @@ use super::progress::{self, Counters};
 use crate::source::{self, ChangeId, Snapshot, SnapshotName, Source};
 use crate::transfer::{self, DiskJob, Mode, Outcome, Settings, TransferError};
 use futures::future::join_all;
+use migratekit::rate::Limit;
 use shared::cycle::{
     CycleEvent, CycleKind, CycleRun, DesiredCycle, DesiredDisk, DesiredVm, DiskProgress, Finding,
     FindingKind, Report, SnapshotDisk, Strategy, Vm,
@@ -39,6 +40,8 @@ pub(super) struct Task {
     pub(super) vm: VmUuid,
     pub(super) source: Arc<dyn Source>,
     pub(super) settings: Settings,
+    /// Bytes a second of this VM.
+    pub(super) limit: Arc<Limit>,
     pub(super) channel: watch::Receiver<Option<Channel>>,
     pub(super) outgoing: mpsc::Sender<Outgoing>,
     pub(super) running: watch::Sender<Option<JobId>>,
@@ -228,6 +231,8 @@ impl Task {
                 snapshot: snapshot.clone(),
                 channel: channel.clone(),
                 settings: self.settings.clone(),
+                limit: Arc::clone(&self.limit),
+                disks: cycle.disks.len(),
                 counters: Counters::new(progress),
             });
         }

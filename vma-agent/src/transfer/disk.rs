@@ -1,11 +1,14 @@
 //! One disk of a cycle, from opening to sealing.
 
+use super::budget::{Budget, Share};
 use super::changes::Changes;
 use super::push::{self, Answers, Open, Prior, Push, PushError};
 use super::{TransferError, data_pass, hash_pass};
 use crate::cycle::Counters;
 use crate::source::{ChangeId, Snapshot, Source};
+use migratekit::compress;
 use migratekit::plan::{Areas, Options, Planner};
+use migratekit::rate::Limit;
 use migratekit::read::{ReadOptions, Reader};
 use proto::v1::PushMode;
 use proto::v1::push_response::Kind as Answer;
@@ -21,6 +24,12 @@ use tonic::transport::Channel;
 /// How much a transfer may take.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// Connections a source host, of all disks together.
+    pub budget: Budget,
+    /// Bytes a second to the OMA, of all disks together.
+    pub limit: Arc<Limit>,
+    /// What compression may do.
+    pub compression: compress::Mode,
     /// NBD connections a disk.
     pub connections: usize,
     /// Bytes of one NBD request.
@@ -54,6 +63,10 @@ pub struct DiskJob {
     pub snapshot: Snapshot,
     pub channel: Channel,
     pub settings: Settings,
+    /// Bytes a second of this migration.
+    pub limit: Arc<Limit>,
+    /// That begin together with this one, itself included.
+    pub disks: usize,
     pub(crate) counters: Counters,
 }
 
@@ -85,13 +98,16 @@ pub async fn run(job: &DiskJob, pause: &CancellationToken) -> Result<Outcome, Tr
         Mode::Sync(Strategy::Full | Strategy::Changed { .. }) => PushMode::Data,
     };
     let open = Open {
+        compression: job.settings.compression,
+        // First the one that fewer wait for.
+        limits: vec![Arc::clone(&job.limit), Arc::clone(&job.settings.limit)],
         job: job.job.clone(),
         disk: job.disk.disk.clone(),
         epoch: job.disk.epoch,
         size: job.size,
         mode,
     };
-    let (push, mut answers, prior) = push::open(job.channel.clone(), &open).await?;
+    let (push, mut answers, prior) = push::open(job.channel.clone(), open).await?;
     job.counters.update(|c| {
         c.resumed = prior.durable.total();
         c.planned = c.resumed;
@@ -175,15 +191,16 @@ impl Running<'_> {
     async fn open_source(&self) -> Result<OpenSource, TransferError> {
         let opened = self.job.source.open(&self.job.snapshot, &self.job.disk.key).await?;
         let settings = &self.job.settings;
+        let share = settings.budget.take(opened.uri.host(), settings.connections, self.job.disks).await;
         let options = ReadOptions {
-            connections: settings.connections,
+            connections: share.connections(),
             request_size: settings.request,
             memory: settings.memory,
             stall_timeout: settings.read_deadline,
             ..ReadOptions::default()
         };
         let (reader, pieces) = Reader::open(&opened.uri, &options).await?;
-        Ok(OpenSource { reader, pieces, _keep: opened })
+        Ok(OpenSource { reader, pieces, _keep: opened, _share: share })
     }
 
     fn planner(
@@ -206,4 +223,5 @@ pub(super) struct OpenSource {
     pub(super) pieces: migratekit::read::Pieces,
     /// Keeps the export alive.
     _keep: crate::source::OpenDisk,
+    _share: Share,
 }

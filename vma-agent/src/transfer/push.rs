@@ -1,14 +1,18 @@
-//! The push stream: requests out without copies, answers in.
+//! The push stream: requests out without copies, compressed where it pays and not faster than allowed; answers in.
 
 use bytes::Bytes;
 use futures::StreamExt as _;
 use http::{Request, header};
-use migratekit::piece::Piece;
+use migratekit::compress::{Mode, Packed, Packer};
+use migratekit::piece::{MAX_DATA, Piece};
+use migratekit::rate::Limit;
 use proto::v1::{self, push_request::Kind as Ask, push_response::Kind as Answer};
 use shared::ids::{DiskId, Epoch, JobId};
+use shared::leaf::{LEAF, LEAF_LEN, LeafHash};
 use shared::range::{ByteRange, RangeSet};
 use shared::wire::push::{Out, Sender, channel};
 use shared::wire::{ranges_from_wire, ranges_to_wire, refusal};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tonic::body::Body;
@@ -65,6 +69,10 @@ impl PushError {
 /// What to open.
 #[derive(Clone, Debug)]
 pub(super) struct Open {
+    /// What compression may do, where the other side takes it.
+    pub(super) compression: Mode,
+    /// All of them bound what goes out.
+    pub(super) limits: Vec<Arc<Limit>>,
     pub(super) job: JobId,
     pub(super) disk: DiskId,
     pub(super) epoch: Epoch,
@@ -83,6 +91,8 @@ pub(super) struct Prior {
 pub(super) struct Push {
     sender: Sender,
     wire: AtomicU64,
+    packer: Packer,
+    limits: Vec<Arc<Limit>>,
 }
 
 /// The receiving half.
@@ -92,7 +102,7 @@ pub(super) struct Answers(Streaming<v1::PushResponse>);
 const OPEN_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Opens a transfer and reads the pages that precede it.
-pub(super) async fn open(mut channel: Channel, open: &Open) -> Result<(Push, Answers, Prior), PushError> {
+pub(super) async fn open(mut channel: Channel, open: Open) -> Result<(Push, Answers, Prior), PushError> {
     // Two messages wait at most: what waits here is memory.
     let (sender, frames) = self::channel(2);
     let ask = v1::Open {
@@ -102,7 +112,8 @@ pub(super) async fn open(mut channel: Channel, open: &Open) -> Result<(Push, Ans
         size_bytes: open.size,
         mode: open.mode.into(),
     };
-    let push = Push { sender, wire: AtomicU64::new(0) };
+    let (packer, limits) = (Packer::new(Mode::Off), open.limits);
+    let mut push = Push { sender, wire: AtomicU64::new(0), packer, limits };
     push.send(Out::message(&v1::PushRequest { kind: Some(Ask::Open(ask)) })).await?;
     let request = Request::post("/migratekit.v1.TransferService/Push")
         .header(header::CONTENT_TYPE, "application/grpc")
@@ -128,15 +139,19 @@ pub(super) async fn open(mut channel: Channel, open: &Open) -> Result<(Push, Ans
                     prior.durable.union(&ranges_from_wire(&page.durable).map_err(broken)?);
                     prior.required.union(&ranges_from_wire(&page.required).map_err(broken)?);
                 }
-                Some(Answer::Opened(_)) => return Ok((answers, prior)),
+                Some(Answer::Opened(opened)) => {
+                    let zstd = opened.compressions().any(|one| one == v1::Compression::Zstd);
+                    return Ok((answers, prior, if zstd { open.compression } else { Mode::Off }));
+                }
                 Some(_) => return Err(PushError::broken("an answer came before the transfer was open")),
                 None => return Err(PushError::broken("the stream ended before the transfer was open")),
             }
         }
     };
     let opened = tokio::time::timeout(OPEN_DEADLINE, opening).await;
-    let (answers, prior) =
+    let (answers, prior, compression) =
         opened.map_err(|_| PushError::broken("no answer to the opening within 60 s"))??;
+    push.packer = Packer::new(compression);
     Ok((push, answers, prior))
 }
 
@@ -147,14 +162,33 @@ impl Push {
     }
 
     pub(super) async fn piece(&self, piece: Piece) -> Result<(), PushError> {
-        let out = match piece {
-            Piece::Data { offset, data, hashes } => {
-                let hashes: Vec<u8> = hashes.iter().flat_map(|h| h.0).collect();
-                Out::chunk(offset, &hashes, data)
-            }
-            Piece::Zero(range) => return self.zero(range).await,
-        };
-        self.send(out).await
+        match piece {
+            Piece::Data { offset, data, hashes } => self.data(offset, data, &hashes).await,
+            Piece::Zero(range) => self.zero(range).await,
+        }
+    }
+
+    async fn data(&self, offset: u64, mut data: Bytes, hashes: &[LeafHash]) -> Result<(), PushError> {
+        let (mut at, mut hashes) = (offset, hashes);
+        // A slow limit is kept with small messages.
+        let grain = self.limits.iter().map(|limit| limit.grain()).min().unwrap_or(u64::MAX);
+        let most =
+            usize::try_from((grain / LEAF).clamp(1, MAX_DATA as u64 / LEAF) * LEAF).unwrap_or(MAX_DATA);
+        while !data.is_empty() {
+            let part = data.split_to(most.min(data.len()));
+            let plain = part.len() as u64;
+            let (these, rest) = hashes.split_at(part.len().div_ceil(LEAF_LEN).min(hashes.len()));
+            let these: Vec<u8> = these.iter().flat_map(|h| h.0).collect();
+            self.send(match self.packer.pack(part).await {
+                Packed::Plain(part) => Out::chunk(at, &these, part),
+                Packed::Zstd(packed) => Out::zstd_chunk(at, &these, plain, packed),
+            })
+            .await?;
+            self.packer.sent(plain);
+            hashes = rest;
+            at += plain;
+        }
+        Ok(())
     }
 
     pub(super) async fn zero(&self, range: ByteRange) -> Result<(), PushError> {
@@ -180,6 +214,9 @@ impl Push {
     }
 
     async fn send(&self, out: Out) -> Result<(), PushError> {
+        for limit in &self.limits {
+            limit.take(out.wire_len()).await;
+        }
         self.wire.fetch_add(out.wire_len(), Ordering::Relaxed);
         self.sender.send(out).await.map_err(|_| PushError::broken("the push stream was closed"))
     }

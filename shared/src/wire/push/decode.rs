@@ -172,7 +172,7 @@ mod tests {
     use futures::executor::block_on;
     use http_body_util::BodyExt as _;
     use proptest::prelude::*;
-    use proto::v1::{Chunk, PushRequest, push_request::Kind};
+    use proto::v1::{Chunk, CompressedChunk, Compression, PushRequest, push_request::Kind};
 
     fn request(offset: u64, hashes: Vec<u8>, data: Vec<u8>) -> PushRequest {
         PushRequest {
@@ -213,6 +213,21 @@ mod tests {
             prop_assert_eq!(*o, offset);
             prop_assert_eq!(&leaf_hashes[..], &hashes[..]);
             prop_assert_eq!(parts.concat(), data);
+        }
+
+        #[test]
+        fn a_compressed_chunk_is_the_wire_format_too(offset in prop_oneof![Just(0u64), any::<u64>()], hashes in prop::collection::vec(any::<u8>(), 0..40),
+                                                     data in prop::collection::vec(any::<u8>(), 1..300), plain in 1u64..) {
+            let ours = bytes_of(vec![Out::zstd_chunk(offset, &hashes, plain, data.clone().into())]);
+            let chunk = CompressedChunk {
+                offset, leaf_hashes: hashes.into(), compression: Compression::Zstd.into(), data_bytes: plain, data: data.into(),
+            };
+            let theirs = message(&PushRequest { kind: Some(Kind::Compressed(chunk.clone())) });
+            prop_assert_eq!(&ours, &theirs);
+            let mut decoder = Decoder::default();
+            decoder.put(ours.into());
+            let Some(Incoming::Message(Kind::Compressed(got))) = decoder.take().expect("well formed") else { panic!("a chunk") };
+            prop_assert_eq!(got, chunk);
         }
 
         #[test]

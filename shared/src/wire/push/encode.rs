@@ -23,17 +23,38 @@ impl Out {
     /// A chunk whose data is not touched.
     pub fn chunk(offset: u64, leaf_hashes: &[u8], data: Bytes) -> Self {
         // PushRequest { chunk = 1: Chunk { offset = 1, leaf_hashes = 2, data = 3 } }
+        Self::laid_out(1, offset, leaf_hashes, &[], 3, data)
+    }
+
+    /// A chunk compressed by zstd; `plain` bytes before that.
+    pub fn zstd_chunk(offset: u64, leaf_hashes: &[u8], plain: u64, data: Bytes) -> Self {
+        // PushRequest { compressed = 7: CompressedChunk { .., compression = 3, data_bytes = 4, data = 5 } }
+        let zstd = proto::v1::Compression::Zstd as u64;
+        Self::laid_out(7, offset, leaf_hashes, &[(3, zstd), (4, plain)], 5, data)
+    }
+
+    /// The message of field `kind`: offset = 1, leaf_hashes = 2, then `numbers` (none is 0), then the data.
+    fn laid_out(
+        kind: u32,
+        offset: u64,
+        leaf_hashes: &[u8],
+        numbers: &[(u32, u64)],
+        data_field: u32,
+        data: Bytes,
+    ) -> Self {
         let hashes = match leaf_hashes.is_empty() {
             true => 0,
             false => key_len(2) + encoded_len_varint(leaf_hashes.len() as u64) + leaf_hashes.len(),
         };
         let offset_len = if offset == 0 { 0 } else { key_len(1) + encoded_len_varint(offset) };
-        let data_key = key_len(3) + encoded_len_varint(data.len() as u64);
-        let chunk = offset_len + hashes + data_key + data.len();
-        let whole = key_len(1) + encoded_len_varint(chunk as u64) + chunk;
+        let more: usize =
+            numbers.iter().map(|&(field, value)| key_len(field) + encoded_len_varint(value)).sum();
+        let data_key = key_len(data_field) + encoded_len_varint(data.len() as u64);
+        let chunk = offset_len + hashes + more + data_key + data.len();
+        let whole = key_len(kind) + encoded_len_varint(chunk as u64) + chunk;
         let mut head = BytesMut::with_capacity(5 + whole - data.len());
         put_prefix(&mut head, whole);
-        encode_key(1, WireType::LengthDelimited, &mut head);
+        encode_key(kind, WireType::LengthDelimited, &mut head);
         encode_varint(chunk as u64, &mut head);
         if offset != 0 {
             encode_key(1, WireType::Varint, &mut head);
@@ -44,7 +65,11 @@ impl Out {
             encode_varint(leaf_hashes.len() as u64, &mut head);
             head.put_slice(leaf_hashes);
         }
-        encode_key(3, WireType::LengthDelimited, &mut head);
+        for &(field, value) in numbers {
+            encode_key(field, WireType::Varint, &mut head);
+            encode_varint(value, &mut head);
+        }
+        encode_key(data_field, WireType::LengthDelimited, &mut head);
         encode_varint(data.len() as u64, &mut head);
         Self { head: head.freeze(), payload: Some(data) }
     }

@@ -1,0 +1,66 @@
+//! What goes over the wire: compressed, and not faster than allowed.
+
+use anyhow::{Context as _, ensure};
+use integration_tests::harness::{Options, World, hash_file};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+const MIB: u64 = 1 << 20;
+
+/// Lines of text with numbers in them: data that shrinks, and no two leaves alike.
+fn text(folder: &Path, bytes: u64) -> anyhow::Result<PathBuf> {
+    let path = folder.join("text.img");
+    let mut file = std::io::BufWriter::new(std::fs::File::create(&path)?);
+    let (mut line, mut written) = (0u64, 0);
+    while written < bytes {
+        let said = format!("{line:>12} of the log of a machine that has nothing new to say\n");
+        let part = &said.as_bytes()[..said.len().min(usize::try_from(bytes - written)?)];
+        file.write_all(part)?;
+        (line, written) = (line + 1, written + part.len() as u64);
+    }
+    file.flush()?;
+    Ok(path)
+}
+
+/// Copies the file by a cycle; bytes of data and on the wire, and how long it took.
+async fn copied(file: &Path, transfer: &str) -> anyhow::Result<(u64, u64, Duration)> {
+    let mut options = Options::files(&[("root", file)]);
+    options.transfer = transfer.to_owned();
+    let world = World::start(&options).await?;
+    world.begin().await?;
+    let begun = Instant::now();
+    let migration = world.sync().await?;
+    let took = begun.elapsed();
+    ensure!(hash_file(&world.replica(&migration, "root")?)? == hash_file(file)?, "the replica is the source");
+    let cycle = migration.cycle.context("a cycle")?;
+    let disk = cycle.disks.first().context("a disk")?;
+    Ok((disk.data_bytes, disk.wire_bytes, took))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_shrinks_is_sent_smaller_and_arrives_whole() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    // An odd size: the last leaf is short.
+    let file = text(folder.path(), 24 * MIB + 12_345)?;
+    for (transfer, most) in
+        [("compression = \"strong\"", 0.3), ("compression = \"fast\"", 0.5), ("compression = \"off\"", 1.1)]
+    {
+        let (data, wire, _) = copied(&file, transfer).await?;
+        #[expect(clippy::cast_precision_loss, reason = "a ratio")]
+        let ratio = wire as f64 / data as f64;
+        ensure!(ratio < most && (most < 1.0 || ratio >= 1.0), "{transfer}: {wire} for {data}: {ratio}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rate_is_kept() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = text(folder.path(), 24 * MIB)?;
+    let (_, wire, took) = copied(&file, "rate = \"8MiB\"\ncompression = \"off\"").await?;
+    // 3 s; less at the beginning, when nothing is owed yet, and more for the commit.
+    let at_least = Duration::from_millis(wire * 950 / (8 * MIB));
+    ensure!((at_least..at_least + Duration::from_secs(4)).contains(&took), "{took:?} for {wire}");
+    Ok(())
+}
