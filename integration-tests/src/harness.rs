@@ -11,7 +11,7 @@ mod daemon;
 mod world;
 
 pub use daemon::{Daemon, binary};
-pub use world::{Options, SourceKind, VM_UUID, World, hash_file, write_agent_config};
+pub use world::{Options, SourceKind, Transport, VM_UUID, World, hash_file, write_agent_config};
 
 use std::time::{Duration, Instant};
 

@@ -4,5 +4,6 @@
 mod architecture;
 pub mod bench;
 pub mod harness;
+pub mod link;
 pub mod live_vm;
 pub mod nbd_tap;

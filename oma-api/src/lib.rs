@@ -15,4 +15,4 @@ pub mod store;
 mod testing;
 
 pub use config::Config;
-pub use oma::Oma;
+pub use oma::{Listeners, Oma};

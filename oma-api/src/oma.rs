@@ -12,10 +12,37 @@ use shared::claim::Claim;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 /// The program.
 const NAME: &str = "oma-api";
+
+/// Its ports, bound.
+pub struct Listeners {
+    tls: TcpListener,
+    cleartext: Option<TcpListener>,
+}
+
+impl Listeners {
+    /// Binds them.
+    ///
+    /// # Errors
+    /// Which one is taken, or not of this machine.
+    pub async fn bind(config: &Config) -> anyhow::Result<Self> {
+        let bind = async |listen| {
+            TcpListener::bind(listen)
+                .await
+                .with_context(|| format!("cannot listen on {listen}: is another oma-api running?"))
+        };
+        Ok(Self {
+            tls: bind(config.listen).await?,
+            cleartext: match config.listen_cleartext {
+                Some(listen) => Some(bind(listen).await?),
+                None => None,
+            },
+        })
+    }
+}
 
 /// A daemon that is ready to serve.
 pub struct Oma {
@@ -59,12 +86,23 @@ impl Oma {
     ///
     /// # Errors
     /// When the services cannot be put together.
-    pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) -> anyhow::Result<()> {
+    pub async fn serve(self, listeners: Listeners, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let Listeners { tls, cleartext } = listeners;
         let routes = grpc::routes(&self.app, &shutdown)?;
-        info!(listen = %listener.local_addr()?, "control plane ready");
+        if let Some(listener) = &cleartext {
+            warn!(listen = %listener.local_addr()?, "agents are taken in clear: whoever reaches this port is believed");
+        }
+        info!(listen = %tls.local_addr()?, "control plane ready");
+        let in_clear = async {
+            if let Some(listener) = cleartext {
+                let (limits, routes) = (self.limits.clone(), routes.clone());
+                shared::tls::serve_cleartext(listener, limits, routes, shutdown.clone()).await;
+            }
+        };
         tokio::join!(
-            shared::tls::serve(listener, self.tls, self.limits, routes, shutdown.clone()),
-            reconcile::run(self.app.clone(), shutdown),
+            in_clear,
+            shared::tls::serve(tls, self.tls, self.limits.clone(), routes.clone(), shutdown.clone()),
+            reconcile::run(self.app.clone(), shutdown.clone()),
         );
         self.app.store.close().await;
         Ok(())

@@ -2,6 +2,7 @@
 
 use super::daemon::Daemon;
 use super::eventually;
+use crate::link::{Link, Shape};
 use crate::live_vm::LiveVm;
 use anyhow::Context as _;
 use migratekit::dev_ca::{Existing, Folder, Holder, make};
@@ -20,9 +21,10 @@ use tonic::transport::Channel;
 pub const VM_UUID: &str = "564d1d3a-0000-4000-8000-000000000001";
 
 /// Where the VM's disks are.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub enum SourceKind {
     /// The live VM.
+    #[default]
     Live,
     /// Files that the agent serves to itself: key and path.
     Files(Vec<(String, PathBuf)>),
@@ -30,14 +32,26 @@ pub enum SourceKind {
     Uris(Vec<(String, String)>),
 }
 
+/// What lies between agent and OMA.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Transport {
+    #[default]
+    Tls,
+    Cleartext,
+}
+
 /// How a world is made.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Key and bytes of the live VM's disks.
     pub disks: Vec<(String, u64)>,
     pub source: SourceKind,
     /// Lines for the agent's `[transfer]` table.
     pub transfer: String,
+    /// Whether the agent dials with TLS.
+    pub transport: Transport,
+    /// What the network between them is like; `None`: loopback.
+    pub link: Option<Shape>,
     /// Where the replicas are; `None`: in the world's folder.
     pub replicas: Option<PathBuf>,
 }
@@ -46,13 +60,13 @@ impl Options {
     /// A live VM with these disks.
     pub fn live(disks: &[(&str, u64)]) -> Self {
         let disks = disks.iter().map(|&(key, size)| (key.to_owned(), size)).collect();
-        Self { disks, source: SourceKind::Live, transfer: two_connections(), replicas: None }
+        Self { disks, source: SourceKind::Live, transfer: two_connections(), ..Self::default() }
     }
 
     /// Disks that are files.
     pub fn files(files: &[(&str, &Path)]) -> Self {
         let files = files.iter().map(|&(key, path)| (key.to_owned(), path.to_owned())).collect();
-        Self { disks: vec![], source: SourceKind::Files(files), transfer: two_connections(), replicas: None }
+        Self { source: SourceKind::Files(files), transfer: two_connections(), ..Self::default() }
     }
 }
 
@@ -76,6 +90,7 @@ pub struct World {
     /// Of the agent's progress API.
     pub progress: String,
     replicas: PathBuf,
+    _link: Option<Link>,
     // Last: removed when all else has ended.
     _temp: TempDir,
 }
@@ -108,16 +123,28 @@ impl World {
             SourceKind::Files(_) | SourceKind::Uris(_) => None,
         };
         let replicas = options.replicas.clone().unwrap_or_else(|| dir.join("replicas"));
-        write_oma_config(&dir, &ca, "127.0.0.1:0", &replicas)?;
+        let listen = |port: u16| format!("127.0.0.1:{port}");
+        let cleartext = options.transport == Transport::Cleartext;
+        write_oma_config(&dir, &ca, &listen(0), cleartext.then(|| listen(0)).as_deref(), &replicas)?;
         let mut oma = Daemon::start("oma-api", &dir.join("oma.toml"), &dir.join("oma.log"), &[])?;
+        let in_clear = match cleartext {
+            true => Some(port_of(&oma.wait_for("agents are taken in clear", START)?)?),
+            false => None,
+        };
         let port = port_of(&oma.wait_for("control plane ready", START)?)?;
         // The same port after a restart: the agent finds it again.
-        write_oma_config(&dir, &ca, &format!("127.0.0.1:{port}"), &replicas)?;
+        write_oma_config(&dir, &ca, &listen(port), in_clear.map(listen).as_deref(), &replicas)?;
         let address = format!("localhost:{port}");
+        let dialled = in_clear.unwrap_or(port);
+        let link = match options.link {
+            Some(shape) => Some(Link::start(([127, 0, 0, 1], dialled).into(), shape).await?),
+            None => None,
+        };
+        let dialled = link.as_ref().map_or(dialled, |link| link.address().port());
         write_agent_config(
             &dir,
             &ca.files(Role::Agent, "vma-01"),
-            &address,
+            &format!("localhost:{dialled}"),
             options,
             vm.as_ref(),
             "vma.toml",
@@ -126,7 +153,19 @@ impl World {
         agent.wait_for("connected to the OMA", START)?;
         let diagnostics = format!("localhost:{}", port_of(&agent.wait_for("diagnostics ready", START)?)?);
         let progress = format!("localhost:{}", port_of(&agent.wait_for("progress API ready", START)?)?);
-        Ok(Self { vm, oma, agent, dir, ca, address, diagnostics, progress, replicas, _temp: temp })
+        Ok(Self {
+            vm,
+            oma,
+            agent,
+            dir,
+            ca,
+            address,
+            diagnostics,
+            progress,
+            replicas,
+            _link: link,
+            _temp: temp,
+        })
     }
 
     /// The live VM.
@@ -281,10 +320,17 @@ fn tls(files: &Files) -> String {
     format!("[tls]\nca = \"{ca}\"\ncert = \"{cert}\"\nkey = \"{key}\"\n")
 }
 
-fn write_oma_config(dir: &Path, ca: &Folder, listen: &str, replicas: &Path) -> anyhow::Result<()> {
+fn write_oma_config(
+    dir: &Path,
+    ca: &Folder,
+    listen: &str,
+    cleartext: Option<&str>,
+    replicas: &Path,
+) -> anyhow::Result<()> {
+    let cleartext = cleartext.map(|listen| format!("listen_cleartext = \"{listen}\"\n")).unwrap_or_default();
     let (at, replicas) = (dir.display(), replicas.display());
     let text = format!(
-        "listen = \"{listen}\"\ndatabase_url = \"sqlite://{at}/oma.db\"\nstate_dir = \"{at}/oma\"\n{}\
+        "listen = \"{listen}\"\n{cleartext}database_url = \"sqlite://{at}/oma.db\"\nstate_dir = \"{at}/oma\"\n{}\
          [storage]\nkind = \"local\"\npath = \"{replicas}\"\n[limits]\nhandshake = \"3s\"\npreface = \"2s\"\n\
          [log]\nlevel = \"info,oma_api=debug,shared=debug,migratekit=debug\"\n",
         tls(&ca.files(Role::Oma, "main"))
@@ -302,9 +348,10 @@ pub fn write_agent_config(
     name: &str,
 ) -> anyhow::Result<()> {
     let mut text = format!(
-        "oma = \"{address}\"\nstate_dir = \"{}/{name}.state\"\n{}[diagnostics]\nlisten = \"127.0.0.1:0\"\n[progress]\nlisten = \"127.0.0.1:0\"\n\
+        "oma = \"{address}\"\noma_cleartext = {}\nstate_dir = \"{}/{name}.state\"\n{}[diagnostics]\nlisten = \"127.0.0.1:0\"\n[progress]\nlisten = \"127.0.0.1:0\"\n\
          [transfer]\n{}\n[log]\nlevel = \"info,vma_agent=debug,shared=debug,migratekit=debug\"\n\
          [[vm]]\nuuid = \"{VM_UUID}\"\nname = \"web\"\n",
+        options.transport == Transport::Cleartext,
         dir.display(),
         tls(files),
         options.transfer

@@ -3,6 +3,9 @@
 /// `oma-api`: gRPC for agents and operators, mutual TLS.
 pub const OMA_GRPC: u16 = 8443;
 
+/// `oma-api`: gRPC for agents in clear, where an operator asks for it.
+pub const OMA_CLEARTEXT: u16 = 8445;
+
 /// `oma-api`: REST, for operators and their tools.
 pub const OMA_REST: u16 = 8082;
 
