@@ -13,6 +13,7 @@ use http::{Request, Response};
 use proto::v1::agent_service_server::AgentServiceServer;
 use proto::v1::inventory_service_server::InventoryServiceServer;
 use proto::v1::migration_service_server::MigrationServiceServer;
+use shared::wire::access::Access;
 use std::convert::Infallible;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -40,7 +41,7 @@ pub fn routes(
             .register_encoded_file_descriptor_set(proto::DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             // What a refusal carries, so that grpcurl can print its reason.
-            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(shared::wire::refusal::DESCRIPTOR_SET)
     };
     let what = "the schema for reflection";
     let agents = agent::Agents { app: app.clone(), shutdown: shutdown.clone() };
@@ -55,5 +56,5 @@ pub fn routes(
         }))
         .add_service(InventoryServiceServer::new(inventory::Inventory(app.clone())))
         .prepare();
-    Ok(access::Access(routes))
+    Ok(Access::new(access::TABLE, routes))
 }

@@ -3,6 +3,7 @@
 use super::*;
 use serde_json::Value;
 use std::process::Command;
+use std::time::Duration;
 
 struct Api {
     address: String,
