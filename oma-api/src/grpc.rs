@@ -4,7 +4,9 @@ mod access;
 mod agent;
 mod inventory;
 mod migration;
+mod progress;
 mod push;
+mod replication;
 mod view;
 
 use crate::service::App;
@@ -13,6 +15,8 @@ use http::{Request, Response};
 use proto::v1::agent_service_server::AgentServiceServer;
 use proto::v1::inventory_service_server::InventoryServiceServer;
 use proto::v1::migration_service_server::MigrationServiceServer;
+use proto::v1::progress_service_server::ProgressServiceServer;
+use proto::v1::replication_service_server::ReplicationServiceServer;
 use shared::wire::access::Access;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -54,6 +58,11 @@ pub fn routes(
             app: app.clone(),
             shutdown: shutdown.clone(),
         }))
+        .add_service(ProgressServiceServer::new(progress::Progress {
+            app: app.clone(),
+            shutdown: shutdown.clone(),
+        }))
+        .add_service(ReplicationServiceServer::new(replication::Replications(app.clone())))
         .add_service(InventoryServiceServer::new(inventory::Inventory(app.clone())))
         .prepare();
     Ok(Access::new(access::TABLE, routes))

@@ -6,9 +6,10 @@ use crate::service::App;
 use crate::service::transfer::Transfers;
 use crate::storage::{LocalStorage, Storage};
 use crate::store::{self, Store};
-use crate::{grpc, reconcile};
+use crate::{grpc, reconcile, rest};
 use anyhow::Context as _;
 use shared::claim::Claim;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -16,6 +17,30 @@ use tracing::info;
 
 /// The program.
 const NAME: &str = "oma-api";
+
+/// Its ports, bound.
+pub struct Listeners {
+    grpc: TcpListener,
+    rest: TcpListener,
+}
+
+impl Listeners {
+    /// Binds them.
+    ///
+    /// # Errors
+    /// Which one is taken, or not of this machine.
+    pub async fn bind(config: &Config) -> anyhow::Result<Self> {
+        let bind = async |what: &str, listen: SocketAddr| {
+            TcpListener::bind(listen)
+                .await
+                .with_context(|| format!("cannot listen on {listen} for {what}: is another oma-api running?"))
+        };
+        Ok(Self {
+            grpc: bind("agents and operators", config.listen).await?,
+            rest: bind("the REST API", config.rest.listen).await?,
+        })
+    }
+}
 
 /// A daemon that is ready to serve.
 pub struct Oma {
@@ -59,11 +84,13 @@ impl Oma {
     ///
     /// # Errors
     /// When the services cannot be put together.
-    pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) -> anyhow::Result<()> {
+    pub async fn serve(self, listeners: Listeners, shutdown: CancellationToken) -> anyhow::Result<()> {
         let routes = grpc::routes(&self.app, &shutdown)?;
-        info!(listen = %listener.local_addr()?, "control plane ready");
+        info!(listen = %listeners.grpc.local_addr()?, "control plane ready");
         tokio::join!(
-            shared::tls::serve(listener, self.tls, self.limits, routes, shutdown.clone()),
+            shared::tls::serve(listeners.grpc, self.tls, self.limits, routes, shutdown.clone()),
+            rest::serve(listeners.rest, self.app.clone(), shutdown.clone()),
+            self.app.progress_run(shutdown.clone()),
             reconcile::run(self.app.clone(), shutdown),
         );
         self.app.store.close().await;

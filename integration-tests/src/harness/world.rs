@@ -71,6 +71,8 @@ pub struct World {
     pub ca: Folder,
     /// Of the OMA, as `localhost:PORT`; kept over restarts.
     pub address: String,
+    /// Of the OMA's REST API; kept over restarts.
+    pub rest: String,
     /// Of the agent's diagnostics.
     pub diagnostics: String,
     /// Of the agent's progress API.
@@ -108,12 +110,14 @@ impl World {
             SourceKind::Files(_) | SourceKind::Uris(_) => None,
         };
         let replicas = options.replicas.clone().unwrap_or_else(|| dir.join("replicas"));
-        write_oma_config(&dir, &ca, "127.0.0.1:0", &replicas)?;
+        write_oma_config(&dir, &ca, ["127.0.0.1:0", "127.0.0.1:0"], &replicas)?;
         let mut oma = Daemon::start("oma-api", &dir.join("oma.toml"), &dir.join("oma.log"), &[])?;
         let port = port_of(&oma.wait_for("control plane ready", START)?)?;
-        // The same port after a restart: the agent finds it again.
-        write_oma_config(&dir, &ca, &format!("127.0.0.1:{port}"), &replicas)?;
-        let address = format!("localhost:{port}");
+        let rest = port_of(&oma.wait_for("REST API ready", START)?)?;
+        // The same ports after a restart: the agent finds it again.
+        let listen = [port, rest].map(|port| format!("127.0.0.1:{port}"));
+        write_oma_config(&dir, &ca, [&listen[0], &listen[1]], &replicas)?;
+        let [address, rest] = [port, rest].map(|port| format!("localhost:{port}"));
         write_agent_config(
             &dir,
             &ca.files(Role::Agent, "vma-01"),
@@ -126,7 +130,7 @@ impl World {
         agent.wait_for("connected to the OMA", START)?;
         let diagnostics = format!("localhost:{}", port_of(&agent.wait_for("diagnostics ready", START)?)?);
         let progress = format!("localhost:{}", port_of(&agent.wait_for("progress API ready", START)?)?);
-        Ok(Self { vm, oma, agent, dir, ca, address, diagnostics, progress, replicas, _temp: temp })
+        Ok(Self { vm, oma, agent, dir, ca, address, rest, diagnostics, progress, replicas, _temp: temp })
     }
 
     /// The live VM.
@@ -281,11 +285,16 @@ fn tls(files: &Files) -> String {
     format!("[tls]\nca = \"{ca}\"\ncert = \"{cert}\"\nkey = \"{key}\"\n")
 }
 
-fn write_oma_config(dir: &Path, ca: &Folder, listen: &str, replicas: &Path) -> anyhow::Result<()> {
+fn write_oma_config(
+    dir: &Path,
+    ca: &Folder,
+    [listen, rest]: [&str; 2],
+    replicas: &Path,
+) -> anyhow::Result<()> {
     let (at, replicas) = (dir.display(), replicas.display());
     let text = format!(
         "listen = \"{listen}\"\ndatabase_url = \"sqlite://{at}/oma.db\"\nstate_dir = \"{at}/oma\"\n{}\
-         [storage]\nkind = \"local\"\npath = \"{replicas}\"\n[limits]\nhandshake = \"3s\"\npreface = \"2s\"\n\
+         [storage]\nkind = \"local\"\npath = \"{replicas}\"\n[rest]\nlisten = \"{rest}\"\n[limits]\nhandshake = \"3s\"\npreface = \"2s\"\n\
          [log]\nlevel = \"info,oma_api=debug,shared=debug,migratekit=debug\"\n",
         tls(&ca.files(Role::Oma, "main"))
     );

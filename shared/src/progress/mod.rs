@@ -24,7 +24,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
 pub use job::Status;
-pub use view::{PhaseView, Throughput, Timing, View, VmInfo, moment};
+pub use view::{PhaseView, Throughput, Timing, View, VmInfo, eta_seconds, moment};
 pub use watch::{Seen, states};
 
 use job::{Job, float};

@@ -139,10 +139,16 @@ impl PhaseView {
 /// If it goes on as it did so far; nobody can tell before something was done.
 fn eta(job: &Job, elapsed: SignedDuration) -> i64 {
     match job.percent() {
-        done if job.status == Status::Running && done > 0.0 => {
-            whole(elapsed.as_secs_f64() * (100.0 - done) / done)
-        }
+        done if job.status == Status::Running => eta_seconds(done, elapsed),
         _ => 0,
+    }
+}
+
+/// Seconds until all is done, if it goes on as it did until `percent`; 0 before something was done.
+pub fn eta_seconds(percent: f64, elapsed: SignedDuration) -> i64 {
+    match percent > 0.0 {
+        true => whole(elapsed.as_secs_f64() * (100.0 - percent) / percent),
+        false => 0,
     }
 }
 
