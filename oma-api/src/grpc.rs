@@ -19,7 +19,6 @@ use proto::v1::progress_service_server::ProgressServiceServer;
 use proto::v1::replication_service_server::ReplicationServiceServer;
 use shared::wire::access::Access;
 use std::convert::Infallible;
-use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::service::Routes;
@@ -53,7 +52,7 @@ pub fn routes(
         .add_service(reflection().build_v1().context(what)?)
         .add_service(reflection().build_v1alpha().context(what)?)
         .add_service(AgentServiceServer::new(agents))
-        .add_service(push::PushService(Arc::clone(&app.transfers)))
+        .add_service(push::PushService(app.clone()))
         .add_service(MigrationServiceServer::new(migration::Migrations {
             app: app.clone(),
             shutdown: shutdown.clone(),

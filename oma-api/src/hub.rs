@@ -207,6 +207,18 @@ impl Hub {
         self.pace.changed(job);
     }
 
+    /// A disk of which something was heard is all sent: these are its last counters, in bytes.
+    pub fn progress_sent(&self, job: &JobId, disk: &DiskId, data: u64, zero: u64) {
+        if let Some(live) = lock(&self.live).get_mut(job)
+            && let Some(last) = live.disks.get(disk)
+        {
+            let all = data.saturating_add(zero);
+            let sent = DiskProgress { data, planned: all, done: all, plan_complete: true, ..last.clone() };
+            live.take(vec![sent], 0, Instant::now());
+            self.pace.changed(job);
+        }
+    }
+
     /// Why the cycle does not get on, in the agent's words.
     pub fn set_waiting(&self, job: &JobId, waiting: Waiting) {
         lock(&self.live).entry(job.clone()).or_default().waiting = Some(waiting);

@@ -1,7 +1,6 @@
 //! The port for people with `grpcurl`: health, reflection, and how transfers stand; nothing that changes a transfer.
 
 use crate::grpc;
-use proto::v1::progress_service_server::ProgressServiceServer;
 use shared::progress::Register;
 use shared::tls::{Limits, Role, serve as serve_tls};
 use shared::wire::access::{Access, Table};
@@ -51,7 +50,7 @@ pub(crate) async fn serve(
     if let Ok(listen) = listener.local_addr() {
         info!(%listen, "diagnostics ready");
     }
-    let progress = ProgressServiceServer::new(grpc::Progress { register, shutdown: shutdown.clone() });
+    let progress = grpc::progress(register, &shutdown);
     let routes = Routes::new(health).add_service(v1).add_service(v1alpha).add_service(progress).prepare();
     let routes = Access::new(TABLE, routes);
     serve_tls(listener, tls, Limits { connections: 16, ..Limits::default() }, routes, shutdown).await;

@@ -3,7 +3,7 @@
 use futures::StreamExt as _;
 use jiff::Timestamp;
 use proto::v1;
-use proto::v1::progress_service_server::ProgressService;
+use proto::v1::progress_service_server::{ProgressService, ProgressServiceServer};
 use shared::progress::{Register, Registered, Registration, Update, states};
 use shared::wire::{WatchAnswers, progress_refused, refusal, watch_answers};
 use std::sync::Arc;
@@ -11,8 +11,16 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 pub(crate) struct Progress {
-    pub(crate) register: Arc<Register>,
-    pub(crate) shutdown: CancellationToken,
+    register: Arc<Register>,
+    shutdown: CancellationToken,
+}
+
+/// For the diagnostics server.
+pub(crate) fn progress(
+    register: Arc<Register>,
+    shutdown: &CancellationToken,
+) -> ProgressServiceServer<Progress> {
+    ProgressServiceServer::new(Progress { register, shutdown: shutdown.clone() })
 }
 
 #[tonic::async_trait]

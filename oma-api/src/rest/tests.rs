@@ -1,11 +1,8 @@
 //! Asked by a client that knows nothing of us: `curl`.
 
 use super::*;
-use crate::store::{Failure, JobKind, JobStep, NewJob};
 use crate::testing::Plant;
 use serde_json::{Value, json};
-use shared::cycle::Strategy;
-use shared::migration::Action;
 use std::process::Command;
 
 struct Api {
@@ -43,30 +40,11 @@ impl Api {
     }
 }
 
-/// Three cycles of one second: the later ones are called after the next seconds that are free.
-async fn three_cycles_of_one_second() -> (Plant, Vec<String>) {
-    let plant = Plant::begun().await;
-    plant.act(Action::Sync).await;
-    let migration = plant.migration().await.id;
-    let now = "2026-11-21T14:45:58.5Z".parse().expect("a time");
-    let disks = plant.app.store.disk_list(&migration).await.expect("read");
-    let disks: Vec<_> = disks.into_iter().map(|d| (d.id, Strategy::Full)).collect();
-    let mut ids = vec![];
-    for number in 0..3 {
-        let new = NewJob { migration: migration.clone(), kind: JobKind::Full, disks: disks.clone() };
-        let job = plant.app.store.job_create(&new, now).await.expect("made");
-        ids.push(job.id.to_string());
-        if number < 2 {
-            let failure = Failure { reason: "ABORTED".to_owned(), message: "on request".to_owned() };
-            plant.app.step(&job, JobStep::Aborted(failure)).await.expect("aborted");
-        }
-    }
-    (plant, ids)
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cycles_are_listed_as_the_database_has_them() {
-    let (plant, ids) = three_cycles_of_one_second().await;
+    // Of one second: the later ones are called after the next seconds that are free.
+    let plant = Plant::begun().await;
+    let ids = plant.cycles_at("2026-11-21T14:45:58.5Z".parse().expect("a time"), 3).await;
     assert_eq!(ids, ["job-20261121-144558", "job-20261121-144559", "job-20261121-144600"]);
     let api = Api::of(&plant).await;
     let listed = |page: &Value| -> Vec<String> {
@@ -84,7 +62,7 @@ async fn cycles_are_listed_as_the_database_has_them() {
 
     let mut row = api.get(&format!("replications/{}", ids[0])).await;
     let migration = plant.migration().await;
-    let disk = &plant.app.store.disk_list(&migration.id).await.expect("read")[0];
+    let disk = &plant.disks().await[0];
     assert!(row["finished_at"].is_string() && row["updated_at"] == row["finished_at"], "{row}");
     for key in ["finished_at", "updated_at"] {
         row[key] = Value::Null;

@@ -41,6 +41,11 @@ impl App {
         }
     }
 
+    /// A disk is all there: what its sender says of it, whose last report comes by another way and may come too late.
+    pub fn progress_sent(&self, job: &JobId, disk: &DiskId, data: u64, zero: u64) {
+        self.hub.progress_sent(job, disk, data, zero);
+    }
+
     /// Stores what is not stored yet: the cycle is about to take a step, or has said all.
     pub(crate) async fn progress_flush(&self, job: &JobId) {
         if self.hub.pace.take(job) {

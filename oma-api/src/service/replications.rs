@@ -97,7 +97,7 @@ impl App {
 
     pub(super) async fn job_find(&self, id: &str) -> Result<Job, Error> {
         let unknown = || Error::JobUnknown { asked: id.to_owned() };
-        let found = match id.strip_prefix(VOLUME) {
+        match id.strip_prefix(VOLUME) {
             Some(disk) => {
                 let disk = DiskId::parse(disk).map_err(|_| unknown())?;
                 self.store.job_last_of_disk(&disk).await?.ok_or_else(unknown)
@@ -106,7 +106,6 @@ impl App {
                 Err(store::Error::NotFound { .. }) => Err(unknown()),
                 other => Ok(other?),
             },
-        };
-        found
+        }
     }
 }

@@ -72,9 +72,13 @@ async fn what_is_not_stored_is_stored_when_the_daemon_ends_and_before_the_commit
     assert_eq!(plant.job().await.progress.transferred, 300);
     plant.say(&job, CycleEvent::Progress(vec![at(&job.disks[0], 700, 700)])).await;
     plant.seal(&job).await;
+    // The agent's last report is late; what came with the disk's end counts.
+    plant.app.progress_sent(&job.id, &job.disks[0].disk, 900, 131_072 - 900);
     plant.step().await;
     let done = plant.app.store.job_fetch(&job.id).await.expect("read");
-    assert_eq!((done.status, done.progress.transferred), (JobStatus::Completed, 700));
+    assert_eq!((done.status, done.progress.transferred), (JobStatus::Completed, 900));
+    let disk = &done.disks[0].progress;
+    assert_eq!((disk.data, disk.planned, disk.done, disk.plan_complete), (900, 131_072, 131_072, true));
     assert!(plant.app.hub.pace.waiting().is_empty());
 }
 
