@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  GET /api/v1/replications        GET /api/v1/replications/{id}      ReplicationService
-//!  GET /api/v1/progress/{job_id}   (PUT, POST …/update: refused)      ProgressService
+//!  GET /api/v1/progress/{job_id}, …/watch   (PUT, POST …/update: refused)      ProgressService
 //! ```
 //!
 //! In clear and without authentication, as the progress API's document has it, so on the loopback address unless told
@@ -20,8 +20,8 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use jiff::Timestamp;
 use serde::Deserialize;
-use shared::http::{self, Refused};
-use shared::progress::ROOT;
+use shared::http::{self, After, Refused};
+use shared::progress::{ROOT, states};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
@@ -30,11 +30,16 @@ const REPLICATIONS: &str = "/api/v1/replications";
 
 /// Serves until `shutdown`.
 pub async fn serve(listener: TcpListener, app: App, shutdown: CancellationToken) {
+    let watching = shutdown.clone();
     let routes = Router::new()
         .route(REPLICATIONS, get(list))
         .route(&format!("{REPLICATIONS}/{{id}}"), get(one))
         .route(&format!("{ROOT}/{{job_id}}"), get(progress).put(not_here))
         .route(&format!("{ROOT}/{{job_id}}/update"), post(not_here))
+        .route(
+            &format!("{ROOT}/{{job_id}}/watch"),
+            get(async |app, job, after| watch(app, job, after, watching).await),
+        )
         .with_state(app);
     http::serve(listener, "REST API", routes, shutdown).await;
 }
@@ -51,7 +56,7 @@ struct Asked {
 async fn list(State(app): State<App>, asked: Result<Query<Asked>, QueryRejection>) -> Response {
     let filter = match asked {
         Ok(Query(asked)) => ReplicationFilter::parse(asked.limit, &asked.before, &asked.status),
-        Err(rejection) => Err(Error::Filter { what: "the query:", why: rejection.body_text() }),
+        Err(rejection) => Err(unreadable(&rejection)),
     };
     let page = match filter {
         Ok(filter) => app.replication_list(&filter).await,
@@ -79,6 +84,33 @@ async fn progress(State(app): State<App>, Path(job): Path<String>) -> Response {
         Ok(view) => Json(view).into_response(),
         Err(error) => refused(Some(&job), &error),
     }
+}
+
+async fn watch(
+    State(app): State<App>,
+    Path(job): Path<String>,
+    after: Result<Query<After>, QueryRejection>,
+    shutdown: CancellationToken,
+) -> Response {
+    let watched = async {
+        let Query(After { after }) = after.map_err(|rejection| unreadable(&rejection))?;
+        let of = app.progress_find(&job).await?;
+        Ok((app.progress_watch(&of).await?, of, after))
+    };
+    match watched.await {
+        Ok((numbers, of, after)) => {
+            let read = move || {
+                let (app, of) = (app.clone(), of.clone());
+                async move { app.progress_view(&of).await }
+            };
+            http::lines(states(numbers, after, read), shutdown)
+        }
+        Err(error) => refused(Some(&job), &error),
+    }
+}
+
+fn unreadable(rejection: &QueryRejection) -> Error {
+    Error::Filter { what: "the query:", why: rejection.body_text() }
 }
 
 async fn not_here(State(app): State<App>, Path(job): Path<String>) -> Response {

@@ -4,13 +4,20 @@
 //! In clear and without authentication: who may reach the port decides who may ask, so both listen on the loopback
 //! address unless told otherwise. Deliberately not here: routes, and what is behind them.
 
+use crate::progress::Seen;
+use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Request};
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
+use futures::{Stream, StreamExt as _};
 use jiff::Timestamp;
-use serde_json::{Map, Value};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use std::convert::Infallible;
+use std::fmt::Display;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -73,6 +80,31 @@ impl IntoResponse for Refused {
     }
 }
 
+/// A watch as lines of JSON, each a state with its number, until the job has ended or the daemon ends. What goes wrong
+/// on the way is the last line.
+pub fn lines<E: Display>(
+    seen: impl Stream<Item = Result<Seen, E>> + Send + 'static,
+    shutdown: CancellationToken,
+) -> Response {
+    let lines = seen.map(|seen| {
+        let line = match seen {
+            Ok(Seen { sequence, view }) => json!({ "sequence": sequence, "progress": view }),
+            Err(error) => json!({ "error": error.to_string() }),
+        };
+        Ok::<_, Infallible>(format!("{line}\n"))
+    });
+    let body = Body::from_stream(lines.take_until(shutdown.cancelled_owned()));
+    ([(CONTENT_TYPE, "application/x-ndjson")], body).into_response()
+}
+
+/// Where a watch goes on.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct After {
+    /// The last number seen; 0 from the start.
+    pub after: u64,
+}
+
 /// Serves `routes` until `shutdown`. `what` is for the log.
 pub async fn serve(listener: TcpListener, what: &'static str, routes: Router, shutdown: CancellationToken) {
     if let Ok(listen) = listener.local_addr() {
@@ -131,7 +163,6 @@ fn usable(id: &HeaderValue) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use axum::body::Body;
     use axum::routing::get;
     use http_body_util::BodyExt as _;
     use tower::ServiceExt as _;

@@ -1,28 +1,33 @@
 //! The progress API (HTTP, JSON): how transfers stand, for whoever asks; and where an outside engine says how its own
-//! stand. Paths and forms are those of the API's document; `PUT`, by which a job is made known, is our addition.
+//! stand. Paths and forms are those of the API's document; `PUT`, by which a job is made known, and `watch` are our additions.
 //!
 //! In clear and without authentication, as documented, so on the loopback address unless told otherwise. Nothing that
 //! is said here changes a transfer.
 
-use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, State};
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use jiff::Timestamp;
 use serde_json::json;
-use shared::http::{self, Refused};
-use shared::progress::{Error, ROOT, Register, Registered, Registration, Update};
+use shared::http::{self, After, Refused};
+use shared::progress::{Error, ROOT, Register, Registered, Registration, Update, states};
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 /// Serves until `shutdown`.
 pub(crate) async fn serve(listener: TcpListener, register: Arc<Register>, shutdown: CancellationToken) {
+    let watching = shutdown.clone();
     let routes = Router::new()
         .route(&format!("{ROOT}/{{job_id}}"), get(view).put(make))
         .route(&format!("{ROOT}/{{job_id}}/update"), post(update))
+        .route(
+            &format!("{ROOT}/{{job_id}}/watch"),
+            get(async |register, job, after| watch(register, job, after, watching).await),
+        )
         .with_state(register);
     http::serve(listener, "progress API", routes, shutdown).await;
 }
@@ -60,6 +65,24 @@ async fn make(
         Ok(Registered::Known) => {
             Json(json!({ "status": "success", "message": "Job was registered already", "job_id": job }))
                 .into_response()
+        }
+        Err(error) => refused(&job, &error),
+    }
+}
+
+async fn watch(
+    State(register): State<Arc<Register>>,
+    Path(job): Path<String>,
+    after: Result<Query<After>, QueryRejection>,
+    shutdown: CancellationToken,
+) -> Response {
+    let numbers = after
+        .map_err(|rejection| Error::Invalid(rejection.body_text()))
+        .and_then(|Query(After { after })| Ok((register.watch(&job, Timestamp::now())?, after)));
+    match numbers {
+        Ok((numbers, after)) => {
+            let read = move || std::future::ready(register.view(&job, Timestamp::now()));
+            http::lines(states(numbers, after, read), shutdown)
         }
         Err(error) => refused(&job, &error),
     }

@@ -89,6 +89,9 @@ async fn cycles_are_listed_as_the_database_has_them() {
     assert_eq!(newest["id"], json!(ids[2]), "by a disk: its newest cycle");
     let progress = api.get(&format!("progress/migration-vol-{}", disk.id)).await;
     assert_eq!((&progress["status"], &progress["total_bytes"]), (&json!("Queued"), &json!(131_072)));
+    // Of one that ended, a watch is its last state.
+    let watched = api.get(&format!("progress/{}/watch", ids[0])).await;
+    assert_eq!(watched["progress"]["status"], "Failed", "{watched}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -99,6 +102,8 @@ async fn what_is_not_there_is_refused_in_the_documents_form() {
         (&[][..], "replications/job-20010101-000000", 404, "job not found"),
         (&[], "replications/migration-vol-invalid-uuid", 404, "job not found"),
         (&[], "progress/job-20010101-000000", 404, "job not found"),
+        (&[], "progress/job-20010101-000000/watch", 404, "job not found"),
+        (&[], "progress/job-20010101-000000/watch?after=-1", 400, "invalid request"),
         (&["-X", "PUT", "-d", "{}"], "progress/job-1", 409, "progress is not taken here"),
         (&["-d", "{}"], "progress/job-1/update", 409, "progress is not taken here"),
         (&[], "replications?limit=501", 400, "invalid request"),
@@ -112,7 +117,7 @@ async fn what_is_not_there_is_refused_in_the_documents_form() {
         let sent: Vec<_> = ["-H", "X-Correlation-Id: kept-1"].iter().chain(arguments).copied().collect();
         let (got, id, body) = api.ask(&sent, path).await;
         assert_eq!((got, id.as_str(), &body["error"]), (status, "kept-1", &json!(error)), "{path}: {body}");
-        let of_a_job = error == "job not found" || status == 409;
+        let of_a_job = error == "job not found" || status == 409 || path.contains("watch");
         let job = path.split('/').nth(1).filter(|_| of_a_job);
         assert_eq!(body.get("job_id").and_then(Value::as_str), job, "{path}: {body}");
         assert!(body["details"].is_string() && body["timestamp"].is_string(), "{path}: {body}");
