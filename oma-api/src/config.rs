@@ -24,9 +24,24 @@ pub struct Config {
     pub tls: Files,
     pub storage: Storage,
     #[serde(default)]
+    pub rest: Rest,
+    #[serde(default)]
     pub limits: Limits,
     #[serde(default)]
     pub log: Log,
+}
+
+/// The REST API: HTTP, in clear, for whoever may reach it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Rest {
+    pub listen: SocketAddr,
+}
+
+impl Default for Rest {
+    fn default() -> Self {
+        Self { listen: ([127, 0, 0, 1], config::ports::OMA_REST).into() }
+    }
 }
 
 /// Where replicas are kept.

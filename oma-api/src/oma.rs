@@ -6,9 +6,10 @@ use crate::service::App;
 use crate::service::transfer::Transfers;
 use crate::storage::{LocalStorage, Storage};
 use crate::store::{self, Store};
-use crate::{grpc, reconcile};
+use crate::{grpc, reconcile, rest};
 use anyhow::Context as _;
 use shared::claim::Claim;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -19,8 +20,9 @@ const NAME: &str = "oma-api";
 
 /// Its ports, bound.
 pub struct Listeners {
-    tls: TcpListener,
+    grpc: TcpListener,
     cleartext: Option<TcpListener>,
+    rest: TcpListener,
 }
 
 impl Listeners {
@@ -29,17 +31,18 @@ impl Listeners {
     /// # Errors
     /// Which one is taken, or not of this machine.
     pub async fn bind(config: &Config) -> anyhow::Result<Self> {
-        let bind = async |listen| {
+        let bind = async |what: &str, listen: SocketAddr| {
             TcpListener::bind(listen)
                 .await
-                .with_context(|| format!("cannot listen on {listen}: is another oma-api running?"))
+                .with_context(|| format!("cannot listen on {listen} for {what}: is another oma-api running?"))
         };
         Ok(Self {
-            tls: bind(config.listen).await?,
+            grpc: bind("agents and operators", config.listen).await?,
             cleartext: match config.listen_cleartext {
-                Some(listen) => Some(bind(listen).await?),
+                Some(listen) => Some(bind("agents in clear", listen).await?),
                 None => None,
             },
+            rest: bind("the REST API", config.rest.listen).await?,
         })
     }
 }
@@ -87,12 +90,12 @@ impl Oma {
     /// # Errors
     /// When the services cannot be put together.
     pub async fn serve(self, listeners: Listeners, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let Listeners { tls, cleartext } = listeners;
+        let Listeners { grpc, cleartext, rest } = listeners;
         let routes = grpc::routes(&self.app, &shutdown)?;
         if let Some(listener) = &cleartext {
             warn!(listen = %listener.local_addr()?, "agents are taken in clear: whoever reaches this port is believed");
         }
-        info!(listen = %tls.local_addr()?, "control plane ready");
+        info!(listen = %grpc.local_addr()?, "control plane ready");
         let in_clear = async {
             if let Some(listener) = cleartext {
                 let (limits, routes) = (self.limits.clone(), routes.clone());
@@ -101,7 +104,9 @@ impl Oma {
         };
         tokio::join!(
             in_clear,
-            shared::tls::serve(tls, self.tls, self.limits.clone(), routes.clone(), shutdown.clone()),
+            shared::tls::serve(grpc, self.tls, self.limits.clone(), routes.clone(), shutdown.clone()),
+            rest::serve(rest, self.app.clone(), shutdown.clone()),
+            self.app.progress_run(shutdown.clone()),
             reconcile::run(self.app.clone(), shutdown.clone()),
         );
         self.app.store.close().await;

@@ -97,7 +97,7 @@ impl Agent {
             Manager::start(self.sources, &self.settings, &register);
         tokio::join!(
             connect::run(self.dialer, self.id, manager, outgoing, shutdown.clone()),
-            diagnostics::serve(listeners.diagnostics, self.tls, shutdown.clone()),
+            diagnostics::serve(listeners.diagnostics, self.tls, Arc::clone(&register), shutdown.clone()),
             rest::serve(listeners.progress, register, shutdown),
         );
         Ok(())

@@ -85,6 +85,8 @@ pub struct World {
     pub ca: Folder,
     /// Of the OMA, as `localhost:PORT`; kept over restarts.
     pub address: String,
+    /// Of the OMA's REST API; kept over restarts.
+    pub rest: String,
     /// Of the agent's diagnostics.
     pub diagnostics: String,
     /// Of the agent's progress API.
@@ -123,19 +125,19 @@ impl World {
             SourceKind::Files(_) | SourceKind::Uris(_) => None,
         };
         let replicas = options.replicas.clone().unwrap_or_else(|| dir.join("replicas"));
-        let listen = |port: u16| format!("127.0.0.1:{port}");
         let cleartext = options.transport == Transport::Cleartext;
-        write_oma_config(&dir, &ca, &listen(0), cleartext.then(|| listen(0)).as_deref(), &replicas)?;
+        let mut ports = Ports { grpc: 0, rest: 0, cleartext: cleartext.then_some(0) };
+        write_oma_config(&dir, &ca, ports, &replicas)?;
         let mut oma = Daemon::start("oma-api", &dir.join("oma.toml"), &dir.join("oma.log"), &[])?;
-        let in_clear = match cleartext {
-            true => Some(port_of(&oma.wait_for("agents are taken in clear", START)?)?),
-            false => None,
-        };
-        let port = port_of(&oma.wait_for("control plane ready", START)?)?;
-        // The same port after a restart: the agent finds it again.
-        write_oma_config(&dir, &ca, &listen(port), in_clear.map(listen).as_deref(), &replicas)?;
-        let address = format!("localhost:{port}");
-        let dialled = in_clear.unwrap_or(port);
+        if cleartext {
+            ports.cleartext = Some(port_of(&oma.wait_for("agents are taken in clear", START)?)?);
+        }
+        ports.grpc = port_of(&oma.wait_for("control plane ready", START)?)?;
+        ports.rest = port_of(&oma.wait_for("REST API ready", START)?)?;
+        // The same ports after a restart: the agent finds it again.
+        write_oma_config(&dir, &ca, ports, &replicas)?;
+        let [address, rest] = [ports.grpc, ports.rest].map(|port| format!("localhost:{port}"));
+        let dialled = ports.cleartext.unwrap_or(ports.grpc);
         let link = match options.link {
             Some(shape) => Some(Link::start(([127, 0, 0, 1], dialled).into(), shape).await?),
             None => None,
@@ -160,6 +162,7 @@ impl World {
             dir,
             ca,
             address,
+            rest,
             diagnostics,
             progress,
             replicas,
@@ -320,20 +323,25 @@ fn tls(files: &Files) -> String {
     format!("[tls]\nca = \"{ca}\"\ncert = \"{cert}\"\nkey = \"{key}\"\n")
 }
 
-fn write_oma_config(
-    dir: &Path,
-    ca: &Folder,
-    listen: &str,
-    cleartext: Option<&str>,
-    replicas: &Path,
-) -> anyhow::Result<()> {
-    let cleartext = cleartext.map(|listen| format!("listen_cleartext = \"{listen}\"\n")).unwrap_or_default();
+/// Of the OMA; 0: any.
+#[derive(Clone, Copy)]
+struct Ports {
+    grpc: u16,
+    rest: u16,
+    cleartext: Option<u16>,
+}
+
+fn write_oma_config(dir: &Path, ca: &Folder, ports: Ports, replicas: &Path) -> anyhow::Result<()> {
     let (at, replicas) = (dir.display(), replicas.display());
+    let listen = |key: &str, port: u16| format!("{key} = \"127.0.0.1:{port}\"\n");
     let text = format!(
-        "listen = \"{listen}\"\n{cleartext}database_url = \"sqlite://{at}/oma.db\"\nstate_dir = \"{at}/oma\"\n{}\
-         [storage]\nkind = \"local\"\npath = \"{replicas}\"\n[limits]\nhandshake = \"3s\"\npreface = \"2s\"\n\
+        "{}{}database_url = \"sqlite://{at}/oma.db\"\nstate_dir = \"{at}/oma\"\n{}\
+         [storage]\nkind = \"local\"\npath = \"{replicas}\"\n[rest]\n{}[limits]\nhandshake = \"3s\"\npreface = \"2s\"\n\
          [log]\nlevel = \"info,oma_api=debug,shared=debug,migratekit=debug\"\n",
-        tls(&ca.files(Role::Oma, "main"))
+        listen("listen", ports.grpc),
+        ports.cleartext.map(|port| listen("listen_cleartext", port)).unwrap_or_default(),
+        tls(&ca.files(Role::Oma, "main")),
+        listen("listen", ports.rest),
     );
     Ok(std::fs::write(dir.join("oma.toml"), text)?)
 }
