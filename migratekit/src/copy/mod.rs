@@ -35,7 +35,7 @@ use crate::manifest::Manifest;
 use crate::nbd::NbdUri;
 use crate::plan::{Areas, ChangedAreas, Extents, NoExtents, Planner};
 use crate::read::{Pieces, ReadOptions, Reader};
-use crate::replica::{self, Acks, Cause, Options, Prior, ReplicaSession};
+use crate::replica::{self, Acks, Cause, Prior, ReplicaSession};
 use crate::target::Target;
 use crate::verify::{self, Progress, verify_replica};
 
@@ -65,8 +65,12 @@ pub struct Summary {
     pub written_bytes: u64,
     /// Zeros made in the target, or left out where it is known to read as zeros.
     pub zero_bytes: u64,
+    /// What the target has beyond the source's size; left alone.
+    pub beyond_bytes: u64,
+    /// All of it is on stable storage. Only an NBD server that cannot flush makes this false.
+    pub flushed: bool,
     pub seconds: f64,
-    /// Of the target, read back past the page cache and found equal; `None` without `--verify`.
+    /// Of the target, read back past the page cache (or from an NBD server) and found equal; `None` without `--verify`.
     pub verified_bytes: Option<u64>,
 }
 
@@ -98,14 +102,19 @@ async fn copy(args: &Args, cancel: &CancellationToken) -> Result<Summary, Error>
 
 async fn copy_and_tell(args: &Args, cancel: &CancellationToken, report: &Report) -> Result<Summary, Error> {
     let started = Instant::now();
-    let (reader, pieces) = tokio::select! {
+    // Arguments that cannot be used are said before anybody is connected to.
+    args.nbd_target().transpose()?;
+    let (mut reader, pieces) = tokio::select! {
         opened = open_source(args) => opened?,
         () = cancel.cancelled() => return Err(interrupted(args)),
     };
     let (mut destination, resume) = Destination::find(args, &reader).await?;
+    if args.request_size.is_none() {
+        reader.prefer_requests(destination.preferred());
+    }
     let mut job = Job { args, cancel, destination: &mut destination, report, started };
     let done = job.transfer(reader, pieces, resume).await;
-    destination.settle(args, &done);
+    destination.settle(args, &done).await;
     done
 }
 
@@ -115,6 +124,10 @@ fn interrupted(args: &Args) -> Error {
 
 async fn open_source(args: &Args) -> Result<(Reader, Pieces), Error> {
     let mut options = ReadOptions { bitmap: args.bitmap.clone(), ..ReadOptions::default() };
+    if args.nbd_target().is_some() {
+        // What is on its way to the target is still in read buffers.
+        options.memory *= 2;
+    }
     if let Some(connections) = args.connections {
         options.connections = usize::from(connections);
     }
@@ -162,8 +175,22 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    async fn transfer(&mut self, reader: Reader, pieces: Pieces, resume: Resume) -> Result<Summary, Error> {
+    async fn transfer(
+        &mut self,
+        reader: Reader,
+        pieces: Pieces,
+        mut resume: Resume,
+    ) -> Result<Summary, Error> {
         let args = self.args;
+        // For its errors, before anything is touched.
+        drop(plan(args, &reader, &resume, Box::new(NoExtents))?);
+        let (target, manifest) = self.destination.open(reader.size(), &resume)?;
+        let journal = Arc::new(Journal::new(resume.file.take()));
+        // The lock on the resume file goes with this run, whoever still holds the journal.
+        let _release = Release(Arc::clone(&journal));
+        if self.destination.must_prove_itself() {
+            self.look_for_durable(&target, &manifest, &mut resume, &journal).await?;
+        }
         // Once without extents, which costs next to nothing, so that progress knows its total.
         let mut planned_bytes = 0;
         let mut counting = plan(args, &reader, &resume, Box::new(NoExtents))?;
@@ -174,14 +201,12 @@ impl Job<'_> {
         let meter = Meter::new("copied", planned_bytes);
         self.report.begin(planned_bytes);
 
-        let (target, manifest) = self.destination.open(reader.size(), &resume)?;
         let resumed_bytes = resume.durable.total();
         let prior = Prior {
             intended: resume.intended.clone(),
             durable: resume.durable.clone(),
             reads_zero: self.destination.reads_zero(),
         };
-        let journal = Arc::new(Journal::new(resume.file));
         if let Some(file) = self.destination.made()? {
             journal.made(file).await.map_err(|why| replica::Error::from(Cause::Intent(why)))?;
         }
@@ -190,11 +215,9 @@ impl Job<'_> {
             Arc::clone(&manifest),
             journal.clone(),
             prior,
-            Options::default(),
+            self.destination.options(),
         )?;
         let counted = reader.clone();
-        // The lock on the resume file goes with this run, whoever still holds the journal.
-        let _release = Release(Arc::clone(&journal));
         let moved = async {
             pump(reader, pieces, planner, &session, args.rate, &|bytes| self.report.done(meter.add(bytes)))
                 .await?;
@@ -214,7 +237,7 @@ impl Job<'_> {
         };
         meter.finish();
         let verified_bytes = match args.verify {
-            true => Some(self.verify(&target, &manifest, &sealed.durable, counted.size(), &journal).await?),
+            true => Some(self.verify(&target, &manifest, &sealed.durable, &journal).await?),
             false => None,
         };
         journal.remove()?;
@@ -227,6 +250,8 @@ impl Job<'_> {
             read_bytes: counted.counters().read_bytes,
             written_bytes: sealed.stats.written_bytes,
             zero_bytes: sealed.stats.zeroed_bytes + sealed.stats.skipped_bytes,
+            beyond_bytes: target.size() - counted.size(),
+            flushed: self.destination.can_flush(),
             seconds: self.started.elapsed().as_secs_f64(),
             verified_bytes,
         })
@@ -238,39 +263,78 @@ impl Job<'_> {
         target: &Arc<dyn Target>,
         manifest: &Arc<Manifest>,
         written: &RangeSet,
-        size: u64,
         journal: &Journal,
     ) -> Result<u64, Error> {
+        let report = self.compare("verified", target, manifest, written).await?;
+        match report.different.iter().next() {
+            None => Ok(report.compared_bytes),
+            Some(first) => {
+                let lost = lost(&report, written);
+                let resumable = self.args.resume.is_some() && journal.lost(lost).await.is_ok();
+                let (bytes, offset) = (report.different_bytes, first.start);
+                Err(Error::Different { target: target.name(), bytes, offset, resumable })
+            }
+        }
+    }
+
+    /// Takes back what earlier runs called durable and the target does not hold: the server may have been started
+    /// with another disk under the same address.
+    async fn look_for_durable(
+        &self,
+        target: &Arc<dyn Target>,
+        manifest: &Arc<Manifest>,
+        resume: &mut Resume,
+        journal: &Journal,
+    ) -> Result<(), Error> {
+        let report = self.compare("found again", target, manifest, &resume.durable).await?;
+        if report.different_bytes > 0 {
+            let lost = lost(&report, &resume.durable).clone();
+            tracing::warn!(target = %target.name(), bytes = lost.total(), "the target does not hold what was copied to it before: copying all of the disk but what it does hold");
+            // Nothing is known of the rest of it, either: not that it reads as zeros, nor what a bitmap leaves out.
+            let all: RangeSet = [ByteRange::new(0, manifest.disk_size())].into_iter().collect();
+            let noted = match journal.lost(&lost).await {
+                Ok(()) => replica::Journal::intend(journal, &all).await,
+                failed => failed,
+            };
+            noted.map_err(|why| replica::Error::from(Cause::Intent(why)))?;
+            resume.durable.subtract(&lost);
+            resume.intended = all;
+        }
+        Ok(())
+    }
+
+    /// Compares what was `written` with the manifest.
+    async fn compare(
+        &self,
+        verb: &'static str,
+        target: &Arc<dyn Target>,
+        manifest: &Arc<Manifest>,
+        written: &RangeSet,
+    ) -> Result<verify::Report, Error> {
+        let size = manifest.disk_size();
         let mut skip: RangeSet = [ByteRange::new(0, size)].into_iter().collect();
         skip.subtract(written);
         let (target, manifest) = (Arc::clone(target), Arc::clone(manifest));
         let cancel = self.cancel.child_token();
         // Ends the threads if nobody waits any more.
         let _guard = cancel.clone().drop_guard();
-        let meter = Meter::new("verified", size);
-        let name = target.name();
+        let meter = Meter::new(verb, size);
         let work = tokio::task::spawn_blocking(move || {
             let show = |progress: Progress| meter.set(progress.done_bytes);
             let report = verify_replica(target.as_ref(), &manifest, &skip, &show, &cancel);
             meter.finish();
             report
         });
-        let report = match work.await.map_err(|_| Error::Died { who: "verification" })? {
-            Err(verify::Error::Cancelled) => return Err(interrupted(self.args)),
-            report => report?,
-        };
-        match report.different.iter().next() {
-            None => Ok(report.compared_bytes),
-            Some(first) => {
-                // The report lists so many and no more; then all of it is copied again.
-                let all = report.different.total() == report.different_bytes;
-                let lost = if all { &report.different } else { written };
-                let resumable = self.args.resume.is_some() && journal.lost(lost).await.is_ok();
-                let (bytes, offset) = (report.different_bytes, first.start);
-                Err(Error::Different { target: name, bytes, offset, resumable })
-            }
+        match work.await.map_err(|_| Error::Died { who: "verification" })? {
+            Err(verify::Error::Cancelled) => Err(interrupted(self.args)),
+            report => Ok(report?),
         }
     }
+}
+
+/// What has to be copied again: a report lists so many ranges and no more; then it is all that was `written`.
+fn lost<'a>(report: &'a verify::Report, written: &'a RangeSet) -> &'a RangeSet {
+    if report.different.total() == report.different_bytes { &report.different } else { written }
 }
 
 /// Moves everything that is planned into the session.
