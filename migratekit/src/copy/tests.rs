@@ -1,5 +1,8 @@
 //! Whole copies: real servers, real files.
 
+mod matrix;
+mod nbd_target;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -48,6 +51,11 @@ fn words(error: &Error) -> String {
         next = error.source();
     }
     words
+}
+
+fn tool(args: &[&str]) {
+    let done = Command::new(args[0]).args(&args[1..]).stdout(Stdio::null()).status();
+    assert!(done.expect("qemu-utils are installed").success(), "{args:?}");
 }
 
 async fn fails(args: &Args) -> Error {
@@ -146,16 +154,20 @@ fn failing_server() -> Server {
     })
 }
 
+async fn wait_for_durable(resume: &Path) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !std::fs::read_to_string(resume).is_ok_and(|text| text.contains("durable")) {
+        assert!(Instant::now() < deadline, "nothing becomes durable");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 /// Runs a copy until something of it is durable, then makes it fail.
 async fn interrupted_copy(server: &Server, args: &Args) -> Error {
     let resume = args.resume.clone().expect("a resume file");
     let slow = Args { rate: Some(4 << 20), ..args.clone() };
     let copying = tokio::spawn(async move { run(&slow, &mut Vec::new()).await });
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !std::fs::read_to_string(&resume).is_ok_and(|text| text.contains("durable")) {
-        assert!(Instant::now() < deadline, "nothing becomes durable");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    wait_for_durable(&resume).await;
     std::fs::write(server.dir().join("bad"), "").expect("written");
     let error = copying.await.expect("no panic").expect_err("EIO");
     std::fs::remove_file(server.dir().join("bad")).expect("removed");
@@ -276,10 +288,6 @@ async fn an_unfinished_file_that_nobody_can_go_on_with_is_removed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bitmap_copies_the_changes_onto_the_base() {
-    let tool = |args: &[&str]| {
-        let done = Command::new(args[0]).args(&args[1..]).stdout(Stdio::null()).status();
-        assert!(done.expect("qemu-utils are installed").success(), "{args:?}");
-    };
     let raw = |image: &Path, raw: &Path| {
         tool(&["qemu-img", "convert", "-O", "raw", &image.display().to_string(), &raw.display().to_string()]);
     };
