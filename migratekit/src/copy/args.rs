@@ -121,7 +121,7 @@ Examples:
 Exit code: 0 done; 64 wrong arguments; 1 anything else.";
 
 /// A size with an optional unit, more than zero.
-fn bytes(text: &str) -> Result<u64, String> {
+pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
     let shift = match text[digits.len()..].to_ascii_uppercase().as_str() {
         "" | "B" => 0,

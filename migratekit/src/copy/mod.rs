@@ -39,8 +39,10 @@ use crate::replica::{self, Acks, Cause, Prior, ReplicaSession};
 use crate::target::Target;
 use crate::verify::{self, Progress, verify_replica};
 
+pub(crate) use args::bytes;
 pub use args::{Args, Output};
 pub use error::Error;
+pub(crate) use target::{claim_device, is_same_file};
 
 use progress::Meter;
 use report::Report;

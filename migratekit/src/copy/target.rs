@@ -210,10 +210,7 @@ fn find_file(args: &Args, source: String, size_bytes: u64) -> Result<(Place, Hea
     };
     let mut claim = None;
     if let Some(metadata) = &metadata {
-        if !NbdUri::is_uri(&args.source)
-            && std::fs::metadata(&args.source)
-                .is_ok_and(|source| identity(&behind(source)) == identity(&behind(metadata.clone())))
-        {
+        if !NbdUri::is_uri(&args.source) && is_same_file(args.source.as_ref(), &path) {
             return Err(Error::SameFile { path });
         }
         if metadata.file_type().is_block_device() {
@@ -263,6 +260,12 @@ fn find_nbd(args: &Args, uri: &NbdUri, source: String, size_bytes: u64) -> Resul
     Ok((Place::Nbd(Arc::new(target)), header))
 }
 
+/// Whether both paths, loop devices seen through, lead to one file or device.
+pub(crate) fn is_same_file(a: &Path, b: &Path) -> bool {
+    let identity = |path| std::fs::metadata(path).map(|metadata| identity(&behind(metadata)));
+    identity(a).is_ok_and(|a| identity(b).is_ok_and(|b| a == b))
+}
+
 /// The file behind a loop device; anything else is itself.
 fn behind(metadata: std::fs::Metadata) -> std::fs::Metadata {
     if !metadata.file_type().is_block_device() {
@@ -307,7 +310,7 @@ fn same_copy(file: &Path, earlier: &Header, now: &Header) -> Result<(), Error> {
 }
 
 /// Linux refuses an exclusive open of a device that is mounted, or used by another exclusive opener.
-fn claim_device(path: &Path) -> Result<File, Error> {
+pub(crate) fn claim_device(path: &Path) -> Result<File, Error> {
     let flags = i32::try_from(OFlags::EXCL.bits()).expect("an open flag fits the C int it is");
     OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(|source| {
         let path = path.to_owned();
