@@ -12,6 +12,9 @@ use crate::copy::Output;
 /// Together at least so much of the slowest stage alone: then that stage is what holds all back.
 const NEARLY: f64 = 0.8;
 
+/// Together more than so much of the slowest stage alone: then something else slowed that one down.
+const ODD: f64 = 1.15;
+
 /// Processors this busy have nothing left to give, in percent.
 const BUSY: f64 = 85.0;
 
@@ -98,7 +101,13 @@ fn judge(stages: &[Measured], processors: usize) -> (&'static str, String) {
     };
     let percent = share * 100.0;
     if share >= NEARLY {
-        return (name, format!("Bottleneck: {of}. Together runs at {percent:.0} % of it alone."));
+        let odd = match share > ODD {
+            true => {
+                " That is more, so something else slowed it down meanwhile: measure again, or for longer."
+            }
+            false => "",
+        };
+        return (name, format!("Bottleneck: {of}. Together runs at {percent:.0} % of it alone.{odd}"));
     }
     match busy.filter(|&busy| busy >= BUSY) {
         Some(busy) => (
@@ -145,6 +154,8 @@ mod tests {
         assert_eq!(of(&stages(90, 90, 10, 90, 8, 20.0)), "write");
         assert_eq!(of(&stages(90, 90, 90, 10, 8, 20.0)), "flush");
         assert_eq!(of(&stages(90, 80, 90, 90, 40, 99.0)), "processors");
+        let odd = |together| judge(&stages(10, 90, 90, 90, together, 20.0), 2).1.contains("measure again");
+        assert!(odd(12) && !odd(11));
         let (shared, words) = judge(&stages(90, 80, 90, 90, 40, 30.0), 2);
         assert!(shared == "shared" && words.contains("50 %") && words.contains("the wire"), "{words}");
     }
