@@ -16,7 +16,7 @@ pub struct Args {
     #[arg(value_name = "SRC")]
     pub source: String,
 
-    /// Folder to write a file in, which has no name any more while it is measured, so that nothing of it stays
+    /// Folder to write a file in, which has no name, so that nothing of it stays
     ///
     /// With --overwrite also a file, a block device or an NBD URI, whose content is lost.
     #[arg(value_name = "DST")]

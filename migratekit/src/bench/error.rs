@@ -37,8 +37,10 @@ pub enum Error {
     Wire { why: String },
     #[error("cannot {action} {path}", path = path.display())]
     Io { action: &'static str, path: PathBuf, source: io::Error },
-    #[error("interrupted; nothing was left behind")]
+    #[error("interrupted")]
     Interrupted,
+    #[error("a thread of the measurement ended unexpectedly: this is a defect, see the log")]
+    Died,
     #[error("the result cannot be written")]
     Output(#[source] io::Error),
 }
@@ -60,6 +62,7 @@ impl Error {
             | Self::Wire { .. }
             | Self::Io { .. }
             | Self::Interrupted
+            | Self::Died
             | Self::Output(_) => 1,
         }
     }

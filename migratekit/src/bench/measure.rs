@@ -9,24 +9,27 @@ use bytes::Bytes;
 use serde::Serialize;
 use shared::leaf::LeafHash;
 use shared::range::{ByteRange, RangeSet};
+use tokio_util::sync::CancellationToken;
 
 use crate::manifest::{LEAF_BYTES, leaf_hash, leaf_hashes};
 use crate::replica::{Journal, JournalError};
 use crate::target::{AlignedBuf, Error, ReadPath, Target};
 
-/// When a measurement ends: whichever is first.
+/// When a measurement ends: whichever is first, or when it is told to.
 pub(super) struct Limit {
     bytes: u64,
     until: Instant,
+    stop: CancellationToken,
 }
 
 impl Limit {
-    pub(super) fn new(bytes: u64, seconds: u16) -> Self {
-        Self { bytes, until: Instant::now() + Duration::from_secs(u64::from(seconds)) }
+    pub(super) fn new(bytes: u64, seconds: u16, stop: &CancellationToken) -> Self {
+        let until = Instant::now() + Duration::from_secs(u64::from(seconds));
+        Self { bytes, until, stop: stop.clone() }
     }
 
     pub(super) fn reached(&self, bytes: u64) -> bool {
-        bytes >= self.bytes || Instant::now() >= self.until
+        bytes >= self.bytes || Instant::now() >= self.until || self.stop.is_cancelled()
     }
 }
 
@@ -108,7 +111,7 @@ impl Noise {
 
 /// One processor, for a second at most.
 pub(super) fn hash(noise: &Noise, bytes: u64) -> Measured {
-    let limit = Limit::new(bytes, 1);
+    let limit = Limit::new(bytes, 1, &CancellationToken::new());
     let watch = Watch::start();
     let mut done = 0;
     for (chunk, _) in noise.chunks() {

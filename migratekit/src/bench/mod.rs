@@ -27,9 +27,11 @@ mod tests;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use shared::leaf::LEAF;
 use shared::range::RangeSet;
+use tokio_util::sync::CancellationToken;
 
 use crate::copy::Output;
 use crate::manifest::Manifest;
@@ -46,14 +48,24 @@ use place::Place;
 use source::Source;
 use wire::Wire;
 
+/// For what is under way to end when it is told to.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Measures; the report goes to `out`, a line before each measurement to stderr. Needs a runtime of several threads.
 ///
 /// # Errors
 /// One that names the thing, the cause and what to do; [`Error::exit_code`] has the process's exit code.
 pub async fn run(args: &Args, out: &mut (dyn Write + Send)) -> Result<Report, Error> {
+    let stop = CancellationToken::new();
+    let mut measuring = Box::pin(measure(args, &stop));
     let measured = tokio::select! {
-        report = Box::pin(measure(args)) => report,
-        () = told_to_stop() => Err(Error::Interrupted),
+        report = &mut measuring => report,
+        () = told_to_stop() => {
+            stop.cancel();
+            // In order, so that folders for manifests go, too; but a server that hangs is not waited for.
+            let _ = tokio::time::timeout(PATIENCE, measuring).await;
+            Err(Error::Interrupted)
+        }
     };
     let report = measured?;
     let output = if args.json { Output::Json } else { args.output };
@@ -61,12 +73,12 @@ pub async fn run(args: &Args, out: &mut (dyn Write + Send)) -> Result<Report, Er
     Ok(report)
 }
 
-async fn measure(args: &Args) -> Result<Report, Error> {
+async fn measure(args: &Args, stop: &CancellationToken) -> Result<Report, Error> {
     let place = {
         let args = args.clone();
         Arc::new(blocking(move || Place::find(&args)).await?)
     };
-    let measured = Bench { args, place: Arc::clone(&place) }.all().await;
+    let measured = Bench { args, stop, place: Arc::clone(&place) }.all().await;
     blocking(move || {
         place.close();
         Ok(())
@@ -77,6 +89,7 @@ async fn measure(args: &Args) -> Result<Report, Error> {
 
 struct Bench<'a> {
     args: &'a Args,
+    stop: &'a CancellationToken,
     place: Arc<Place>,
 }
 
@@ -85,24 +98,35 @@ impl Bench<'_> {
         let mut source = Source::open(&self.args.source, self.args.connections).await?;
         let (noise, bytes) = (Arc::new(Noise::new()), self.args.bytes);
         let mut stages = Vec::new();
-        say("hashing");
+        self.say("hashing")?;
         stages.push({
             let noise = Arc::clone(&noise);
             blocking(move || Ok(measure::hash(&noise, bytes))).await?
         });
-        say("reading the source");
+        self.say("reading the source")?;
         stages.push(self.read(&mut source).await?);
-        say("sending over loopback");
+        self.say("sending over loopback")?;
         stages.push(self.wire(&noise).await?);
-        say("writing and flushing the target");
+        self.say("writing and flushing the target")?;
         stages.extend(self.target(&noise).await?);
-        say("all together");
+        self.say("all together")?;
         stages.push(self.together(&mut source).await?);
+        self.go_on()?;
         Ok(Report::new(source.name().to_owned(), self.args.target.display().to_string(), stages))
     }
 
+    fn go_on(&self) -> Result<(), Error> {
+        if self.stop.is_cancelled() { Err(Error::Interrupted) } else { Ok(()) }
+    }
+
+    fn say(&self, what: &str) -> Result<(), Error> {
+        // A closed stderr is no reason to stop.
+        let _ = writeln!(std::io::stderr(), "{what} …");
+        self.go_on()
+    }
+
     fn limit(&self, most: u64) -> Limit {
-        Limit::new(self.args.bytes.min(most), self.args.seconds)
+        Limit::new(self.args.bytes.min(most), self.args.seconds, self.stop)
     }
 
     async fn read(&self, source: &mut Source) -> Result<Measured, Error> {
@@ -223,14 +247,5 @@ async fn told_to_stop() {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        // It panicked, which the log has, or the runtime ends.
-        Err(_) => Err(Error::Interrupted),
-    }
-}
-
-fn say(what: &str) {
-    // A closed stderr is no reason to stop.
-    let _ = writeln!(std::io::stderr(), "{what} …");
+    tokio::task::spawn_blocking(work).await.unwrap_or(Err(Error::Died))
 }

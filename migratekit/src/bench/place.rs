@@ -1,5 +1,5 @@
 //! Where it is written to. Nothing that was there before is touched unless the operator said so; nothing made here
-//! outlives the process, however it ends: a file in a folder loses its name as soon as it is open.
+//! outlives the process, however it ends: a file in a folder has no name.
 
 use std::fs::File;
 use std::io;
@@ -91,7 +91,7 @@ impl Place {
     /// A target of [`room`](Self::room) bytes; in a folder a new one each time, so that its blocks are, too. Blocks.
     pub(super) fn open(&self) -> Result<Arc<dyn Target>, Error> {
         Ok(match &self.kind {
-            Kind::Folder(folder) => Arc::new(nameless(folder, self.room)?),
+            Kind::Folder(folder) => Arc::new(FileTarget::nameless(folder, self.room)?),
             Kind::Existing { path, .. } => Arc::new(FileTarget::open(path, self.room)?),
             Kind::Nbd(target) => Arc::clone(target) as _,
         })
@@ -103,15 +103,6 @@ impl Place {
             target.close();
         }
     }
-}
-
-fn nameless(folder: &Path, size: u64) -> Result<FileTarget, Error> {
-    let path = folder.join(format!(".migratekit-bench-{}", uuid::Uuid::new_v4()));
-    let target = FileTarget::create(&path, size);
-    let removed = std::fs::remove_file(&path);
-    let target = target?;
-    removed.map_err(|source| Error::Io { action: "remove", path, source })?;
-    Ok(target)
 }
 
 fn free(folder: &Path) -> Result<u64, Error> {
