@@ -48,10 +48,11 @@ pub struct Args {
 }
 
 const NOTES: &str = "\
-Zeros of SRC that its server can tell from data are left out, as in a copy. Reading counts the hashes that are made
-of what was read. Where SRC has not enough data it is read again from its start, maybe from a cache: the table says so.
-Both ends of the wire are on this machine here, so between two machines it costs each of them about half as much; the
-network itself is not measured. CPU is the share of all processors of this machine that is used, by anybody.
+Zeros of SRC that its server can tell from data are left out, as in a copy. Reading counts the
+hashes that are made of what was read. Where SRC has not enough data it is read again from its
+start, maybe from a cache: the table says so. Both ends of the wire are on this machine here, so
+between two machines it costs each of them about half as much; the network itself is not measured.
+CPU is the share of all processors of this machine that is used, by anybody.
 
 Examples:
   migratekit bench nbd://esx-proxy/vm1-disk0 /var/lib/migratekit

@@ -112,7 +112,7 @@ impl Bench<'_> {
         self.say("all together")?;
         stages.push(self.together(&mut source).await?);
         self.go_on()?;
-        Ok(Report::new(source.name().to_owned(), self.args.target.display().to_string(), stages))
+        Ok(Report::new(source.name().to_owned(), self.place.name(), stages))
     }
 
     fn go_on(&self) -> Result<(), Error> {

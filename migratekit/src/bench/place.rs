@@ -84,6 +84,14 @@ impl Place {
         Ok((Kind::Nbd(Arc::new(target)), size))
     }
 
+    /// Without secrets.
+    pub(super) fn name(&self) -> String {
+        match &self.kind {
+            Kind::Folder(path) | Kind::Existing { path, .. } => path.display().to_string(),
+            Kind::Nbd(target) => target.name(),
+        }
+    }
+
     pub(super) fn room(&self) -> u64 {
         self.room
     }
