@@ -72,7 +72,6 @@ async fn an_export_is_measured_into_an_export_and_the_table_says_so() {
     let dir = tempfile::tempdir().expect("a folder");
     let source = Server::nbdkit(&["-r", "file", &source(dir.path())]);
     let target = Server::nbdkit(&["--filter=log", "memory", "64M", "logfile={dir}/log"]);
-    // libnbd takes no password; so it is only looked for in what is refused.
     let secret = args(source.uri(), "nbd://ann:secret@localhost:1/x");
     assert!(!fails(&secret).await.to_string().contains("secret"));
     let args = Args { overwrite: true, ..args(source.uri(), target.uri().to_string()) };
