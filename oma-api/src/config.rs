@@ -15,7 +15,7 @@ pub struct Config {
     /// Where agents and operators connect.
     #[serde(default = "default_listen")]
     pub listen: SocketAddr,
-    /// `sqlite:///path/to/file`.
+    /// `sqlite:///path/to/file`, or `mysql://user:password@host:3306/database` (MariaDB too).
     pub database_url: String,
     /// Manifests lie here.
     pub state_dir: PathBuf,

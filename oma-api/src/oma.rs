@@ -5,7 +5,7 @@ use crate::hub::Hub;
 use crate::service::App;
 use crate::service::transfer::Transfers;
 use crate::storage::{LocalStorage, Storage};
-use crate::store::{self, Store};
+use crate::store::{self, DatabaseClaim, Store};
 use crate::{grpc, reconcile};
 use anyhow::Context as _;
 use shared::claim::Claim;
@@ -23,6 +23,8 @@ pub struct Oma {
     tls: Arc<rustls::ServerConfig>,
     limits: shared::tls::Limits,
     _claims: Vec<Claim>,
+    /// On a server's; that on a file is among the others.
+    database: Option<DatabaseClaim>,
 }
 
 impl Oma {
@@ -36,8 +38,11 @@ impl Oma {
             .await
             .with_context(|| format!("state_dir {} cannot be used", config.state_dir.display()))?;
         let mut claims = vec![Claim::folder(NAME, &config.state_dir)?];
-        claims.push(Claim::file(NAME, &store::lock_file(&config.database_url)?)?);
+        if let Some(file) = store::lock_file(&config.database_url)? {
+            claims.push(Claim::file(NAME, &file)?);
+        }
         let store = Store::connect(&config.database_url).await?;
+        let database = store.claim().await?;
         store.migrate().await?;
         store.agent_disconnect_all().await?;
         let storage: Arc<dyn Storage> = match &config.storage {
@@ -52,21 +57,34 @@ impl Oma {
         let transfers = Transfers::new(store.clone(), Arc::clone(&storage), manifests);
         let hub = Arc::new(Hub::default());
         let app = App { store, storage, hub, transfers, heartbeat: config.limits.heartbeat.0 };
-        Ok(Self { app, tls: config.tls.server()?, limits: config.tls_limits(), _claims: claims })
+        Ok(Self { app, tls: config.tls.server()?, limits: config.tls_limits(), _claims: claims, database })
     }
 
     /// Serves until `shutdown`; running cycles are interrupted and go on after the next start.
     ///
     /// # Errors
-    /// When the services cannot be put together.
+    /// When the services cannot be put together, and when another control plane has taken the database.
     pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let routes = grpc::routes(&self.app, &shutdown)?;
+        let stop = shutdown.child_token();
+        let routes = grpc::routes(&self.app, &stop)?;
         info!(listen = %listener.local_addr()?, "control plane ready");
-        tokio::join!(
-            shared::tls::serve(listener, self.tls, self.limits, routes, shutdown.clone()),
-            reconcile::run(self.app.clone(), shutdown),
+        let database = self.database;
+        let claim = async {
+            let kept = match database {
+                Some(claim) => claim.keep(stop.clone()).await,
+                None => Ok(()),
+            };
+            if kept.is_err() {
+                stop.cancel();
+            }
+            kept
+        };
+        let ((), (), kept) = tokio::join!(
+            shared::tls::serve(listener, self.tls, self.limits, routes, stop.clone()),
+            reconcile::run(self.app.clone(), stop.clone()),
+            claim,
         );
         self.app.store.close().await;
-        Ok(())
+        Ok(kept?)
     }
 }

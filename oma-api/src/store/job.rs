@@ -147,7 +147,7 @@ impl Store {
         disks: &[DiskProgress],
         now: Timestamp,
     ) -> Result<(), Error> {
-        let mut w = self.write().await?;
+        self.write(|mut w| async move {
         let percent = if progress.percent.is_finite() { progress.percent.clamp(0.0, 100.0) } else { 0.0 };
         let done = sql("UPDATE replication_jobs SET progress_percent = ?, current_operation = ?, bytes_transferred = ?, \
              total_bytes = ?, transfer_speed_bps = ?, updated_at = ? WHERE id = ? AND active_migration IS NOT NULL")
@@ -184,6 +184,8 @@ impl Store {
             .doing("storing progress")?;
         }
         w.commit().await
+        })
+        .await
     }
 
     async fn job_query(
