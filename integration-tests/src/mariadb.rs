@@ -66,7 +66,11 @@ impl Server {
     /// # Errors
     /// What did not start, with the end of its log.
     pub fn start(options: &[&str]) -> anyhow::Result<Self> {
-        let dir = tempfile::Builder::new().prefix("mk-mariadb-").tempdir()?.keep();
+        // In memory where that can be had: flushing a busy disk would be most of the time, and what is tested survives
+        // the death of the server, not that of the machine.
+        let memory = Path::new("/dev/shm");
+        let parent = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+        let dir = tempfile::Builder::new().prefix("mk-mariadb-").tempdir_in(parent)?.keep();
         let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let user = if rustix::process::geteuid().is_root() { vec!["--user=root"] } else { vec![] };
         let data = format!("--datadir={}", dir.join("data").display());
