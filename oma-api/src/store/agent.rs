@@ -180,8 +180,8 @@ impl Store {
                 protocol_version: u32::try_from(version).map_err(|e| row.corrupt("protocol_version", e))?,
                 address: row.text("address")?,
                 connected: row.flag("connected")?,
-                first_seen_at: row.parsed("first_seen_at")?,
-                last_seen_at: row.parsed("last_seen_at")?,
+                first_seen_at: row.time("first_seen_at")?,
+                last_seen_at: row.time("last_seen_at")?,
                 inventory: vms.iter().map(vm).collect::<Result<_, _>>()?,
                 id,
             });

@@ -78,13 +78,24 @@ impl DatabaseClaim {
     ///
     /// # Errors
     /// [`Error::Overtaken`]: stop, another program has the database.
-    pub async fn keep(mut self, shutdown: CancellationToken) -> Result<(), Error> {
+    pub async fn keep(self, shutdown: CancellationToken) -> Result<(), Error> {
+        self.keep_every(PERIOD, shutdown).await
+    }
+
+    pub(super) async fn keep_every(
+        mut self,
+        period: Duration,
+        shutdown: CancellationToken,
+    ) -> Result<(), Error> {
         let mut overtaken = self.store.overtaken.subscribe();
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return Ok(()),
-                _ = overtaken.wait_for(|&overtaken| overtaken) => return Err(self.store.overtaken()),
-                () = sleep(PERIOD) => {}
+                // Within a future of its own: what it gives is a lock on what it watches.
+                true = async { overtaken.wait_for(|&taken| taken).await.is_ok() } => {
+                    return Err(self.store.overtaken());
+                }
+                () = sleep(period) => {}
             }
             let held = timeout(CONNECT_TIMEOUT, holder(&mut self.connection)).await;
             let lost = match held {

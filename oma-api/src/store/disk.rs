@@ -272,7 +272,7 @@ fn disk(row: &AnyRow) -> Result<Disk, Error> {
         change_id: row.opt_text("change_id")?,
         manifest,
         needs_hash_diff: row.flag("needs_hash_diff")?,
-        replica_verified_at: row.opt_parsed("replica_verified_at")?,
-        source_verified_at: row.opt_parsed("source_verified_at")?,
+        replica_verified_at: row.opt_time("replica_verified_at")?,
+        source_verified_at: row.opt_time("source_verified_at")?,
     })
 }

@@ -140,7 +140,7 @@ fn event(row: &AnyRow) -> Result<Event, Error> {
     let row = Row::new(row, "events", "kind")?;
     Ok(Event {
         seq: row.count("seq")?,
-        at: row.parsed("recorded_at")?,
+        at: row.time("recorded_at")?,
         migration: row.opt_parsed("migration_id")?,
         job: row.opt_parsed("job_id")?,
         kind: row.text("kind")?,

@@ -327,8 +327,8 @@ fn migration(row: &AnyRow) -> Result<Migration, Error> {
         generation: row.count("generation")?,
         error: failure(&row)?,
         findings: row.findings("findings")?,
-        created_at: row.parsed("created_at")?,
-        updated_at: row.parsed("updated_at")?,
-        finished_at: row.opt_parsed("finished_at")?,
+        created_at: row.time("created_at")?,
+        updated_at: row.time("updated_at")?,
+        finished_at: row.opt_time("finished_at")?,
     })
 }

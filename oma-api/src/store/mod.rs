@@ -56,6 +56,7 @@ use dialect::{Dialect, Role};
 use error::Doing as _;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::{AnyConnection, AnyPool, Connection as _, Row as _};
+use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr as _;
 use std::sync::Arc;
@@ -74,7 +75,7 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A handle; clones share the connections.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Store {
     dialect: Dialect,
     /// For people.
@@ -89,6 +90,13 @@ pub struct Store {
     place: Arc<Place>,
     /// Set, for ever, when another program has taken the database.
     overtaken: watch::Sender<bool>,
+}
+
+/// The options hold the password.
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("database", &self.shown).finish_non_exhaustive()
+    }
 }
 
 /// The file whose lock says that a control plane uses the database; `None` for a server's, which is claimed by

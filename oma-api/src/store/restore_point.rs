@@ -163,8 +163,8 @@ async fn with_disks(c: &mut sqlx::AnyConnection, row: &AnyRow) -> Result<Restore
         migration: row.parsed("migration_id")?,
         job: row.parsed("job_id")?,
         snapshot_name: row.text("snapshot_name")?,
-        taken_at: row.parsed("taken_at")?,
-        committed_at: row.parsed("committed_at")?,
+        taken_at: row.time("taken_at")?,
+        committed_at: row.time("committed_at")?,
         disks: disks.iter().map(disk).collect::<Result<_, _>>()?,
         id,
     })

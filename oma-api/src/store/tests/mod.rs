@@ -5,6 +5,7 @@ mod files;
 mod on_mariadb;
 mod on_sqlite;
 mod server;
+mod wire;
 
 use super::*;
 use integration_tests::mariadb::Server;
