@@ -61,6 +61,7 @@ async fn ours(options: &Options, place: &Place, source: &Nbdkit, file: &Path) ->
         source: SourceKind::Uris(vec![("root".to_owned(), source.uri.clone())]),
         transfer: options.transfer.clone(),
         replicas: Some(target.path().to_owned()),
+        database: None,
     })
     .await?;
     world.begin().await?;

@@ -40,19 +40,27 @@ pub struct Options {
     pub transfer: String,
     /// Where the replicas are; `None`: in the world's folder.
     pub replicas: Option<PathBuf>,
+    /// The control plane's `database_url`; `None`: a file in the world's folder.
+    pub database: Option<String>,
 }
 
 impl Options {
     /// A live VM with these disks.
     pub fn live(disks: &[(&str, u64)]) -> Self {
         let disks = disks.iter().map(|&(key, size)| (key.to_owned(), size)).collect();
-        Self { disks, source: SourceKind::Live, transfer: two_connections(), replicas: None }
+        Self { disks, source: SourceKind::Live, transfer: two_connections(), replicas: None, database: None }
     }
 
     /// Disks that are files.
     pub fn files(files: &[(&str, &Path)]) -> Self {
         let files = files.iter().map(|&(key, path)| (key.to_owned(), path.to_owned())).collect();
-        Self { disks: vec![], source: SourceKind::Files(files), transfer: two_connections(), replicas: None }
+        Self {
+            disks: vec![],
+            source: SourceKind::Files(files),
+            transfer: two_connections(),
+            replicas: None,
+            database: None,
+        }
     }
 }
 
@@ -108,11 +116,13 @@ impl World {
             SourceKind::Files(_) | SourceKind::Uris(_) => None,
         };
         let replicas = options.replicas.clone().unwrap_or_else(|| dir.join("replicas"));
-        write_oma_config(&dir, &ca, "127.0.0.1:0", &replicas)?;
+        let database =
+            options.database.clone().unwrap_or_else(|| format!("sqlite://{}/oma.db", dir.display()));
+        write_oma_config(&dir, &ca, "127.0.0.1:0", &replicas, &database)?;
         let mut oma = Daemon::start("oma-api", &dir.join("oma.toml"), &dir.join("oma.log"), &[])?;
         let port = port_of(&oma.wait_for("control plane ready", START)?)?;
         // The same port after a restart: the agent finds it again.
-        write_oma_config(&dir, &ca, &format!("127.0.0.1:{port}"), &replicas)?;
+        write_oma_config(&dir, &ca, &format!("127.0.0.1:{port}"), &replicas, &database)?;
         let address = format!("localhost:{port}");
         write_agent_config(
             &dir,
@@ -281,10 +291,16 @@ fn tls(files: &Files) -> String {
     format!("[tls]\nca = \"{ca}\"\ncert = \"{cert}\"\nkey = \"{key}\"\n")
 }
 
-fn write_oma_config(dir: &Path, ca: &Folder, listen: &str, replicas: &Path) -> anyhow::Result<()> {
+fn write_oma_config(
+    dir: &Path,
+    ca: &Folder,
+    listen: &str,
+    replicas: &Path,
+    database: &str,
+) -> anyhow::Result<()> {
     let (at, replicas) = (dir.display(), replicas.display());
     let text = format!(
-        "listen = \"{listen}\"\ndatabase_url = \"sqlite://{at}/oma.db\"\nstate_dir = \"{at}/oma\"\n{}\
+        "listen = \"{listen}\"\ndatabase_url = \"{database}\"\nstate_dir = \"{at}/oma\"\n{}\
          [storage]\nkind = \"local\"\npath = \"{replicas}\"\n[limits]\nhandshake = \"3s\"\npreface = \"2s\"\n\
          [log]\nlevel = \"info,oma_api=debug,shared=debug,migratekit=debug\"\n",
         tls(&ca.files(Role::Oma, "main"))

@@ -2,6 +2,7 @@
 
 mod certificates;
 mod cycles;
+mod database;
 mod doubles;
 mod faults;
 mod fencing;
