@@ -38,10 +38,10 @@ impl Oma {
             .await
             .with_context(|| format!("state_dir {} cannot be used", config.state_dir.display()))?;
         let mut claims = vec![Claim::folder(NAME, &config.state_dir)?];
-        if let Some(file) = store::lock_file(&config.database_url)? {
+        if let Some(file) = store::lock_file(config.database_url.as_str())? {
             claims.push(Claim::file(NAME, &file)?);
         }
-        let store = Store::connect(&config.database_url).await?;
+        let store = Store::connect(config.database_url.as_str()).await?;
         let database = store.claim().await?;
         store.migrate().await?;
         store.agent_disconnect_all().await?;
