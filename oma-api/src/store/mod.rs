@@ -68,6 +68,10 @@ use url::Location;
 /// How many readers may be at work at once.
 const READERS: u32 = 4;
 
+/// Connections for writing, of which one is in use: a server's may be silent for a long time before it is known to be
+/// lost, and keeps its place until then.
+const WRITERS: u32 = 4;
+
 /// How long a transaction waits for those before it before the store says that it is overloaded.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -158,8 +162,12 @@ impl Store {
                     })
                 })
         };
-        let write =
-            pool(Role::Writer).max_connections(1).connect_with(options.clone()).await.map_err(failed)?;
+        let writers = if dialect == Dialect::Sqlite { 1 } else { WRITERS };
+        let write = pool(Role::Writer)
+            .max_connections(writers)
+            .connect_with(options.clone())
+            .await
+            .map_err(failed)?;
         let read = pool(Role::Reader)
             .max_connections(READERS)
             .connect_with(options.clone())

@@ -20,7 +20,7 @@
 use super::dialect::Dialect;
 use super::error::Doing as _;
 use super::row::{Row, sql};
-use super::{ACQUIRE_TIMEOUT, Error, Store};
+use super::{ACQUIRE_TIMEOUT, Error, Store, connection_number};
 use sqlx::{Any, AssertSqlSafe, Transaction};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -34,8 +34,17 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// For how long an answer is looked for that was lost.
 const LOOK_UP: Duration = Duration::from_secs(60);
 
+/// Connections that are remembered.
+const REMEMBERED: usize = 16;
+
 /// Between attempts: at first, and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
+
+/// For how long the answer to a COMMIT is waited for: a machine that lost its power does not say so.
+const ANSWER: Duration = Duration::from_secs(if cfg!(test) { 2 } else { 20 });
+
+/// For how long a transaction may run in all, its look-up included.
+const LONGEST: Duration = Duration::from_secs(180);
 
 /// Of a server's database: who we are there, and which connections wrote in our name.
 #[derive(Debug)]
@@ -53,14 +62,16 @@ impl Place {
 
     /// A connection for writing was opened.
     pub(super) fn opened(&self, connection: i64) {
-        self.connections.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+        let mut all = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() == REMEMBERED {
+            all.remove(0);
+        }
+        all.push(connection);
     }
 
-    /// All but the newest, which is the one in use.
-    fn earlier(&self) -> Vec<i64> {
-        let mut all = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
-        let earlier = all.len().saturating_sub(1);
-        all.drain(..earlier).collect()
+    /// All of them; once.
+    fn take(&self) -> Vec<i64> {
+        std::mem::take(&mut *self.connections.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -86,7 +97,10 @@ impl Store {
         let mut pause = PAUSE.0;
         loop {
             let result = match self.begin().await {
-                Ok(write) => body(write).await,
+                Ok(write) => timeout(LONGEST, body(write)).await.unwrap_or_else(|_| {
+                    let source = Err(silence()).doing("running a transaction");
+                    source.map_err(|source| Error::InDoubt { source: Box::new(source) })
+                }),
                 Err(error) => Err(error),
             };
             match result {
@@ -120,7 +134,7 @@ impl Store {
             .execute(&mut **tx)
             .await;
         if matches!(&done, Err(error) if is_lock_wait(error)) {
-            self.end_earlier(tx).await;
+            self.end_others(tx).await;
         }
         if done.doing("opening a transaction")?.rows_affected() == 0 {
             return Err(self.overtaken());
@@ -128,10 +142,12 @@ impl Store {
         Ok(token)
     }
 
-    /// Ends what the server keeps for connections that were lost on the way: they may hold the lock that we wait for.
-    async fn end_earlier(&self, tx: &mut Transaction<'static, Any>) {
-        for connection in self.place.earlier() {
-            warn!(connection, "a lost connection still holds a lock at the database server: ended");
+    /// Ends what the server keeps for connections that were lost on the way: they may hold the lock that we wait for. Of
+    /// those that were not, none is in use but ours.
+    async fn end_others(&self, tx: &mut Transaction<'static, Any>) {
+        let Ok(ours) = connection_number(tx).await else { return };
+        for connection in self.place.take().into_iter().filter(|c| *c != ours) {
+            warn!(connection, "an earlier connection may hold a lock at the database server: ended");
             // It may have ended meanwhile.
             let _ = sqlx::raw_sql(AssertSqlSafe(format!("KILL {connection}"))).execute(&mut **tx).await;
         }
@@ -175,7 +191,7 @@ impl Store {
             .fetch_one(&mut *tx)
             .await;
         if matches!(&row, Err(error) if is_lock_wait(error)) {
-            self.end_earlier(&mut tx).await;
+            self.end_others(&mut tx).await;
         }
         let row = row.doing(DOING)?;
         let row = Row::new(&row, "writer", "name")?;
@@ -195,7 +211,8 @@ impl Write {
     /// When it was not done, [`Error::InDoubt`] excepted.
     pub(super) async fn commit(self) -> Result<(), Error> {
         let Self { tx, event, store, token, _slot } = self;
-        if let Err(source) = tx.commit().await {
+        let answer = timeout(ANSWER, tx.commit()).await;
+        if let Err(source) = answer.unwrap_or_else(|_| Err(silence())) {
             let rolled_back = is_given_up(&source);
             let error = Err(source).doing("committing");
             match token {
@@ -228,6 +245,10 @@ impl Error {
             _ => false,
         }
     }
+}
+
+fn silence() -> sqlx::Error {
+    std::io::Error::from(std::io::ErrorKind::TimedOut).into()
 }
 
 /// The number of a server's error; SQLite's have none.

@@ -20,12 +20,15 @@ pub(super) enum Break {
     After,
     /// It does not arrive, and the server does not notice: it holds the locks.
     HalfOpen,
+    /// It arrives; then nothing comes any more, and nobody says so.
+    Silence,
     /// The server takes the transaction back, as it does after a deadlock.
     GivenUp,
 }
 
 impl Break {
-    const ALL: [Self; 5] = [Self::Nothing, Self::Before, Self::After, Self::HalfOpen, Self::GivenUp];
+    const ALL: [Self; 6] =
+        [Self::Nothing, Self::Before, Self::After, Self::HalfOpen, Self::Silence, Self::GivenUp];
 }
 
 /// See the module. Ends with the test's runtime.
@@ -123,6 +126,8 @@ async fn connection(client: TcpStream, server: TcpStream, breaks: Arc<AtomicU8>)
                     ended.expect("no panic")?;
                 }
             }
+            // Mute from here on.
+            Break::Silence => to_server.write_all(&said).await?,
             Break::GivenUp => {
                 to_server.write_all(&[&[9, 0, 0, 0, QUERY][..], b"ROLLBACK"].concat()).await?;
                 swallowed.notified().await;
