@@ -252,7 +252,7 @@ fn silence() -> sqlx::Error {
 }
 
 /// The number of a server's error; SQLite's have none.
-fn number(error: &sqlx::Error) -> Option<u16> {
+pub(super) fn number(error: &sqlx::Error) -> Option<u16> {
     let error = error.as_database_error()?.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>()?;
     Some(error.number())
 }

@@ -96,6 +96,24 @@ WHERE id = 'job-20250905-162427'",
     assert_eq!(printed, "2.17\t933232640\n");
 }
 
+/// A server commits every CREATE by itself: whoever is killed between two of them leaves half a version.
+#[tokio::test]
+async fn a_schema_that_was_cut_short_is_completed() {
+    let mut f = Fixture::new().await;
+    let m = migration_at(&f.store, 1, 1, Position::BeginPaused).await;
+    let whole = f.tables().await;
+    by_root(
+        &f,
+        "DROP TABLE writer; DELETE FROM _sqlx_migrations WHERE version > 1; DROP TABLE events, restore_point_disks; \
+         DROP INDEX restore_points_job ON restore_points; UPDATE _sqlx_migrations SET success = 0",
+    );
+    f.restart().await;
+    assert_eq!(f.tables().await, whole);
+    assert!(by_root(&f, "SHOW INDEX FROM restore_points").contains("restore_points_job"));
+    whole_cycle(&f.store, &m.id, at(1)).await;
+    f.store.migrate().await.expect("again: nothing");
+}
+
 /// However the wire breaks at a COMMIT: done once, and said to be done. Red when an outcome is guessed either way (a lost
 /// COMMIT counted as done: nothing changed; as not done: the second attempt meets its own first one), and when a
 /// transaction that was given up is not repeated.
