@@ -74,7 +74,7 @@ async fn complete(pool: &AnyPool, dialect: Dialect) -> Result<(), sqlx::Error> {
         for statement in statements(&dialect.schema(version.up)) {
             match sqlx::raw_sql(AssertSqlSafe(statement)).execute(pool).await {
                 Err(error) if number(&error).is_some_and(|n| THERE.contains(&n)) => {}
-                done => drop(done?),
+                done => done.map(|_| ())?,
             }
         }
         let done = sqlx::query("UPDATE _sqlx_migrations SET success = 1 WHERE version = ?").bind(of);

@@ -61,6 +61,22 @@ async fn a_damaged_row_is_named_and_never_guessed() {
     );
 }
 
+/// On a server: red with TEXT, which ends at 64 KiB, and with a collation that takes A for a or é for e.
+#[tokio::test]
+async fn long_texts_and_small_differences_are_kept() {
+    use shared::cycle::{Finding, FindingKind};
+    let f = Fixture::new().await;
+    let m = migration_at(&f.store, 1, 1, Position::SyncPaused).await;
+    let finding = Finding { kind: FindingKind::DiskAdded, disk: None, message: "né 💾 ".repeat(20_000) };
+    let stored = f.store.migration_transition(&Migration { findings: vec![finding], ..m }, at(1)).await;
+    let stored = stored.expect("a long list");
+    assert_eq!(f.store.migration_fetch(&stored.id).await.expect("fetch"), stored);
+    f.by_hand("INSERT INTO counters (name, value) VALUES ('é', 1), ('e', 2), ('E', 3)").await;
+    let row = sqlx::query("SELECT value FROM counters WHERE name = 'e'").fetch_all(&f.store.read).await;
+    let values: Vec<i64> = row.expect("read").iter().map(|row| row.get(0)).collect();
+    assert_eq!(values, [2]);
+}
+
 /// What an operator types; seed 004 shows the second.
 #[tokio::test]
 async fn the_selects_of_the_manuals_run() {
