@@ -6,4 +6,5 @@ pub mod bench;
 pub mod harness;
 pub mod link;
 pub mod live_vm;
+pub mod mariadb;
 pub mod nbd_tap;

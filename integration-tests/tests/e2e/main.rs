@@ -3,6 +3,7 @@
 mod bench;
 mod certificates;
 mod cycles;
+mod database;
 mod doubles;
 mod faults;
 mod fencing;

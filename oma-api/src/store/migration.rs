@@ -94,39 +94,43 @@ impl Store {
     /// [`Error::AlreadyProtected`], also when two begins run at once; [`Error::DiskExists`] when two disks have
     /// one key; [`Error::Database`].
     pub async fn migration_create(&self, new: &NewMigration, now: Timestamp) -> Result<Migration, Error> {
-        let mut w = self.write().await?;
-        if let Some(row) = sql("SELECT id FROM migrations WHERE unfinished_vm = ?")
-            .bind(new.vm.as_str())
-            .fetch_optional(&mut *w.tx)
-            .await
-            .doing("looking for a migration of the VM")?
-        {
-            let migration = Row::new(&row, "migrations", "id")?.parsed("id")?;
-            return Err(Error::AlreadyProtected { vm: new.vm.clone(), migration });
-        }
-        let position = Position::BeginRunning;
-        sql("INSERT INTO migrations (id, vm_uuid, vm_name, agent_id, phase, state, held, has_committed, \
+        self.write(|mut w| async move {
+            if let Some(row) = sql("SELECT id FROM migrations WHERE unfinished_vm = ?")
+                .bind(new.vm.as_str())
+                .fetch_optional(&mut *w.tx)
+                .await
+                .doing("looking for a migration of the VM")?
+            {
+                let migration = Row::new(&row, "migrations", "id")?.parsed("id")?;
+                return Err(Error::AlreadyProtected { vm: new.vm.clone(), migration });
+            }
+            let position = Position::BeginRunning;
+            sql(
+                "INSERT INTO migrations (id, vm_uuid, vm_name, agent_id, phase, state, held, has_committed, \
              release_pending, generation, unfinished_vm, findings, created_at, updated_at) \
-             VALUES (?, ?, ?, ?, ?, ?, 0, 0, 0, 1, ?, '[]', ?, ?)")
-        .bind(new.id.as_str())
-        .bind(new.vm.as_str())
-        .bind(new.vm_name.as_str())
-        .bind(new.agent.as_str())
-        .bind(position.phase().as_str())
-        .bind(position.state().as_str())
-        .bind(new.vm.as_str())
-        .bind(time(now))
-        .bind(time(now))
-        .execute(&mut *w.tx)
+             VALUES (?, ?, ?, ?, ?, ?, 0, 0, 0, 1, ?, '[]', ?, ?)",
+            )
+            .bind(new.id.as_str())
+            .bind(new.vm.as_str())
+            .bind(new.vm_name.as_str())
+            .bind(new.agent.as_str())
+            .bind(position.phase().as_str())
+            .bind(position.state().as_str())
+            .bind(new.vm.as_str())
+            .bind(time(now))
+            .bind(time(now))
+            .execute(&mut *w.tx)
+            .await
+            .doing("making a migration")?;
+            for (index, disk) in (0u64..).zip(&new.disks) {
+                w.disk_insert(&new.id, index, disk).await?;
+            }
+            let made = w.migration(&new.id).await?;
+            w.migration_event(&made, now).await?;
+            w.commit().await?;
+            Ok(made)
+        })
         .await
-        .doing("making a migration")?;
-        for (index, disk) in (0u64..).zip(&new.disks) {
-            w.disk_insert(&new.id, index, disk).await?;
-        }
-        let made = w.migration(&new.id).await?;
-        w.migration_event(&made, now).await?;
-        w.commit().await?;
-        Ok(made)
     }
 
     /// # Errors
@@ -206,10 +210,12 @@ impl Store {
         changed: &Migration,
         now: Timestamp,
     ) -> Result<Migration, Error> {
-        let mut w = self.write().await?;
-        let stored = w.migration_swap(changed, now).await?;
-        w.commit().await?;
-        Ok(stored)
+        self.write(|mut w| async move {
+            let stored = w.migration_swap(changed, now).await?;
+            w.commit().await?;
+            Ok(stored)
+        })
+        .await
     }
 }
 
@@ -321,8 +327,8 @@ fn migration(row: &AnyRow) -> Result<Migration, Error> {
         generation: row.count("generation")?,
         error: failure(&row)?,
         findings: row.findings("findings")?,
-        created_at: row.parsed("created_at")?,
-        updated_at: row.parsed("updated_at")?,
-        finished_at: row.opt_parsed("finished_at")?,
+        created_at: row.time("created_at")?,
+        updated_at: row.time("updated_at")?,
+        finished_at: row.opt_time("finished_at")?,
     })
 }
