@@ -41,7 +41,8 @@ async fn on_mariadb_a_killed_control_plane_goes_on_where_it_was() -> anyhow::Res
     let config = config
         .replace(&format!("\"{at}/oma\""), &format!("\"{at}/oma-2\""))
         .replace(&format!("\"{at}/replicas\""), &format!("\"{at}/replicas-2\""))
-        .replace(&world.address.replace("localhost", "127.0.0.1"), "127.0.0.1:0");
+        .replace(&world.address.replace("localhost", "127.0.0.1"), "127.0.0.1:0")
+        .replace(&world.rest.replace("localhost", "127.0.0.1"), "127.0.0.1:0");
     let file = world.dir.join("second.toml");
     std::fs::write(&file, config)?;
     let mut second = Daemon::start("oma-api", &file, &world.dir.join("second.log"), &[])?;

@@ -20,6 +20,8 @@ pub struct Migration {
     pub position: Position,
     /// No cycle starts by itself.
     pub held: bool,
+    /// Bytes a second for all its disks together; 0: no limit of its own.
+    pub rate: u64,
     /// At least one cycle was committed; set by [`Store::job_commit`] only.
     pub has_committed: bool,
     /// The source still holds something of ours.
@@ -82,7 +84,7 @@ impl Migration {
 
 macro_rules! columns {
     () => {
-        "id, vm_uuid, vm_name, agent_id, phase, state, held, has_committed, release_pending, generation, \
+        "id, vm_uuid, vm_name, agent_id, phase, state, held, rate_bytes_per_second, has_committed, release_pending, generation, \
          error_reason, error_message, findings, created_at, updated_at, finished_at"
     };
 }
@@ -200,7 +202,7 @@ impl Store {
         Ok(list)
     }
 
-    /// Compare-and-swap: stores `changed` (position, hold, error, findings, release_pending) if the row still
+    /// Compare-and-swap: stores `changed` (position, hold, rate, error, findings, release_pending) if the row still
     /// has `changed.generation`, and returns the row as it now is. A position that ends the migration frees its VM.
     ///
     /// # Errors
@@ -243,12 +245,13 @@ impl Write {
             finished_at: finished_at.map(stored),
             ..changed.clone()
         };
-        let done = sql("UPDATE migrations SET phase = ?, state = ?, held = ?, has_committed = ?, release_pending = ?, \
-             generation = ?, unfinished_vm = ?, error_reason = ?, error_message = ?, findings = ?, updated_at = ?, \
+        let done = sql("UPDATE migrations SET phase = ?, state = ?, held = ?, rate_bytes_per_second = ?, has_committed = ?, \
+             release_pending = ?, generation = ?, unfinished_vm = ?, error_reason = ?, error_message = ?, findings = ?, updated_at = ?, \
              finished_at = ? WHERE id = ? AND generation = ?")
         .bind(next.position.phase().as_str())
         .bind(next.position.state().as_str())
         .bind(flag(next.held))
+        .bind(int("a rate", next.rate)?)
         .bind(flag(next.has_committed))
         .bind(flag(next.release_pending))
         .bind(int("a generation", next.generation)?)
@@ -277,6 +280,7 @@ impl Write {
             "phase": m.position.phase().as_str(),
             "state": m.position.state().as_str(),
             "held": m.held,
+            "rate_bytes_per_second": m.rate,
             "generation": m.generation,
             "error_reason": m.error.as_ref().map(|e| e.reason.as_str()),
         });
@@ -322,6 +326,7 @@ fn migration(row: &AnyRow) -> Result<Migration, Error> {
         agent: row.parsed("agent_id")?,
         position,
         held: row.flag("held")?,
+        rate: row.count("rate_bytes_per_second")?,
         has_committed: row.flag("has_committed")?,
         release_pending: row.flag("release_pending")?,
         generation: row.count("generation")?,

@@ -33,6 +33,12 @@ const VERSIONS: &[Version] = &[
         up: include_str!("../../migrations/0002_writer.up.sql"),
         down: include_str!("../../migrations/0002_writer.down.sql"),
     },
+    Version {
+        number: 3,
+        name: "rate",
+        up: include_str!("../../migrations/0003_rate.up.sql"),
+        down: include_str!("../../migrations/0003_rate.down.sql"),
+    },
 ];
 
 fn migrator(dialect: Dialect) -> Migrator {
