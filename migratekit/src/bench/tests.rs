@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use bytes::Bytes;
 
 use super::*;
 use crate::nbd::testing::{Server, noise};
@@ -184,29 +183,4 @@ async fn seconds_end_a_measurement_and_a_source_that_fails_is_told() {
     let error = fails(&args(Server::nbdkit(&broken).uri(), &folder)).await;
     assert!(matches!(error, Error::Source(_)), "{error}");
     assert!(names(&folder).is_empty());
-}
-
-/// A chunk is cut by HTTP/2 anywhere; what is written is the same leaves.
-#[test]
-fn pieces_are_whole_leaves_wherever_the_stream_was_cut() {
-    let data = Bytes::from(noise(22, 4 * 65536));
-    let hashes = crate::manifest::leaf_hashes(&data);
-    let sent: Vec<u8> = hashes.iter().flat_map(|hash| hash.0).collect();
-    for cuts in [&[][..], &[1], &[65536], &[65535, 65537], &[100, 200, 70_000, 200_000], &[131_072, 262_143]]
-    {
-        let mut rest = data.clone();
-        let mut at = 0;
-        let mut slices: Vec<Bytes> =
-            cuts.iter().map(|cut| rest.split_to(cut - std::mem::replace(&mut at, *cut))).collect();
-        slices.push(rest);
-        let (mut end, mut again, mut with) = (7 * 65536, Vec::new(), Vec::new());
-        for piece in wire::pieces(7 * 65536, &sent, slices) {
-            assert_eq!(piece.range().start, end, "{cuts:?}");
-            end = piece.range().end;
-            let Piece::Data { data, hashes, .. } = piece else { panic!("data") };
-            again.extend_from_slice(&data);
-            with.extend(hashes);
-        }
-        assert!(again == data && with == hashes, "{cuts:?}");
-    }
 }

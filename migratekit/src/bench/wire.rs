@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::{Request, Response, header};
 use http_body_util::BodyExt as _;
-use shared::leaf::{HASH_LEN, LeafHash};
+use shared::leaf::LeafHash;
 use shared::tls::{Dialer, Limits, Role, serve};
 use shared::wire::push::{Decoder, Incoming, Out, Sender, channel};
 use tokio::net::TcpListener;
@@ -20,9 +20,8 @@ use tonic::codegen::Service;
 
 use super::Error;
 use crate::dev_ca::{Existing, Folder, Holder, make};
-use crate::piece::Piece;
+use crate::piece::pieces_from_wire;
 use crate::replica::ReplicaStream;
-use shared::leaf::LEAF_LEN;
 
 fn broken(why: impl std::fmt::Display) -> Error {
     Error::Wire { why: why.to_string() }
@@ -136,7 +135,7 @@ impl Receive {
             while let Some(incoming) = decoder.take().map_err(broken)? {
                 let Incoming::Chunk { offset, leaf_hashes, data } = incoming else { continue };
                 if let Some(to) = &self.to {
-                    for piece in pieces(offset, &leaf_hashes, data) {
+                    for piece in pieces_from_wire(offset, &leaf_hashes, data).map_err(broken)? {
                         to.write(piece).await?;
                     }
                 }
@@ -144,33 +143,4 @@ impl Receive {
         }
         Ok(())
     }
-}
-
-/// A chunk of whole leaves as pieces: only a leaf that lies across two of the slices it came in is copied.
-pub(super) fn pieces(offset: u64, leaf_hashes: &[u8], data: Vec<Bytes>) -> Vec<Piece> {
-    let (hashes, _) = leaf_hashes.as_chunks::<HASH_LEN>();
-    let mut hashes = hashes.iter().map(|hash| LeafHash(*hash));
-    let mut at = offset;
-    let mut piece = |data: Bytes| {
-        let hashes = hashes.by_ref().take(data.len() / LEAF_LEN).collect();
-        let piece = Piece::Data { offset: at, hashes, data };
-        at = piece.range().end;
-        piece
-    };
-    let (mut pieces, mut across) = (Vec::with_capacity(data.len() + 1), Vec::new());
-    for mut slice in data {
-        if !across.is_empty() {
-            across.extend_from_slice(&slice.split_to((LEAF_LEN - across.len()).min(slice.len())));
-            if across.len() < LEAF_LEN {
-                continue;
-            }
-            pieces.push(piece(std::mem::take(&mut across).into()));
-        }
-        let whole = slice.split_to(slice.len() / LEAF_LEN * LEAF_LEN);
-        if !whole.is_empty() {
-            pieces.push(piece(whole));
-        }
-        across.extend_from_slice(&slice);
-    }
-    pieces
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{Request, Response, header};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
-use migratekit::piece::Piece;
+use migratekit::piece::{Piece, hashes_from_wire, pieces_from_wire};
 use migratekit::replica::Acks;
 use proto::v1::{self, push_request::Kind as Ask, push_response::Kind as Answer};
 use shared::ids::{AgentId, DiskId, Epoch, JobId};
@@ -196,7 +196,7 @@ async fn receive(
     while let Some(asked) = next(&mut body, &mut decoder).await? {
         match asked {
             Incoming::Chunk { offset, leaf_hashes, data } => {
-                for piece in chunk::pieces(offset, &leaf_hashes, data)? {
+                for piece in pieces_from_wire(offset, &leaf_hashes, data)? {
                     unsettled_of(unsettled).insert(piece.range());
                     transfer.write(piece).await?;
                 }
@@ -284,7 +284,7 @@ async fn next(body: &mut Body, decoder: &mut Decoder) -> Result<Option<Incoming>
 fn hashed(block: &v1::HashBlock) -> Result<Hashed, Invalid> {
     let range =
         ByteRange::at(block.offset, block.length).ok_or_else(|| Invalid::new("hashes", "pass 2^64"))?;
-    Ok(Hashed { range, hashes: chunk::split_hashes(&block.leaf_hashes)? })
+    Ok(Hashed { range, hashes: hashes_from_wire(&block.leaf_hashes)? })
 }
 
 fn open_request(open: v1::Open) -> Result<OpenRequest, Invalid> {
