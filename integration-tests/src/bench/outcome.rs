@@ -23,7 +23,7 @@ pub(super) struct Mark {
     pub(super) unit: &'static str,
     pub(super) value: f64,
     pub(super) bound: Bound,
-    pub(super) floor: f64,
+    pub(super) floor: Option<f64>,
     pub(super) aim: Option<f64>,
 }
 
@@ -36,11 +36,16 @@ pub(super) enum Bound {
 
 impl Mark {
     pub(super) fn at_least(unit: &'static str, value: f64, floor: f64, aim: Option<f64>) -> Self {
-        Self { unit, value, bound: Bound::AtLeast, floor, aim }
+        Self { unit, value, bound: Bound::AtLeast, floor: Some(floor), aim }
     }
 
     pub(super) fn at_most(unit: &'static str, value: f64, floor: f64) -> Self {
-        Self { unit, value, bound: Bound::AtMost, floor, aim: None }
+        Self { unit, value, bound: Bound::AtMost, floor: Some(floor), aim: None }
+    }
+
+    /// Nothing less would be wrong.
+    pub(super) fn aim(unit: &'static str, value: f64, aim: f64) -> Self {
+        Self { unit, value, bound: Bound::AtLeast, floor: None, aim: Some(aim) }
     }
 
     /// What could not be measured meets nothing.
@@ -57,8 +62,10 @@ impl Mark {
     }
 
     fn said(&self) -> String {
-        let aim = self.aim.map(|aim| format!("; aim {}", self.beside(aim))).unwrap_or_default();
-        format!("{:.3} {} (floor {}{aim})", self.value, self.unit, self.beside(self.floor))
+        let floor = self.floor.map(|floor| format!("floor {}", self.beside(floor)));
+        let aim = self.aim.map(|aim| format!("aim {}", self.beside(aim)));
+        let wanted: Vec<String> = floor.into_iter().chain(aim).collect();
+        format!("{:.3} {} ({})", self.value, self.unit, wanted.join("; "))
     }
 
     fn json(&self) -> Value {
@@ -67,7 +74,7 @@ impl Mark {
             "value": self.value,
             "better": if self.bound == Bound::AtMost { "less" } else { "more" },
             "floor": self.floor,
-            "floor_met": self.met(self.floor),
+            "floor_met": self.floor.map(|floor| self.met(floor)),
             "aim": self.aim,
             "aim_met": self.aim.map(|aim| self.met(aim)),
         })
@@ -88,8 +95,8 @@ impl Outcome {
     /// A line for each mark, for the overview at the end.
     pub(super) fn overview(&self) -> Vec<[String; 5]> {
         let row = |mark: &Mark| {
-            let floor = mark.beside(mark.floor);
-            let aim = mark.aim.map_or("-".to_owned(), |aim| mark.beside(aim));
+            let beside = |wanted: Option<f64>| wanted.map_or("-".to_owned(), |it| mark.beside(it));
+            let (floor, aim) = (beside(mark.floor), beside(mark.aim));
             [self.case.to_owned(), format!("{:.3}", mark.value), mark.unit.to_owned(), floor, aim]
         };
         self.marks.iter().map(row).collect()
@@ -116,6 +123,7 @@ mod tests {
         assert_eq!(mark.json()["aim_met"], false);
         let mark = Mark::at_most("cores", 0.6, 0.5);
         assert_eq!(mark.said(), "0.600 cores (floor at most 0.5: NOT MET)");
+        assert_eq!(Mark::aim("x", 1.0, 1.0).said(), "1.000 x (aim 1: met)");
         assert!(!Mark::at_least("x", f64::NAN, 0.0, None).met(0.0), "nothing was measured");
     }
 }

@@ -8,21 +8,18 @@
 //! Each run begins with fresh servers and an empty target, and ends with a comparison of hashes.
 
 mod ours;
+mod sources;
 mod theirs;
 
+pub(super) use sources::Sources;
+
 use super::cpu::Used;
-use super::image;
 use super::place::Place;
-use super::servers::Nbdkit;
 use super::{Options, report};
-use crate::harness::{Transport, hash_file};
+use crate::harness::Transport;
 use crate::link::Shape;
-use anyhow::Context as _;
 use serde_json::{Value, json};
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tempfile::TempDir;
 
 /// What is copied, and over what.
 pub(super) struct Setup<'a> {
@@ -35,22 +32,6 @@ pub(super) struct Setup<'a> {
     pub(super) link: Option<Shape>,
     /// Of each side.
     pub(super) runs: usize,
-}
-
-/// Disks, each behind an NBD server.
-pub(super) struct Sources {
-    disks: Vec<Source>,
-    /// Of each, as far as the file is long.
-    pub(super) bytes: u64,
-    /// Of all, without what is not allocated.
-    allocated: u64,
-    _folder: TempDir,
-}
-
-struct Source {
-    file: PathBuf,
-    server: Nbdkit,
-    hash: [u8; 32],
 }
 
 /// All runs.
@@ -81,81 +62,6 @@ pub(super) struct Daemons {
     pub(super) oma: u64,
     /// Bytes handed to the transport.
     pub(super) wire: u64,
-}
-
-impl Sources {
-    /// `count` disks in memory, made by `make`; what `make` says of the last one comes back.
-    pub(super) async fn make<T>(
-        options: &Options,
-        count: usize,
-        room: u64,
-        make: impl Fn(&Path) -> anyhow::Result<T>,
-    ) -> anyhow::Result<(Self, T)> {
-        let folder = Place::memory(options).folder(room)?;
-        let (mut disks, mut said) = (vec![], None);
-        for number in 0..count {
-            let file = folder.path().join(format!("source-{number}.img"));
-            said = Some(make(&file)?);
-            let server = Nbdkit::source(&file, &folder.path().join(format!("{number}.sock"))).await?;
-            disks.push(Source { server, hash: hash_file(&file)?, file });
-        }
-        let (mut bytes, mut allocated) = (0, 0);
-        for disk in &disks {
-            let meta = disk.file.metadata()?;
-            (bytes, allocated) = (meta.len(), allocated + 512 * meta.blocks());
-        }
-        let said = said.context("there is no case without a disk")?;
-        Ok((Self { disks, bytes, allocated, _folder: folder }, said))
-    }
-
-    /// `count` disks of random data.
-    pub(super) async fn random(options: &Options, count: usize, bytes: u64) -> anyhow::Result<Self> {
-        let room = count as u64 * bytes + (64 << 20);
-        Ok(Self::make(options, count, room, |file| image::random(file, bytes)).await?.0)
-    }
-
-    /// Names of the disks.
-    pub(super) fn keys(&self) -> Vec<String> {
-        (0..self.disks.len()).map(|number| format!("disk-{number}")).collect()
-    }
-
-    /// The disks as an agent's source.
-    pub(super) fn uris(&self) -> Vec<(String, String)> {
-        self.keys().into_iter().zip(self.disks.iter().map(|disk| disk.server.uri.clone())).collect()
-    }
-
-    /// BLAKE3 of the first.
-    pub(super) fn hash(&self) -> [u8; 32] {
-        self.disks[0].hash
-    }
-
-    fn pids(&self) -> Vec<u32> {
-        self.disks.iter().map(|disk| disk.server.pid()).collect()
-    }
-
-    pub(super) fn total(&self) -> u64 {
-        self.bytes * self.disks.len() as u64
-    }
-
-    /// Fails unless these files, in order, are what the sources are.
-    fn compare(&self, copies: &[PathBuf], whose: &str) -> anyhow::Result<()> {
-        let hashes = hash_all(copies)?;
-        let same = hashes.len() == self.disks.len()
-            && hashes.iter().zip(&self.disks).all(|(hash, disk)| *hash == disk.hash);
-        anyhow::ensure!(same, "{whose} copy is not the source");
-        Ok(())
-    }
-}
-
-/// At the same time, a thread each.
-fn hash_all(files: &[PathBuf]) -> anyhow::Result<Vec<[u8; 32]>> {
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = files.iter().map(|file| scope.spawn(|| hash_file(file))).collect();
-        let join = |thread: std::thread::ScopedJoinHandle<'_, anyhow::Result<[u8; 32]>>| {
-            thread.join().map_err(|_| anyhow::anyhow!("the hashing thread panicked"))?
-        };
-        threads.into_iter().map(join).collect()
-    })
 }
 
 impl Setup<'_> {
@@ -221,7 +127,7 @@ impl Setup<'_> {
             "what": self.title,
             "target": self.target.name,
             "bytes": self.sources.total(),
-            "disks": self.sources.disks.len(),
+            "disks": self.sources.count(),
             "ratio": pair.ratio(),
             "ratio_with_hashing": pair.ratio_hashed(),
             "ours": pair.ours.iter().map(Run::json).collect::<Vec<_>>(),

@@ -1,6 +1,7 @@
 //! By `nbdcopy`, one for each disk, at once.
 
-use super::{Run, Setup, hash_all};
+use super::sources::hash_all;
+use super::{Run, Setup};
 use crate::bench::cpu::Watch;
 use crate::bench::servers::{Certificates, Nbdkit, nbdcopy, uri};
 use crate::harness::Transport;
