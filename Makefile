@@ -26,8 +26,8 @@ test: ## install what tests need, run all of them
 	$(CARGO) build $(LOCKED) --workspace --bins
 	$(CARGO) test $(LOCKED) --workspace --no-fail-fast
 
-bench: ## the data path side by side with nbdcopy, and memory: optimised build, tables, bench-results/*.json (BENCH=--quick)
-	deploy/install-deps.sh test
+bench: ## the data path side by side with nbdcopy and b3sum: optimised build, tables, bench-results/*.json (BENCH=--quick)
+	deploy/install-deps.sh test bench
 	$(CARGO) build --release $(LOCKED) --bin oma-api --bin vma-agent --bin bench
 	$(TARGET)/release/bench $(BENCH)
 

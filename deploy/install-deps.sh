@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs what MigrateKit needs from outside, on Debian 12, and nothing else.
 #
-#   deploy/install-deps.sh GROUP...      runtime | build | lint | test | demo
+#   deploy/install-deps.sh GROUP...      runtime | build | lint | test | bench | demo
 #   deploy/install-deps.sh --list        what each group installs, and why
 #
 # What is there already is left alone; when nothing is missing, neither rights nor a network are needed.
@@ -30,7 +30,7 @@ nbdkit             | cmd:nbdkit                   | runtime test demo           
 libnbd-bin         | cmd:nbdinfo                  | test demo                    | nbdinfo, nbdcopy: a client that is not ours, to compare with
 qemu-utils         | cmd:qemu-img                 | runtime test demo            | the scratch image of a live source's snapshot; disks in tests
 qemu-system-common | cmd:qemu-storage-daemon      | test demo                    | the live source: a running VM's disks, without the VM
-e2fsprogs          | cmd:mke2fs                   | demo                         | a disk with a file system of real files
+e2fsprogs          | cmd:mke2fs                   | test demo                    | a disk with a file system of real files
 xfsprogs           | cmd:mkfs.xfs                 | test demo                    | a target with reflinks: cheap restore points
 sqlite3            | cmd:sqlite3                  | test demo                    | looks into the OMA's database, as an operator would
 mariadb-server     | cmd:mariadbd                 | test                         | the control plane's other database, started by the tests
@@ -39,6 +39,7 @@ gnutls-bin         | cmd:certtool                 | test                        
 strace             | cmd:strace                   | test                         | shows that a flush happened
 curl               | cmd:curl                     | test                         | asks the progress API as its users do
 jq                 | cmd:jq                       | test demo                    | reads -o json
+b3sum              | cmd:b3sum                    | bench                        | hashes a file by one thread: what a verification is measured against
 TABLE
 }
 
@@ -147,7 +148,7 @@ rust_is_there() {
 [ "$1" != --list ] || { list; exit 0; }
 for group in "$@"; do
     case $group in
-        runtime | build | lint | test | demo) ;;
+        runtime | build | lint | test | bench | demo) ;;
         *)
             say "no such group: $group"
             usage

@@ -1,25 +1,35 @@
 //! `make bench`: the product side by side with what an operator would use instead, or with itself.
 //!
 //! ```text
-//! copy         nbdkit (Unix socket) ─► vma-agent ══ mTLS ══► oma-api ─► file     against
-//!              nbdkit (Unix socket) ─► nbdcopy ══ nbds, X.509 ══► nbdkit ─► file
-//! incremental  the same changes on a small and on a huge disk
-//! memory       peak RSS of both daemons over small and huge, one and two disks
+//! copy-*, sparse, gigabit, latency, disks    copies by the daemons and by nbdcopy, in turns (`pair`, `copies`)
+//! incremental                                the same changes on a small and on a huge disk
+//! memory                                     peak RSS of both daemons over small and huge, one and two disks
+//! verify                                     the replica read back and hashed, against b3sum
+//! fifty                                      what fifty running cycles cost the OMA
 //! ```
 //!
 //! Runs of what is compared are interleaved, medians are shown as ratios, and beside them stands what else used the
-//! processors meanwhile. Nothing here passes or fails by time: a floor that is not met is said, not asserted.
+//! processors meanwhile. Nothing here passes or fails by time: a floor that is not met is said, not asserted; a copy
+//! that is not the source ends it.
 
-mod copy;
+mod copies;
 mod cpu;
+mod fifty;
+mod image;
 mod incremental;
 mod memory;
+mod outcome;
+mod pair;
 mod place;
 mod report;
 mod servers;
+mod verify;
 mod world;
 
+use outcome::Outcome;
 use std::path::PathBuf;
+use std::pin::Pin;
+use std::time::Duration;
 
 pub use report::Report;
 
@@ -29,7 +39,7 @@ pub struct Options {
     pub sizes: Sizes,
     /// Runs of each side.
     pub runs: usize,
-    /// Names of cases; empty: all.
+    /// Names of cases, or their beginnings up to a hyphen; empty: all.
     pub cases: Vec<String>,
     /// A folder on a disk.
     pub disk: PathBuf,
@@ -39,48 +49,106 @@ pub struct Options {
     pub transfer: String,
 }
 
-/// Bytes.
+impl Options {
+    /// Runs of each side where one takes long, or where they hardly differ.
+    fn few(&self) -> usize {
+        self.runs.min(3)
+    }
+}
+
+/// Bytes, and how long a load is watched.
 #[derive(Clone, Copy, Debug)]
 pub struct Sizes {
     /// Of the disk that is copied, and of the small one of the other cases.
     pub small: u64,
-    /// Of the sparse one.
+    /// Of the huge one.
     pub huge: u64,
     /// What is changed between two cycles.
     pub changed: u64,
+    /// Of the disk of which a tenth is allocated.
+    pub sparse: u64,
+    /// Of what goes over a slow link.
+    pub linked: u64,
+    /// Of each of several disks.
+    pub each: u64,
+    /// How long the OMA is watched.
+    pub watched: Duration,
 }
 
 impl Sizes {
     /// Those of the floors.
-    pub const FULL: Self = Self { small: 2 << 30, huge: 1 << 40, changed: 20 << 20 };
+    pub const FULL: Self = Self {
+        small: 2 << 30,
+        huge: 1 << 40,
+        changed: 20 << 20,
+        sparse: 8 << 30,
+        linked: 1 << 30,
+        each: 512 << 20,
+        watched: Duration::from_secs(30),
+    };
     /// To see whether it runs.
-    pub const QUICK: Self = Self { small: 128 << 20, huge: 16 << 30, changed: 2 << 20 };
+    pub const QUICK: Self = Self {
+        small: 128 << 20,
+        huge: 16 << 30,
+        changed: 2 << 20,
+        sparse: 256 << 20,
+        linked: 64 << 20,
+        each: 16 << 20,
+        watched: Duration::from_secs(3),
+    };
 }
 
-/// Runs the cases and shows each table as soon as it is there.
+type Measuring<'a> = Pin<Box<dyn Future<Output = anyhow::Result<Outcome>> + 'a>>;
+
+/// A case by its name.
+struct Case {
+    name: &'static str,
+    run: for<'a> fn(&'a Options) -> Measuring<'a>,
+}
+
+const CASES: &[Case] = &[
+    Case { name: "copy-tmpfs", run: |options| Box::pin(copies::tmpfs(options)) },
+    Case { name: "copy-disk", run: |options| Box::pin(copies::disk(options)) },
+    Case { name: "copy-plain", run: |options| Box::pin(copies::plain(options)) },
+    Case { name: "sparse", run: |options| Box::pin(copies::sparse(options)) },
+    Case { name: "gigabit", run: |options| Box::pin(copies::gigabit(options)) },
+    Case { name: "latency", run: |options| Box::pin(copies::latency(options)) },
+    Case { name: "disks", run: |options| Box::pin(copies::disks(options)) },
+    Case { name: "incremental", run: |options| Box::pin(incremental::run(options)) },
+    Case { name: "memory", run: |options| Box::pin(memory::run(options)) },
+    Case { name: "verify", run: |options| Box::pin(verify::run(options)) },
+    Case { name: "fifty", run: |options| Box::pin(fifty::run(options)) },
+];
+
+/// All names, in the order in which they run.
+pub fn names() -> Vec<&'static str> {
+    CASES.iter().map(|case| case.name).collect()
+}
+
+impl Case {
+    /// `copy` means all that begin with `copy-`.
+    fn is(&self, name: &str) -> bool {
+        self.name.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+    }
+}
+
+/// Runs the cases and shows each table as soon as it is there, and an overview.
 ///
 /// # Errors
-/// When something cannot be started or a copy is wrong; never because it is slow.
+/// When a case is not known, something cannot be started, or a copy is wrong; never because it is slow.
 pub async fn run(options: &Options, mut show: impl FnMut(&str)) -> anyhow::Result<Report> {
+    for wanted in &options.cases {
+        let known = CASES.iter().any(|case| case.is(wanted));
+        anyhow::ensure!(known, "there is no case {wanted:?}, only {}", names().join(", "));
+    }
     let mut report = Report::new(options);
     show(&report.heading());
-    let wanted = |name: &str| options.cases.is_empty() || options.cases.iter().any(|case| case == name);
-    for place in place::both(options) {
-        if wanted("copy") || wanted(&format!("copy-{}", place.name)) {
-            let copied = copy::run(options, &place).await?;
-            show(&copied.table());
-            report.copy.push(copied);
-        }
+    let wanted = |case: &&Case| options.cases.is_empty() || options.cases.iter().any(|name| case.is(name));
+    for case in CASES.iter().filter(wanted) {
+        let outcome = (case.run)(options).await.map_err(|error| error.context(case.name))?;
+        show(&outcome.said());
+        report.outcomes.push(outcome);
     }
-    if wanted("incremental") {
-        let incremental = incremental::run(options).await?;
-        show(&incremental.table());
-        report.incremental = Some(incremental);
-    }
-    if wanted("memory") {
-        let memory = memory::run(options).await?;
-        show(&memory.table());
-        report.memory = Some(memory);
-    }
+    show(&report.overview());
     Ok(report)
 }

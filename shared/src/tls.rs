@@ -15,11 +15,13 @@ mod files;
 mod identity;
 mod preface;
 mod reason;
+mod window;
 
 pub use accept::{Limits, serve, serve_cleartext};
 pub use client::Dialer;
 pub use files::{Error, Files};
 pub use identity::{Identity, Peer, Role};
+pub use window::Windows;
 
 /// Installs the one crypto provider of the process. Repeating it changes nothing.
 pub fn install_provider() {

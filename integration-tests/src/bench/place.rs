@@ -2,7 +2,7 @@
 
 use super::Options;
 use anyhow::{Context as _, ensure};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
@@ -13,20 +13,39 @@ pub(super) struct Place {
     pub(super) folder: PathBuf,
 }
 
-pub(super) fn both(options: &Options) -> [Place; 2] {
-    let place = |name, folder: &Path| Place { name, folder: folder.to_owned() };
-    [place("tmpfs", &options.memory), place("disk", &options.disk)]
-}
-
 impl Place {
+    pub(super) fn memory(options: &Options) -> Self {
+        Self { name: "tmpfs", folder: options.memory.clone() }
+    }
+
+    pub(super) fn disk(options: &Options) -> Self {
+        Self { name: "disk", folder: options.disk.clone() }
+    }
+
+    /// Bytes free; on a tmpfs no more than there is memory for. 0 where nobody knows.
+    pub(super) fn room(&self) -> u64 {
+        let free = rustix::fs::statvfs(&self.folder).map(|fs| fs.f_bavail.saturating_mul(fs.f_frsize));
+        let free = free.unwrap_or(0);
+        match self.name {
+            "tmpfs" => free.min(available_memory()),
+            _ => free,
+        }
+    }
+
     /// A folder of its own, with room for `bytes`.
     pub(super) fn folder(&self, bytes: u64) -> anyhow::Result<TempDir> {
-        let at = self.folder.display();
-        let free = rustix::fs::statvfs(&self.folder).with_context(|| format!("{at} cannot be used"))?;
-        let free = free.f_bavail.saturating_mul(free.f_frsize);
+        let (at, free) = (self.folder.display(), self.room());
         ensure!(free >= bytes, "{at} has {} MiB free, {} MiB are needed", free >> 20, bytes >> 20);
-        Ok(tempfile::Builder::new().prefix("mk-bench-").tempdir_in(&self.folder)?)
+        let folder = tempfile::Builder::new().prefix("mk-bench-").tempdir_in(&self.folder);
+        folder.with_context(|| format!("{at} cannot be used"))
     }
+}
+
+fn available_memory() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kib = line.and_then(|rest| rest.split_whitespace().next()).and_then(|kib| kib.parse::<u64>().ok());
+    kib.unwrap_or(0) << 10
 }
 
 /// A file system that shares blocks between copies, so that a commit costs what changed and not what is there: XFS in

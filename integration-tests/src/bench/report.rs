@@ -1,24 +1,19 @@
-//! Tables for people, JSON for machines.
+//! Everything that was measured: the overview for people, JSON for machines.
 
-use super::Options;
-use super::copy::{Copied, Run};
-use super::incremental::{Incremental, Side};
-use super::memory::Memory;
+use super::outcome::Outcome;
 use serde_json::{Value, json};
 
-/// Everything that was measured.
+/// See the module.
 #[derive(Clone, Debug)]
 pub struct Report {
     sizes: super::Sizes,
     runs: usize,
-    pub(super) copy: Vec<Copied>,
-    pub(super) incremental: Option<Incremental>,
-    pub(super) memory: Option<Memory>,
+    pub(super) outcomes: Vec<Outcome>,
 }
 
 impl Report {
-    pub(super) fn new(options: &Options) -> Self {
-        Self { sizes: options.sizes, runs: options.runs, copy: vec![], incremental: None, memory: None }
+    pub(super) fn new(options: &super::Options) -> Self {
+        Self { sizes: options.sizes, runs: options.runs, outcomes: vec![] }
     }
 
     pub(super) fn heading(&self) -> String {
@@ -26,66 +21,30 @@ impl Report {
         format!("{cores} cores, Linux {kernel}, load {load} at the start\n")
     }
 
+    /// One line for each figure.
+    pub(super) fn overview(&self) -> String {
+        let mut rows = vec![["case", "measured", "", "floor", "aim"].map(String::from)];
+        rows.extend(self.outcomes.iter().flat_map(Outcome::overview));
+        format!("overview\n{}", table(&rows))
+    }
+
     /// All of it, in seconds and bytes.
     pub fn json(&self) -> Value {
         let (cores, kernel, load) = machine();
         json!({
             "machine": { "cores": cores, "kernel": kernel, "load_at_the_end": load },
-            "sizes": { "small": self.sizes.small, "huge": self.sizes.huge, "changed": self.sizes.changed },
+            "sizes": {
+                "small": self.sizes.small,
+                "huge": self.sizes.huge,
+                "changed": self.sizes.changed,
+                "sparse": self.sizes.sparse,
+                "linked": self.sizes.linked,
+                "each": self.sizes.each,
+            },
             "runs": self.runs,
-            "copy": self.copy.iter().map(copy).collect::<Vec<_>>(),
-            "incremental": self.incremental.as_ref().map(incremental),
-            "memory": self.memory.as_ref().map(memory),
+            "cases": self.outcomes.iter().map(Outcome::json).collect::<Vec<_>>(),
         })
     }
-}
-
-fn copy(copied: &Copied) -> Value {
-    let run = |run: &Run| {
-        json!({
-            "seconds": run.copy.as_secs_f64(),
-            "then_seconds": run.then.as_secs_f64(),
-            "cpu_seconds": run.used.ours(),
-            "cpu_seconds_of": run.used.parts,
-            "others_cpu_seconds": run.used.others,
-            "watched_seconds": run.used.wall.as_secs_f64(),
-            "peak_rss": run.peak.map(|(agent, oma)| json!({ "agent": agent, "oma": oma })),
-        })
-    };
-    json!({
-        "target": copied.place,
-        "bytes": copied.bytes,
-        "ratio": copied.ratio(),
-        "ratio_with_hashing": copied.ratio_hashed(),
-        "ours": copied.ours.iter().map(run).collect::<Vec<_>>(),
-        "nbdcopy": copied.theirs.iter().map(run).collect::<Vec<_>>(),
-    })
-}
-
-fn incremental(measured: &Incremental) -> Value {
-    let side = |side: &Side| {
-        let cycle = |run: &super::incremental::Run| json!({ "durable_seconds": run.durable.as_secs_f64(), "commit_seconds": run.commit.as_secs_f64(), "wire_bytes": run.wire });
-        json!({ "bytes": side.size, "cycles": side.cycles.iter().map(cycle).collect::<Vec<_>>() })
-    };
-    json!({
-        "changed": measured.changed,
-        "replicas": measured.storage,
-        "ratio": measured.ratio(),
-        "wire_ratio": measured.wire_ratio(),
-        "small": side(&measured.small),
-        "huge": side(&measured.huge),
-    })
-}
-
-fn memory(measured: &Memory) -> Value {
-    let peak =
-        |p: &super::memory::Peak| json!({ "disk": p.disk, "disks": p.disks, "agent": p.agent, "oma": p.oma });
-    json!({
-        "peaks": measured.rows.iter().map(peak).collect::<Vec<_>>(),
-        "met": measured.met(),
-        "further_disk": measured.further_disk(),
-        "with_size": measured.with_size(),
-    })
 }
 
 fn machine() -> (usize, String, String) {
@@ -108,10 +67,6 @@ pub(super) fn table<const N: usize>(rows: &[[String; N]]) -> String {
         text.push('\n');
     }
     text
-}
-
-pub(super) fn verdict(met: bool) -> &'static str {
-    if met { "met" } else { "NOT MET" }
 }
 
 pub(super) fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {

@@ -4,7 +4,7 @@ use crate::harness::eventually;
 use anyhow::Context as _;
 use migratekit::dev_ca::{Ca, Leaf};
 use shared::tls::Role;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -14,6 +14,8 @@ pub(super) struct Nbdkit {
     child: Child,
     /// What a client connects to.
     pub(super) uri: String,
+    /// Where, if it is on TCP.
+    pub(super) address: Option<SocketAddr>,
 }
 
 impl Nbdkit {
@@ -22,21 +24,23 @@ impl Nbdkit {
         let mut command = Command::new("nbdkit");
         command.args(["--foreground", "--readonly", "--unix"]).arg(socket).arg("file").arg(file);
         let child = start(&mut command)?;
-        let this = Self { child, uri: format!("nbd+unix:///?socket={}", socket.display()) };
+        let uri = format!("nbd+unix:///?socket={}", socket.display());
+        let this = Self { child, uri, address: None };
         eventually("nbdkit's socket", PATIENCE, || async { Ok(socket.exists().then_some(())) }).await?;
         Ok(this)
     }
 
-    /// Writable, over TCP with TLS, for clients with a certificate of the same CA only.
-    pub(super) async fn tls_target(file: &Path, certificates: &Certificates) -> anyhow::Result<Self> {
+    /// Writable, over TCP; with certificates over TLS, for clients with one of the same CA only.
+    pub(super) async fn target(file: &Path, tls: Option<&Certificates>) -> anyhow::Result<Self> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let mut command = Command::new("nbdkit");
-        let certificate_folder = format!("--tls-certificates={}", certificates.server.display());
-        command.args(["--foreground", "--tls=require", "--tls-verify-peer", "--ipaddr=127.0.0.1"]);
-        command.arg(certificate_folder).arg(format!("--port={port}")).arg("file").arg(file);
-        let child = start(&mut command)?;
-        let client = certificates.client.display();
-        let this = Self { child, uri: format!("nbds://localhost:{port}/?tls-certificates={client}") };
+        command.args(["--foreground", "--ipaddr=127.0.0.1"]).arg(format!("--port={port}"));
+        if let Some(tls) = tls {
+            let certificates = format!("--tls-certificates={}", tls.server.display());
+            command.args(["--tls=require", "--tls-verify-peer"]).arg(certificates);
+        }
+        let child = start(command.arg("file").arg(file))?;
+        let this = Self { child, uri: uri(port, tls), address: Some(([127, 0, 0, 1], port).into()) };
         eventually("nbdkit's port", PATIENCE, || async {
             Ok(std::net::TcpStream::connect(("127.0.0.1", port)).ok())
         })
@@ -46,6 +50,14 @@ impl Nbdkit {
 
     pub(super) fn pid(&self) -> u32 {
         self.child.id()
+    }
+}
+
+/// Of a server on this machine, or of a link to it.
+pub(super) fn uri(port: u16, tls: Option<&Certificates>) -> String {
+    match tls {
+        Some(tls) => format!("nbds://localhost:{port}/?tls-certificates={}", tls.client.display()),
+        None => format!("nbd://localhost:{port}/"),
     }
 }
 

@@ -15,7 +15,8 @@ struct Args {
     /// Runs of each side [default: 5; with --quick 2].
     #[arg(long)]
     runs: Option<usize>,
-    /// Only this one, may be repeated: copy, copy-tmpfs, copy-disk, incremental, memory.
+    /// Only this one, may be repeated: copy (copy-tmpfs, copy-disk, copy-plain), sparse, gigabit, latency, disks,
+    /// incremental, memory, verify, fifty.
     #[arg(long = "case", value_name = "NAME")]
     cases: Vec<String>,
     /// A folder on a disk, for targets and state.

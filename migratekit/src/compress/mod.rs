@@ -20,6 +20,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 use zstd::bulk::Compressor;
+use zstd::zstd_safe::ResetDirective;
 
 use chooser::{Chooser, Level};
 
@@ -129,7 +130,11 @@ fn compressed(compressor: &mut Compressor<'_>, data: &[u8], level: i32) -> Optio
     compressor.set_compression_level(level).ok()?;
     // Too small a buffer is how zstd is told when to give up.
     let mut out = Vec::with_capacity(data.len() * WORTH.0 / WORTH.1);
-    compressor.compress_to_buffer(data, &mut out).ok()?;
+    if compressor.compress_to_buffer(data, &mut out).is_err() {
+        // It is still amid what it gave up, and would take no level any more: everything after would go as it is.
+        let _ = compressor.context_mut().reset(ResetDirective::SessionOnly);
+        return None;
+    }
     Some(out)
 }
 
@@ -186,6 +191,16 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    #[tokio::test]
+    async fn one_that_does_not_shrink_keeps_no_other_from_it() {
+        let text = Bytes::from(b"a line that is said again and again\n".repeat(10_000));
+        let packer = Packer::new(Mode::Fast);
+        for _ in 0..3 {
+            assert!(matches!(packer.pack(random(300_000).into()).await, Packed::Plain(_)));
+            assert!(matches!(packer.pack(text.clone()).await, Packed::Zstd(_)));
         }
     }
 

@@ -1,6 +1,7 @@
 //! The accept loop.
 
 use super::identity::{Identity, Peer};
+use super::window::Windows;
 use super::{cleartext, preface, reason};
 use crate::error::chain;
 use http::{Request, Response};
@@ -11,7 +12,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -34,10 +35,8 @@ pub struct Limits {
     pub preface: Duration,
     /// Connections at a time; more are closed at once.
     pub connections: usize,
-    /// Flow-control window of a stream, in bytes.
-    pub stream_window: u32,
-    /// Flow-control window of a connection, in bytes.
-    pub connection_window: u32,
+    /// Flow-control windows of a connection and its streams.
+    pub windows: Windows,
     /// Largest HTTP/2 frame we take, in bytes.
     pub frame: u32,
     /// Ping after this much silence; the peer has as long to answer.
@@ -52,9 +51,8 @@ impl Default for Limits {
             handshake: Duration::from_secs(10),
             preface: Duration::from_secs(5),
             connections: 4096,
-            // Measured over loopback: above 256 KiB frames and 4 MiB windows nothing is gained, memory is lost.
-            stream_window: 4 << 20,
-            connection_window: 4 << 20,
+            windows: Windows::default(),
+            // Measured over loopback: above that nothing is gained, memory is lost.
             frame: 256 << 10,
             keep_alive: Duration::from_secs(10),
             grace: Duration::from_secs(5),
@@ -155,11 +153,17 @@ impl Connection {
         let refused = |reason: String| warn!(address = %self.address, %reason, "connection refused");
         match &self.acceptor {
             Some(acceptor) => match self.establish(acceptor, stream).await {
-                Ok((io, identity)) => self.requests(io, identity, service, shutdown).await,
+                Ok((io, identity, round_trip)) => {
+                    let window = self.limits.windows.of(round_trip);
+                    self.requests(io, identity, window, service, shutdown).await;
+                }
                 Err(reason) => refused(reason),
             },
             None => match self.greeted(stream).await {
-                Ok((io, identity)) => self.requests(io, Ok(identity), service, shutdown).await,
+                Ok((io, identity)) => {
+                    let window = self.limits.windows.unknown();
+                    self.requests(io, Ok(identity), window, service, shutdown).await;
+                }
                 Err(reason) => refused(reason),
             },
         }
@@ -169,6 +173,7 @@ impl Connection {
         self,
         io: Io,
         identity: Result<Identity, String>,
+        window: u32,
         service: S,
         shutdown: CancellationToken,
     ) where
@@ -178,7 +183,7 @@ impl Connection {
     {
         let address = self.address;
         match &identity {
-            Ok(identity) => debug!(%address, %identity, "connection opened"),
+            Ok(identity) => debug!(%address, %identity, window, "connection opened"),
             Err(reason) => warn!(%address, %reason, "certificate names nobody; its requests are refused"),
         }
         let peer = Peer { address, identity };
@@ -187,7 +192,7 @@ impl Connection {
             request.extensions_mut().insert(peer.clone());
             service.clone().oneshot(request)
         });
-        let connection = self.http2().serve_connection(TokioIo::new(io), service);
+        let connection = self.http2(window).serve_connection(TokioIo::new(io), service);
         tokio::pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
@@ -221,18 +226,25 @@ impl Connection {
             .map_err(|error: io::Error| error.to_string())
     }
 
+    /// With how long our part of the handshake took to be answered: a round trip, and the cryptography.
     async fn establish(
         &self,
         acceptor: &TlsAcceptor,
         stream: TcpStream,
     ) -> Result<
-        (preface::Rewound<tokio_rustls::server::TlsStream<TcpStream>>, Result<Identity, String>),
+        (preface::Rewound<tokio_rustls::server::TlsStream<TcpStream>>, Result<Identity, String>, Duration),
         String,
     > {
         stream.set_nodelay(true).map_err(|e| e.to_string())?;
-        let handshake = acceptor.accept(stream).into_fallible();
-        let stream = match tokio::time::timeout(self.limits.handshake, handshake).await {
-            Ok(Ok(stream)) => stream,
+        let handshake = async {
+            // What is wrong with the stream shows below as well.
+            let _ = stream.readable().await;
+            let begun = Instant::now();
+            let shaken = acceptor.accept(stream).into_fallible().await;
+            shaken.map(|stream| (stream, begun.elapsed()))
+        };
+        let (stream, round_trip) = match tokio::time::timeout(self.limits.handshake, handshake).await {
+            Ok(Ok(shaken)) => shaken,
             Ok(Err((error, _))) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 return Err("the peer closed the connection during the TLS handshake".to_owned());
             }
@@ -245,18 +257,18 @@ impl Connection {
         let leaf = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
         let identity = leaf.map_or_else(|| Err("no certificate".to_owned()), Identity::of_certificate);
         match tokio::time::timeout(self.limits.preface, preface::read(stream)).await {
-            Ok(Ok(stream)) => Ok((stream, identity)),
+            Ok(Ok(stream)) => Ok((stream, identity, round_trip)),
             Ok(Err(error)) => Err(reason::of_io(&error)),
             Err(_) => Err(format!("no HTTP/2 preface within {:?}", self.limits.preface)),
         }
     }
 
-    fn http2(&self) -> hyper::server::conn::http2::Builder<TokioExecutor> {
+    fn http2(&self, window: u32) -> hyper::server::conn::http2::Builder<TokioExecutor> {
         let mut http2 = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
         http2
             .timer(TokioTimer::new())
-            .initial_stream_window_size(self.limits.stream_window)
-            .initial_connection_window_size(self.limits.connection_window)
+            .initial_stream_window_size(window)
+            .initial_connection_window_size(window)
             .max_frame_size(self.limits.frame)
             .max_concurrent_streams(256)
             .keep_alive_interval(self.limits.keep_alive)
