@@ -5,4 +5,5 @@ mod architecture;
 pub mod bench;
 pub mod harness;
 pub mod live_vm;
+pub mod middle;
 pub mod nbd_tap;

@@ -11,6 +11,7 @@ mod grpcurl;
 mod hand;
 mod interrupted;
 mod kills;
+mod links;
 mod progress;
 mod verify;
 mod wire;
