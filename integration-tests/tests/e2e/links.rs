@@ -3,8 +3,10 @@
 //! Which of them is met in which order, and which way it ends, comes of a seed; a failure says it. Every cycle ends by
 //! itself, equal, committed once, and nothing is left behind (`links::proof`).
 
+mod disorder;
 mod events;
 mod proof;
+mod silence;
 
 use crate::cycles::live_hashes;
 use crate::findings::{MIB, guest_writes, ours_at_the_source};
@@ -13,7 +15,6 @@ use integration_tests::harness::{Options, World};
 use integration_tests::middle::{Fault, How, Kind, Middle, Moment, Rule};
 use proof::Proof;
 use rand::rngs::SmallRng;
-use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 use serde_json::json;
 
@@ -71,7 +72,11 @@ impl Seed {
     }
 
     fn how(&mut self) -> How {
-        *[How::Close, How::Reset].choose(&mut self.random).unwrap_or(&How::Close)
+        if self.coin() { How::Close } else { How::Reset }
+    }
+
+    fn coin(&mut self) -> bool {
+        self.random.random()
     }
 }
 
@@ -143,12 +148,19 @@ impl Behind {
         kinds: &[&str],
         prepare: fn(&mut Self) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
-        let mut left: Vec<_> = Vec::new();
+        let mut rules = Vec::new();
         for kind in kinds {
-            for moment in MOMENTS {
-                left.push(self.cut(kind, moment));
-            }
+            rules.extend(MOMENTS.map(|moment| self.cut(kind, moment)));
         }
+        self.meet(rules, prepare).await
+    }
+
+    /// Cycles until all of these have come to pass.
+    async fn meet(
+        &mut self,
+        mut left: Vec<Rule>,
+        prepare: fn(&mut Self) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
         for cycle in 0.. {
             if left.is_empty() {
                 break;

@@ -14,4 +14,5 @@ mod kills;
 mod links;
 mod progress;
 mod verify;
+mod versions;
 mod wire;
