@@ -14,6 +14,8 @@ use super::error::Doing as _;
 use super::row::{int, shown, sql, strategy_columns, time};
 use super::words::{JobKind, JobStatus, Wanted};
 use super::{Error, Failure, Job, Migration, Store, Write};
+use jiff::civil::DateTime;
+use jiff::tz::Offset;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use shared::cycle::{SnapshotDisk, Strategy};
@@ -95,7 +97,7 @@ impl Store {
         if let Some(job) = w.job_active(&new.migration).await? {
             return Err(Error::JobActive { migration: migration.id, job });
         }
-        let id = w.job_id_free(now).await?;
+        let id = w.job_id_free(&new.migration, now).await?;
         w.same_disks(&id, &new.migration, new.disks.iter().map(|(disk, _)| disk)).await?;
         sql("INSERT INTO replication_jobs (id, migration_id, active_migration, kind, status, wanted, started_at, \
              progress_percent, current_operation, bytes_transferred, total_bytes, transfer_speed_bps, updated_at) \
@@ -391,10 +393,18 @@ impl Write {
         row.map(|row| super::row::Row::new(&row, "replication_jobs", "id")?.parsed("id")).transpose()
     }
 
-    async fn job_id_free(&mut self, now: Timestamp) -> Result<JobId, Error> {
-        let mut at = now;
+    /// Ids say in which order the cycles of a migration were, also where the clock was set back between two.
+    async fn job_id_free(&mut self, migration: &MigrationId, now: Timestamp) -> Result<JobId, Error> {
+        const FORM: &str = "job-%Y%m%d-%H%M%S";
+        let row = sql("SELECT id FROM replication_jobs WHERE migration_id = ? ORDER BY id DESC LIMIT 1");
+        let row =
+            row.bind(migration.as_str()).fetch_optional(&mut *self.tx).await.doing("reading a cycle")?;
+        let last =
+            row.map(|row| super::row::Row::new(&row, "replication_jobs", "id")?.text("id")).transpose()?;
+        let last = last.and_then(|id| Offset::UTC.to_timestamp(DateTime::strptime(FORM, id).ok()?).ok());
+        let mut at = last.map_or(now, |last| now.max(last));
         loop {
-            let id: JobId = at.strftime("job-%Y%m%d-%H%M%S").to_string().parse().expect("digits and dashes");
+            let id: JobId = at.strftime(FORM).to_string().parse().expect("digits and dashes");
             let taken = sql("SELECT id FROM replication_jobs WHERE id = ?")
                 .bind(id.as_str())
                 .fetch_optional(&mut *self.tx)
