@@ -205,7 +205,10 @@ impl Session<'_> {
             Some(Down::Desired(desired)) => match DesiredState::try_from(desired) {
                 // Taken for the last word, it would undo what was begun since, and nothing would come after it.
                 Ok(desired) if desired.revision < *newest => {
-                    warn!(revision = desired.revision, newest, "a desired state that was overtaken is ignored");
+                    warn!(
+                        revision = desired.revision,
+                        newest, "a desired state that was overtaken is ignored"
+                    );
                 }
                 Ok(desired) => {
                     *newest = desired.revision;

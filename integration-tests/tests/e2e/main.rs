@@ -1,6 +1,7 @@
 //! End to end: real daemons, a live VM, TLS, over loopback. One binary for all of it.
 
 mod certificates;
+mod clocks;
 mod cycles;
 mod doubles;
 mod faults;

@@ -214,11 +214,9 @@ async fn a_control_plane_one_version_newer_is_taken_at_what_is_known() -> anyhow
 async fn without_a_common_version_both_say_so_and_nothing_fails() -> anyhow::Result<()> {
     let mut between = Between::start(Arc::new(|_: Option<&Kind>, bytes: Bytes| vec![bytes])).await?;
     between.world.begin().await?;
-    between.middle.rewrite(Arc::new(|kind: Option<&Kind>, bytes: Bytes| {
-        match kind.map(Kind::as_str) {
-            Some("ConnectRequest.hello") => hello(&bytes, |hello| hello.protocol_versions = vec![2, 3]),
-            _ => vec![bytes],
-        }
+    between.middle.rewrite(Arc::new(|kind: Option<&Kind>, bytes: Bytes| match kind.map(Kind::as_str) {
+        Some("ConnectRequest.hello") => hello(&bytes, |hello| hello.protocol_versions = vec![2, 3]),
+        _ => vec![bytes],
     }));
     between.world.act(v1::Action::Sync).await?;
     between.middle.cut(integration_tests::middle::How::Close);

@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 const FOUND_BY: Duration = Duration::from_secs(10 + 10 + 4);
 
 /// In the middle of a copy, or at an answer that somebody waits for.
-const KINDS: &[&str] = &["PushRequest.open", "PushRequest.chunk", "PushRequest.finish", "PushResponse.durable"];
+const KINDS: &[&str] =
+    &["PushRequest.open", "PushRequest.chunk", "PushRequest.finish", "PushResponse.durable"];
 
 fn count(daemon: &Daemon, what: &str) -> anyhow::Result<usize> {
     Ok(daemon.logged()?.lines().filter(|line| line.contains(what)).count())
@@ -68,7 +69,12 @@ async fn an_agent_comes_back_while_its_old_connection_is_half_open() -> anyhow::
         behind.world.agent.kill();
         behind.world.agent_restart()?;
         let m = behind.world.synced().await?;
-        ensure!(since.elapsed() < Duration::from_secs(9), "{}: {:?} after {rule:?}", behind.seed, since.elapsed());
+        ensure!(
+            since.elapsed() < Duration::from_secs(9),
+            "{}: {:?} after {rule:?}",
+            behind.seed,
+            since.elapsed()
+        );
         behind.proof.of(&behind.world, &m, &source).await?;
     }
     Ok(())
