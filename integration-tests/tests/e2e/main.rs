@@ -2,6 +2,7 @@
 
 mod certificates;
 mod clocks;
+mod crowd;
 mod cycles;
 mod doubles;
 mod faults;
