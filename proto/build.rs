@@ -8,6 +8,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "migratekit/v1/agent.proto",
         "migratekit/v1/transfer.proto",
         "migratekit/v1/migration.proto",
+        "migratekit/v1/progress.proto",
+        "migratekit/v1/replication.proto",
     ];
     println!("cargo:rerun-if-changed=migratekit");
     let set = protox::compile(files, ["."])?;

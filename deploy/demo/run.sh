@@ -84,7 +84,7 @@ start_oma() {
     {
         printf 'listen = "127.0.0.1:0"\ndatabase_url = "sqlite://%s/oma.db"\nstate_dir = "%s/oma"\n' "$dir" "$dir"
         tls oma-main
-        printf '[storage]\nkind = "local"\npath = "%s/replicas"\n' "$dir"
+        printf '[storage]\nkind = "local"\npath = "%s/replicas"\n[rest]\nlisten = "127.0.0.1:0"\n' "$dir"
     } >"$dir/oma-api.toml"
     start oma "$bin/oma-api" --config "$dir/oma-api.toml"
     oma=localhost:$(wait_for oma "control plane ready" | sed 's/.*listen=[^ ]*:\([0-9]*\).*/\1/')

@@ -45,7 +45,7 @@ const WORDS: &[Words] = &[
     Words {
         words: &["unsafe", "allow(unsafe_code", "expect(unsafe_code"],
         place: Place::Only(&["migratekit/src/nbd/ffi"]),
-        why: "unsafe code lives in migratekit/src/nbd/ffi.rs",
+        why: "unsafe code lives in migratekit/src/nbd/ffi (ffi.rs and the declarations beside it)",
     },
     Words {
         words: &[

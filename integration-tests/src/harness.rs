@@ -13,7 +13,7 @@ mod world;
 
 pub use clock::Clock;
 pub use daemon::{Daemon, binary};
-pub use world::{Options, SourceKind, VM_UUID, World, hash_file, write_agent_config};
+pub use world::{Options, SourceKind, Transport, VM_UUID, World, hash_file, write_agent_config};
 
 use std::time::{Duration, Instant};
 

@@ -4,6 +4,7 @@
 mod architecture;
 pub mod bench;
 pub mod harness;
+pub mod link;
 pub mod live_vm;
 pub mod middle;
 pub mod nbd_tap;

@@ -2,6 +2,7 @@
 //!
 //! It knows no control plane: the daemons and `migratekit copy` put it to use.
 
+pub mod bench;
 pub mod compress;
 pub mod copy;
 pub mod dev_ca;

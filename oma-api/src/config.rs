@@ -15,6 +15,8 @@ pub struct Config {
     /// Where agents and operators connect.
     #[serde(default = "default_listen")]
     pub listen: SocketAddr,
+    /// Where agents connect in clear; they say who they are, and are believed.
+    pub listen_cleartext: Option<SocketAddr>,
     /// `sqlite:///path/to/file`.
     pub database_url: String,
     /// Manifests lie here.
@@ -22,9 +24,24 @@ pub struct Config {
     pub tls: Files,
     pub storage: Storage,
     #[serde(default)]
+    pub rest: Rest,
+    #[serde(default)]
     pub limits: Limits,
     #[serde(default)]
     pub log: Log,
+}
+
+/// The REST API: HTTP, in clear, for whoever may reach it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Rest {
+    pub listen: SocketAddr,
+}
+
+impl Default for Rest {
+    fn default() -> Self {
+        Self { listen: ([127, 0, 0, 1], config::ports::OMA_REST).into() }
+    }
 }
 
 /// Where replicas are kept.
@@ -125,7 +142,8 @@ mod tests {
 
     #[test]
     fn the_example_is_usable_and_its_defaults_are_true() {
-        let (plain, all) = (load(EXAMPLE), load(&config::with_all_keys(EXAMPLE)));
+        let (plain, mut all) = (load(EXAMPLE), load(&config::with_all_keys(EXAMPLE)));
+        assert!(all.listen_cleartext.take().is_some(), "an example, not the default");
         assert_ne!(EXAMPLE, config::with_all_keys(EXAMPLE));
         assert_eq!(format!("{plain:?}"), format!("{all:?}"), "what is commented out shows the default");
     }

@@ -4,7 +4,9 @@ mod access;
 mod agent;
 mod inventory;
 mod migration;
+mod progress;
 mod push;
+mod replication;
 mod view;
 
 use crate::service::App;
@@ -13,8 +15,10 @@ use http::{Request, Response};
 use proto::v1::agent_service_server::AgentServiceServer;
 use proto::v1::inventory_service_server::InventoryServiceServer;
 use proto::v1::migration_service_server::MigrationServiceServer;
+use proto::v1::progress_service_server::ProgressServiceServer;
+use proto::v1::replication_service_server::ReplicationServiceServer;
+use shared::wire::access::Access;
 use std::convert::Infallible;
-use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::service::Routes;
@@ -40,7 +44,7 @@ pub fn routes(
             .register_encoded_file_descriptor_set(proto::DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             // What a refusal carries, so that grpcurl can print its reason.
-            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(shared::wire::refusal::DESCRIPTOR_SET)
     };
     let what = "the schema for reflection";
     let agents = agent::Agents { app: app.clone(), shutdown: shutdown.clone() };
@@ -48,12 +52,17 @@ pub fn routes(
         .add_service(reflection().build_v1().context(what)?)
         .add_service(reflection().build_v1alpha().context(what)?)
         .add_service(AgentServiceServer::new(agents))
-        .add_service(push::PushService(Arc::clone(&app.transfers)))
+        .add_service(push::PushService(app.clone()))
         .add_service(MigrationServiceServer::new(migration::Migrations {
             app: app.clone(),
             shutdown: shutdown.clone(),
         }))
+        .add_service(ProgressServiceServer::new(progress::Progress {
+            app: app.clone(),
+            shutdown: shutdown.clone(),
+        }))
+        .add_service(ReplicationServiceServer::new(replication::Replications(app.clone())))
         .add_service(InventoryServiceServer::new(inventory::Inventory(app.clone())))
         .prepare();
-    Ok(access::Access(routes))
+    Ok(Access::new(access::TABLE, routes))
 }

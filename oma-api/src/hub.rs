@@ -3,6 +3,7 @@
 //! Nothing here is needed after a restart; what is, lies in the store. Watchers are told that something changed and
 //! read the latest state themselves, so a slow one misses intermediate states and never slows the writer.
 
+use crate::pace::Pace;
 use crate::service::Waiting;
 use jiff::Timestamp;
 use shared::cycle::DiskProgress;
@@ -10,7 +11,7 @@ use shared::ids::{AgentId, DiskId, JobId, MigrationId};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 /// A connected agent.
@@ -27,11 +28,52 @@ struct Session {
 #[derive(Clone, Debug, Default)]
 pub struct Live {
     pub disks: HashMap<DiskId, DiskProgress>,
-    /// Bytes a second, over the last few seconds.
+    /// Bytes of data that were moved, in all attempts.
+    pub moved: u64,
+    /// Bytes of data a second, over the last one or two.
     pub speed: u64,
+    /// The highest of these.
+    pub peak: u64,
     last: Option<(Instant, u64)>,
-    recorded: Option<Instant>,
     waiting: Option<Waiting>,
+}
+
+impl Live {
+    /// Why the cycle does not get on, if so.
+    pub fn waiting(&self) -> Option<&Waiting> {
+        self.waiting.as_ref()
+    }
+
+    /// Takes what an agent reported. `before` was moved when nothing was known here.
+    fn take(&mut self, disks: Vec<DiskProgress>, before: u64, now: Instant) {
+        if self.disks.is_empty() {
+            self.moved = before;
+        }
+        for disk in disks {
+            let Some(id) = disk.disk.clone() else { continue };
+            let had = self.disks.get(&id).map_or(0, |d| d.data);
+            // An attempt that began anew counts from zero: all of it was moved since.
+            self.moved = self.moved.saturating_add(disk.data.checked_sub(had).unwrap_or(disk.data));
+            self.disks.insert(id, disk);
+        }
+        match self.last {
+            Some((at, had)) if now - at >= Duration::from_millis(900) => {
+                let seconds = (now - at).as_secs_f64();
+                // Precise enough far beyond any link.
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "a rate, positive"
+                )]
+                let speed = (self.moved.saturating_sub(had) as f64 / seconds) as u64;
+                self.speed = speed;
+                self.peak = self.peak.max(speed);
+                self.last = Some((now, self.moved));
+            }
+            Some(_) => {}
+            None => self.last = Some((now, self.moved)),
+        }
+    }
 }
 
 /// See the module.
@@ -43,6 +85,10 @@ pub struct Hub {
     work: Notify,
     /// Numbers of states: they grow, also over a restart, because they begin at the microseconds since 1970.
     sequence: Mutex<u64>,
+    /// When counters are stored.
+    pub pace: Pace,
+    /// The turn to store counters.
+    pub storing: Semaphore,
 }
 
 impl Default for Hub {
@@ -54,6 +100,8 @@ impl Default for Hub {
             watchers: Mutex::default(),
             work: Notify::new(),
             sequence: Mutex::new(start),
+            pace: Pace::default(),
+            storing: Semaphore::new(1),
         }
     }
 }
@@ -152,44 +200,23 @@ impl Hub {
         *sequence
     }
 
-    /// Counters as an agent reported them. They never run backwards within an attempt.
-    pub fn progress(&self, job: &JobId, disks: Vec<DiskProgress>) {
-        let mut live = lock(&self.live);
-        let entry = live.entry(job.clone()).or_default();
-        for disk in disks {
-            if let Some(id) = disk.disk.clone() {
-                entry.disks.insert(id, disk);
-            }
-        }
-        let done = entry.disks.values().map(|d| d.done).fold(0, u64::saturating_add);
-        let now = Instant::now();
-        match entry.last {
-            Some((at, before)) if now - at >= Duration::from_millis(900) => {
-                let seconds = (now - at).as_secs_f64();
-                // Precise enough far beyond any link.
-                #[expect(
-                    clippy::cast_possible_truncation,
-                    clippy::cast_sign_loss,
-                    reason = "a rate, positive"
-                )]
-                let speed = (done.saturating_sub(before) as f64 / seconds) as u64;
-                entry.speed = speed;
-                entry.last = Some((now, done));
-            }
-            Some(_) => {}
-            None => entry.last = Some((now, done)),
-        }
+    /// Counters as an agent reported them; `before` bytes of data had been moved when nothing was known here. They are
+    /// stored when it is time ([`Pace`]).
+    pub fn progress(&self, job: &JobId, disks: Vec<DiskProgress>, before: u64) {
+        lock(&self.live).entry(job.clone()).or_default().take(disks, before, Instant::now());
+        self.pace.changed(job);
     }
 
-    /// Whether the counters are to be stored again: at most once a second.
-    pub fn progress_due(&self, job: &JobId) -> bool {
-        let mut live = lock(&self.live);
-        let Some(entry) = live.get_mut(job) else { return false };
-        let due = entry.recorded.is_none_or(|at| at.elapsed() >= Duration::from_secs(1));
-        if due {
-            entry.recorded = Some(Instant::now());
+    /// A disk of which something was heard is all sent: these are its last counters, in bytes.
+    pub fn progress_sent(&self, job: &JobId, disk: &DiskId, data: u64, zero: u64) {
+        if let Some(live) = lock(&self.live).get_mut(job)
+            && let Some(last) = live.disks.get(disk)
+        {
+            let all = data.saturating_add(zero);
+            let sent = DiskProgress { data, planned: all, done: all, plan_complete: true, ..last.clone() };
+            live.take(vec![sent], 0, Instant::now());
+            self.pace.changed(job);
         }
-        due
     }
 
     /// Why the cycle does not get on, in the agent's words.
@@ -217,5 +244,6 @@ impl Hub {
     /// The cycle ended.
     pub fn live_forget(&self, job: &JobId) {
         lock(&self.live).remove(job);
+        self.pace.forget(job);
     }
 }

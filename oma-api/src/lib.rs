@@ -1,13 +1,15 @@
 //! The control plane: keeps the state of every migration, receives their disks, writes the replicas.
 //!
-//! Edges (`grpc`) call use cases (`service`); reconcilers make true what the database says; `store` is the only
+//! Edges (`grpc`, `rest`) call use cases (`service`); reconcilers make true what the database says; `store` is the only
 //! place with SQL, `storage` the only one that makes volumes and snapshots.
 
 pub mod config;
 pub mod grpc;
 pub mod hub;
 mod oma;
+pub mod pace;
 pub mod reconcile;
+pub mod rest;
 pub mod service;
 pub mod storage;
 pub mod store;
@@ -15,4 +17,4 @@ pub mod store;
 mod testing;
 
 pub use config::Config;
-pub use oma::Oma;
+pub use oma::{Listeners, Oma};

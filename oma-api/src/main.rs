@@ -1,13 +1,11 @@
 //! `oma-api`: the control plane's daemon.
 
-use anyhow::Context as _;
 use clap::Parser;
-use oma_api::{Config, Oma};
+use oma_api::{Config, Listeners, Oma};
 use shared::config::EXIT_CONFIGURATION;
 use shared::tls::Role;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 /// The control plane of MigrateKit: keeps the state, receives the disks, writes the replicas.
@@ -50,8 +48,6 @@ fn main() -> ExitCode {
 }
 
 async fn serve(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let listener = TcpListener::bind(config.listen)
-        .await
-        .with_context(|| format!("cannot listen on {}: is another oma-api running?", config.listen))?;
-    Oma::open(&config).await?.serve(listener, shutdown).await
+    let listeners = Listeners::bind(&config).await?;
+    Oma::open(&config).await?.serve(listeners, shutdown).await
 }

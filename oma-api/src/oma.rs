@@ -6,16 +6,46 @@ use crate::service::App;
 use crate::service::transfer::Transfers;
 use crate::storage::{LocalStorage, Storage};
 use crate::store::{self, Store};
-use crate::{grpc, reconcile};
+use crate::{grpc, reconcile, rest};
 use anyhow::Context as _;
 use shared::claim::Claim;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 /// The program.
 const NAME: &str = "oma-api";
+
+/// Its ports, bound.
+pub struct Listeners {
+    grpc: TcpListener,
+    cleartext: Option<TcpListener>,
+    rest: TcpListener,
+}
+
+impl Listeners {
+    /// Binds them.
+    ///
+    /// # Errors
+    /// Which one is taken, or not of this machine.
+    pub async fn bind(config: &Config) -> anyhow::Result<Self> {
+        let bind = async |what: &str, listen: SocketAddr| {
+            TcpListener::bind(listen)
+                .await
+                .with_context(|| format!("cannot listen on {listen} for {what}: is another oma-api running?"))
+        };
+        Ok(Self {
+            grpc: bind("agents and operators", config.listen).await?,
+            cleartext: match config.listen_cleartext {
+                Some(listen) => Some(bind("agents in clear", listen).await?),
+                None => None,
+            },
+            rest: bind("the REST API", config.rest.listen).await?,
+        })
+    }
+}
 
 /// A daemon that is ready to serve.
 pub struct Oma {
@@ -59,12 +89,25 @@ impl Oma {
     ///
     /// # Errors
     /// When the services cannot be put together.
-    pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) -> anyhow::Result<()> {
+    pub async fn serve(self, listeners: Listeners, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let Listeners { grpc, cleartext, rest } = listeners;
         let routes = grpc::routes(&self.app, &shutdown)?;
-        info!(listen = %listener.local_addr()?, "control plane ready");
+        if let Some(listener) = &cleartext {
+            warn!(listen = %listener.local_addr()?, "agents are taken in clear: whoever reaches this port is believed");
+        }
+        info!(listen = %grpc.local_addr()?, "control plane ready");
+        let in_clear = async {
+            if let Some(listener) = cleartext {
+                let (limits, routes) = (self.limits.clone(), routes.clone());
+                shared::tls::serve_cleartext(listener, limits, routes, shutdown.clone()).await;
+            }
+        };
         tokio::join!(
-            shared::tls::serve(listener, self.tls, self.limits, routes, shutdown.clone()),
-            reconcile::run(self.app.clone(), shutdown),
+            in_clear,
+            shared::tls::serve(grpc, self.tls, self.limits.clone(), routes.clone(), shutdown.clone()),
+            rest::serve(rest, self.app.clone(), shutdown.clone()),
+            self.app.progress_run(shutdown.clone()),
+            reconcile::run(self.app.clone(), shutdown.clone()),
         );
         self.app.store.close().await;
         Ok(())

@@ -4,6 +4,8 @@ pub mod agents;
 mod desired;
 mod error;
 pub mod migrations;
+pub mod progress;
+pub mod replications;
 #[cfg(test)]
 mod tests;
 pub mod transfer;

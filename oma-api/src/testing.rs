@@ -6,9 +6,11 @@ use crate::reconcile;
 use crate::service::App;
 use crate::service::transfer::Transfers;
 use crate::storage::{LocalStorage, Storage};
-use crate::store::{Job, Migration, Store};
+use crate::store::{Disk, Failure, Job, JobKind, JobStep, Migration, NewJob, Store};
 use jiff::Timestamp;
-use shared::cycle::{CycleEvent, DesiredVm, Hello, PROTOCOL_VERSIONS, Report, SnapshotDisk, Vm, VmDisk};
+use shared::cycle::{
+    CycleEvent, DesiredVm, Hello, PROTOCOL_VERSIONS, Report, SnapshotDisk, Strategy, Vm, VmDisk,
+};
 use shared::ids::AgentId;
 use shared::migration::Action;
 use std::sync::Arc;
@@ -123,5 +125,26 @@ impl Plant {
     /// What the agent is told of the VM.
     pub(crate) async fn desired(&self) -> DesiredVm {
         self.app.agent_desired(&self.agent, 1).await.expect("read").vms.pop().expect("the VM")
+    }
+
+    pub(crate) async fn disks(&self) -> Vec<Disk> {
+        self.app.store.disk_list(&self.migration().await.id).await.expect("read")
+    }
+
+    /// Full cycles that all begin at that moment, on a prepared migration; all but the last were aborted. Their ids.
+    pub(crate) async fn cycles_at(&self, now: Timestamp, count: usize) -> Vec<String> {
+        self.act(Action::Sync).await;
+        let migration = self.migration().await.id;
+        let disks: Vec<_> = self.disks().await.into_iter().map(|d| (d.id, Strategy::Full)).collect();
+        let mut ids: Vec<String> = vec![];
+        for _ in 0..count {
+            if let Some(job) = self.app.store.job_active(&migration).await.expect("read") {
+                let failure = Failure { reason: "ABORTED".to_owned(), message: "on request".to_owned() };
+                self.app.step(&job, JobStep::Aborted(failure)).await.expect("aborted");
+            }
+            let new = NewJob { migration: migration.clone(), kind: JobKind::Full, disks: disks.clone() };
+            ids.push(self.app.store.job_create(&new, now).await.expect("made").id.into());
+        }
+        ids
     }
 }

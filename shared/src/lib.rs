@@ -9,6 +9,7 @@ pub mod config;
 pub mod cycle;
 pub mod daemon;
 pub mod error;
+pub mod http;
 pub mod ids;
 pub mod leaf;
 pub mod migration;

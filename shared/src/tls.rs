@@ -1,4 +1,4 @@
-//! Mutual TLS 1.3, and who the peer is.
+//! Mutual TLS 1.3, and who the peer is; and connections in clear, where an operator asked for them.
 //!
 //! ```text
 //! listener ─ accept ─ handshake (deadline) ─ HTTP/2 preface (deadline) ─ requests, each with its `Peer`
@@ -9,13 +9,14 @@
 //! reason; both ends here log and return it. What a peer may do is decided by the services, from [`Peer`].
 
 mod accept;
+mod cleartext;
 mod client;
 mod files;
 mod identity;
 mod preface;
 mod reason;
 
-pub use accept::{Limits, serve};
+pub use accept::{Limits, serve, serve_cleartext};
 pub use client::Dialer;
 pub use files::{Error, Files};
 pub use identity::{Identity, Peer, Role};

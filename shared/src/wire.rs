@@ -3,8 +3,10 @@
 //! Generated types come in and go out here and in the gRPC handlers, nowhere else. What comes in is checked once,
 //! by `TryFrom`, and named when it is wrong ([`Invalid`]).
 
+pub mod access;
 mod agent;
 mod migration;
+mod progress;
 pub mod push;
 pub mod refusal;
 
@@ -12,6 +14,7 @@ pub use agent::{inventory_from_wire, strategy_to_wire};
 pub use migration::{
     action_from_wire, action_to_wire, phase_from_wire, phase_to_wire, state_from_wire, state_to_wire,
 };
+pub use progress::{WatchAnswers, progress_refused, watch_answers};
 
 use crate::range::ByteRange;
 

@@ -71,7 +71,7 @@ impl Agent {
     /// What is wrong with the certificates, the OMA's address or a VM's source.
     pub fn open(config: &Config) -> anyhow::Result<Self> {
         let id = config.check()?;
-        let dialer = Dialer::new(&config.oma, config.tls.client()?).map_err(anyhow::Error::msg)?;
+        let dialer = config.dialer()?;
         std::fs::create_dir_all(&config.state_dir)
             .with_context(|| format!("state_dir {} cannot be used", config.state_dir.display()))?;
         let claim = claim(&config.state_dir)?;
@@ -97,7 +97,7 @@ impl Agent {
             Manager::start(self.sources, &self.settings, &register);
         tokio::join!(
             connect::run(self.dialer, self.id, manager, outgoing, shutdown.clone()),
-            diagnostics::serve(listeners.diagnostics, self.tls, shutdown.clone()),
+            diagnostics::serve(listeners.diagnostics, self.tls, Arc::clone(&register), shutdown.clone()),
             rest::serve(listeners.progress, register, shutdown),
         );
         Ok(())

@@ -21,6 +21,9 @@ use std::sync::Arc;
 pub struct Config {
     /// `host:port` of the OMA.
     pub oma: String,
+    /// Dial it in clear, as whom the certificate names.
+    #[serde(default)]
+    pub oma_cleartext: bool,
     pub tls: Files,
     /// Sockets of our children and records of our snapshots.
     pub state_dir: PathBuf,
@@ -196,13 +199,25 @@ impl Config {
         Ok(config)
     }
 
+    /// How the OMA is dialled.
+    ///
+    /// # Errors
+    /// A certificate or an address that is not usable.
+    pub fn dialer(&self) -> anyhow::Result<Dialer> {
+        match self.oma_cleartext {
+            true => Dialer::cleartext(&self.oma, self.tls.name_as(Role::Agent)?),
+            false => Dialer::new(&self.oma, self.tls.client()?),
+        }
+        .map_err(anyhow::Error::msg)
+    }
+
     /// Who the certificate says this agent is; and all else that can be known before anything is started.
     ///
     /// # Errors
     /// When a file is unusable, the certificate is not an agent's, or the OMA's address or the log level is none.
     pub fn check(&self) -> anyhow::Result<AgentId> {
         self.tls.server()?;
-        Dialer::new(&self.oma, self.tls.client()?).map_err(anyhow::Error::msg)?;
+        self.dialer()?;
         shared::telemetry::check(&self.log)?;
         Ok(self.tls.name_as(Role::Agent)?)
     }

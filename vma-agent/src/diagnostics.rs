@@ -1,16 +1,33 @@
-//! The port for people with `grpcurl`: health and reflection, nothing that changes anything.
+//! The port for people with `grpcurl`: health, reflection, and how transfers stand; nothing that changes a transfer.
 
-use shared::tls::{Limits, serve as serve_tls};
+use crate::grpc;
+use shared::progress::Register;
+use shared::tls::{Limits, Role, serve as serve_tls};
+use shared::wire::access::{Access, Table};
+use shared::wire::refusal;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tracing::{error, info};
 
+const ALL: &[Role] = &[Role::Agent, Role::Oma, Role::Operator];
+
+/// An outside engine reports with an operator's certificate, or with the agent's own.
+const TABLE: Table = &[
+    ("/migratekit.v1.ProgressService/Get", ALL),
+    ("/migratekit.v1.ProgressService/Watch", ALL),
+    ("/migratekit.v1.ProgressService/", &[Role::Agent, Role::Operator]),
+    ("/grpc.health.v1.Health/", ALL),
+    ("/grpc.reflection.v1.ServerReflection/", ALL),
+    ("/grpc.reflection.v1alpha.ServerReflection/", ALL),
+];
+
 /// Serves until `shutdown`.
 pub(crate) async fn serve(
     listener: TcpListener,
     tls: Arc<rustls::ServerConfig>,
+    register: Arc<Register>,
     shutdown: CancellationToken,
 ) {
     let (_, health) = tonic_health::server::health_reporter();
@@ -18,8 +35,10 @@ pub(crate) async fn serve(
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(proto::DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(refusal::DESCRIPTOR_SET)
             // What is listed is what is served; the OMA's services can be described, as their messages can.
             .with_service_name("grpc.health.v1.Health")
+            .with_service_name("migratekit.v1.ProgressService")
     };
     let (v1, v1alpha) = match (reflection().build_v1(), reflection().build_v1alpha()) {
         (Ok(v1), Ok(v1alpha)) => (v1, v1alpha),
@@ -31,6 +50,8 @@ pub(crate) async fn serve(
     if let Ok(listen) = listener.local_addr() {
         info!(%listen, "diagnostics ready");
     }
-    let routes = Routes::new(health).add_service(v1).add_service(v1alpha).prepare();
+    let progress = grpc::progress(register, &shutdown);
+    let routes = Routes::new(health).add_service(v1).add_service(v1alpha).add_service(progress).prepare();
+    let routes = Access::new(TABLE, routes);
     serve_tls(listener, tls, Limits { connections: 16, ..Limits::default() }, routes, shutdown).await;
 }

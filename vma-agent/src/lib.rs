@@ -9,6 +9,7 @@ pub mod config;
 pub mod connect;
 pub mod cycle;
 mod diagnostics;
+mod grpc;
 mod rest;
 pub mod source;
 pub mod transfer;

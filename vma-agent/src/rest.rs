@@ -1,52 +1,35 @@
 //! The progress API (HTTP, JSON): how transfers stand, for whoever asks; and where an outside engine says how its own
-//! stand. Paths and forms are those of the API's document; `PUT`, by which a job is made known, is our addition.
+//! stand. Paths and forms are those of the API's document; `PUT`, by which a job is made known, and `watch` are our additions.
 //!
 //! In clear and without authentication, as documented, so on the loopback address unless told otherwise. Nothing that
 //! is said here changes a transfer.
 
-use axum::extract::rejection::JsonRejection;
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use jiff::Timestamp;
 use serde_json::json;
-use shared::progress::{Error, ROOT, Register, Registered, Registration, Update};
+use shared::http::{self, After, Refused};
+use shared::progress::{Error, ROOT, Register, Registered, Registration, Update, states};
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
-
-/// Largest request body: an update has a few hundred bytes.
-const LARGEST: usize = 16 << 10;
-
-/// For requests in flight at the end.
-const GRACE: Duration = Duration::from_secs(2);
 
 /// Serves until `shutdown`.
 pub(crate) async fn serve(listener: TcpListener, register: Arc<Register>, shutdown: CancellationToken) {
-    if let Ok(listen) = listener.local_addr() {
-        info!(%listen, "progress API ready");
-    }
-    let serving =
-        axum::serve(listener, routes(register)).with_graceful_shutdown(shutdown.clone().cancelled_owned());
-    tokio::select! {
-        ended = serving => if let Err(error) = ended {
-            error!(%error, "the progress API is not served any more");
-        },
-        // A client that keeps its connection open must not keep the daemon.
-        () = async { shutdown.cancelled().await; tokio::time::sleep(GRACE).await } => {}
-    }
-}
-
-fn routes(register: Arc<Register>) -> Router {
-    Router::new()
+    let watching = shutdown.clone();
+    let routes = Router::new()
         .route(&format!("{ROOT}/{{job_id}}"), get(view).put(make))
         .route(&format!("{ROOT}/{{job_id}}/update"), post(update))
-        .layer(DefaultBodyLimit::max(LARGEST))
-        .with_state(register)
+        .route(
+            &format!("{ROOT}/{{job_id}}/watch"),
+            get(async |register, job, after| watch(register, job, after, watching).await),
+        )
+        .with_state(register);
+    http::serve(listener, "progress API", routes, shutdown).await;
 }
 
 async fn view(State(register): State<Arc<Register>>, Path(job): Path<String>) -> Response {
@@ -87,23 +70,38 @@ async fn make(
     }
 }
 
+async fn watch(
+    State(register): State<Arc<Register>>,
+    Path(job): Path<String>,
+    after: Result<Query<After>, QueryRejection>,
+    shutdown: CancellationToken,
+) -> Response {
+    let numbers = after
+        .map_err(|rejection| Error::Invalid(rejection.body_text()))
+        .and_then(|Query(After { after })| Ok((register.watch(&job, Timestamp::now())?, after)));
+    match numbers {
+        Ok((numbers, after)) => {
+            let read = move || std::future::ready(register.view(&job, Timestamp::now()));
+            http::lines(states(numbers, after, read), shutdown)
+        }
+        Err(error) => refused(&job, &error),
+    }
+}
+
 /// What was sent, in the API's own words where it cannot be read.
 fn said<T>(body: Result<Json<T>, JsonRejection>) -> Result<T, Error> {
     body.map(|Json(said)| said).map_err(|rejection| Error::Invalid(rejection.body_text()))
 }
 
 fn refused(job: &str, error: &Error) -> Response {
-    let (status, body) = match error {
-        Error::NotFound => (StatusCode::NOT_FOUND, json!({ "error": "job not found", "job_id": job })),
-        Error::Invalid(why) => {
-            (StatusCode::BAD_REQUEST, json!({ "error": "invalid progress data", "details": why }))
-        }
-        Error::Full => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            json!({ "error": "too many jobs", "job_id": job, "details": error.to_string() }),
-        ),
-    };
-    (status, Json(body)).into_response()
+    match error {
+        Error::NotFound => Refused::new(StatusCode::NOT_FOUND, "job not found").job(job),
+        Error::Invalid(why) => Refused::new(StatusCode::BAD_REQUEST, "invalid progress data").details(why),
+        Error::Full => Refused::new(StatusCode::SERVICE_UNAVAILABLE, "too many jobs")
+            .job(job)
+            .details(&error.to_string()),
+    }
+    .into_response()
 }
 
 #[cfg(test)]

@@ -57,10 +57,10 @@ async fn ours(options: &Options, place: &Place, source: &Nbdkit, file: &Path) ->
     // The replica, and the copy of it that a commit makes where blocks cannot be shared.
     let target = place.folder(2 * options.sizes.small + (64 << 20))?;
     let world = World::start(&harness::Options {
-        disks: vec![],
         source: SourceKind::Uris(vec![("root".to_owned(), source.uri.clone())]),
         transfer: options.transfer.clone(),
         replicas: Some(target.path().to_owned()),
+        ..harness::Options::default()
     })
     .await?;
     world.begin().await?;

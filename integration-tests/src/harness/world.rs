@@ -2,6 +2,7 @@
 
 use super::daemon::Daemon;
 use super::eventually;
+use crate::link::{Link, Shape};
 use crate::live_vm::LiveVm;
 use anyhow::Context as _;
 use migratekit::dev_ca::{Existing, Folder, Holder, make};
@@ -20,9 +21,10 @@ use tonic::transport::Channel;
 pub const VM_UUID: &str = "564d1d3a-0000-4000-8000-000000000001";
 
 /// Where the VM's disks are.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub enum SourceKind {
     /// The live VM.
+    #[default]
     Live,
     /// Files that the agent serves to itself: key and path.
     Files(Vec<(String, PathBuf)>),
@@ -30,14 +32,26 @@ pub enum SourceKind {
     Uris(Vec<(String, String)>),
 }
 
+/// What lies between agent and OMA.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Transport {
+    #[default]
+    Tls,
+    Cleartext,
+}
+
 /// How a world is made.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Key and bytes of the live VM's disks.
     pub disks: Vec<(String, u64)>,
     pub source: SourceKind,
     /// Lines for the agent's `[transfer]` table.
     pub transfer: String,
+    /// Whether the agent dials with TLS.
+    pub transport: Transport,
+    /// What the network between them is like; `None`: loopback.
+    pub link: Option<Shape>,
     /// Where the replicas are; `None`: in the world's folder.
     pub replicas: Option<PathBuf>,
 }
@@ -46,13 +60,13 @@ impl Options {
     /// A live VM with these disks.
     pub fn live(disks: &[(&str, u64)]) -> Self {
         let disks = disks.iter().map(|&(key, size)| (key.to_owned(), size)).collect();
-        Self { disks, source: SourceKind::Live, transfer: two_connections(), replicas: None }
+        Self { disks, source: SourceKind::Live, transfer: two_connections(), ..Self::default() }
     }
 
     /// Disks that are files.
     pub fn files(files: &[(&str, &Path)]) -> Self {
         let files = files.iter().map(|&(key, path)| (key.to_owned(), path.to_owned())).collect();
-        Self { disks: vec![], source: SourceKind::Files(files), transfer: two_connections(), replicas: None }
+        Self { source: SourceKind::Files(files), transfer: two_connections(), ..Self::default() }
     }
 }
 
@@ -71,6 +85,8 @@ pub struct World {
     pub ca: Folder,
     /// Of the OMA, as `localhost:PORT`; kept over restarts.
     pub address: String,
+    /// Of the OMA's REST API; kept over restarts.
+    pub rest: String,
     /// Of the agent's diagnostics.
     pub diagnostics: String,
     /// Of the agent's progress API.
@@ -78,6 +94,7 @@ pub struct World {
     /// What both daemons run under when they are started again: a program and its arguments.
     pub wrapper: Vec<String>,
     replicas: PathBuf,
+    _link: Option<Link>,
     // Last: removed when all else has ended.
     _temp: TempDir,
 }
@@ -110,16 +127,28 @@ impl World {
             SourceKind::Files(_) | SourceKind::Uris(_) => None,
         };
         let replicas = options.replicas.clone().unwrap_or_else(|| dir.join("replicas"));
-        write_oma_config(&dir, &ca, "127.0.0.1:0", &replicas)?;
+        let cleartext = options.transport == Transport::Cleartext;
+        let mut ports = Ports { grpc: 0, rest: 0, cleartext: cleartext.then_some(0) };
+        write_oma_config(&dir, &ca, ports, &replicas)?;
         let mut oma = Daemon::start("oma-api", &dir.join("oma.toml"), &dir.join("oma.log"), &[])?;
-        let port = port_of(&oma.wait_for("control plane ready", START)?)?;
-        // The same port after a restart: the agent finds it again.
-        write_oma_config(&dir, &ca, &format!("127.0.0.1:{port}"), &replicas)?;
-        let address = format!("localhost:{port}");
+        if cleartext {
+            ports.cleartext = Some(port_of(&oma.wait_for("agents are taken in clear", START)?)?);
+        }
+        ports.grpc = port_of(&oma.wait_for("control plane ready", START)?)?;
+        ports.rest = port_of(&oma.wait_for("REST API ready", START)?)?;
+        // The same ports after a restart: the agent finds it again.
+        write_oma_config(&dir, &ca, ports, &replicas)?;
+        let [address, rest] = [ports.grpc, ports.rest].map(|port| format!("localhost:{port}"));
+        let dialled = ports.cleartext.unwrap_or(ports.grpc);
+        let link = match options.link {
+            Some(shape) => Some(Link::start(([127, 0, 0, 1], dialled).into(), shape).await?),
+            None => None,
+        };
+        let dialled = link.as_ref().map_or(dialled, |link| link.address().port());
         write_agent_config(
             &dir,
             &ca.files(Role::Agent, "vma-01"),
-            &address,
+            &format!("localhost:{dialled}"),
             options,
             vm.as_ref(),
             "vma.toml",
@@ -135,10 +164,12 @@ impl World {
             dir,
             ca,
             address,
+            rest,
             diagnostics,
             progress,
             wrapper: vec![],
             replicas,
+            _link: link,
             _temp: temp,
         })
     }
@@ -299,13 +330,25 @@ fn tls(files: &Files) -> String {
     format!("[tls]\nca = \"{ca}\"\ncert = \"{cert}\"\nkey = \"{key}\"\n")
 }
 
-fn write_oma_config(dir: &Path, ca: &Folder, listen: &str, replicas: &Path) -> anyhow::Result<()> {
+/// Of the OMA; 0: any.
+#[derive(Clone, Copy)]
+struct Ports {
+    grpc: u16,
+    rest: u16,
+    cleartext: Option<u16>,
+}
+
+fn write_oma_config(dir: &Path, ca: &Folder, ports: Ports, replicas: &Path) -> anyhow::Result<()> {
     let (at, replicas) = (dir.display(), replicas.display());
+    let listen = |key: &str, port: u16| format!("{key} = \"127.0.0.1:{port}\"\n");
     let text = format!(
-        "listen = \"{listen}\"\ndatabase_url = \"sqlite://{at}/oma.db\"\nstate_dir = \"{at}/oma\"\n{}\
-         [storage]\nkind = \"local\"\npath = \"{replicas}\"\n[limits]\nhandshake = \"3s\"\npreface = \"2s\"\n\
+        "{}{}database_url = \"sqlite://{at}/oma.db\"\nstate_dir = \"{at}/oma\"\n{}\
+         [storage]\nkind = \"local\"\npath = \"{replicas}\"\n[rest]\n{}[limits]\nhandshake = \"3s\"\npreface = \"2s\"\n\
          [log]\nlevel = \"info,oma_api=debug,shared=debug,migratekit=debug\"\n",
-        tls(&ca.files(Role::Oma, "main"))
+        listen("listen", ports.grpc),
+        ports.cleartext.map(|port| listen("listen_cleartext", port)).unwrap_or_default(),
+        tls(&ca.files(Role::Oma, "main")),
+        listen("listen", ports.rest),
     );
     Ok(std::fs::write(dir.join("oma.toml"), text)?)
 }
@@ -320,9 +363,10 @@ pub fn write_agent_config(
     name: &str,
 ) -> anyhow::Result<()> {
     let mut text = format!(
-        "oma = \"{address}\"\nstate_dir = \"{}/{name}.state\"\n{}[diagnostics]\nlisten = \"127.0.0.1:0\"\n[progress]\nlisten = \"127.0.0.1:0\"\n\
+        "oma = \"{address}\"\noma_cleartext = {}\nstate_dir = \"{}/{name}.state\"\n{}[diagnostics]\nlisten = \"127.0.0.1:0\"\n[progress]\nlisten = \"127.0.0.1:0\"\n\
          [transfer]\n{}\n[log]\nlevel = \"info,vma_agent=debug,shared=debug,migratekit=debug\"\n\
          [[vm]]\nuuid = \"{VM_UUID}\"\nname = \"web\"\n",
+        options.transport == Transport::Cleartext,
         dir.display(),
         tls(files),
         options.transfer

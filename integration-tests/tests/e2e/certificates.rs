@@ -57,7 +57,7 @@ fn start_oma(world: &World, files: &Files, name: &str) -> anyhow::Result<(Daemon
     let text = format!(
         "listen = \"127.0.0.1:0\"\ndatabase_url = \"sqlite://{state}.db\"\nstate_dir = \"{state}\"\n\
          [tls]\nca = \"{ca}\"\ncert = \"{cert}\"\nkey = \"{key}\"\n\
-         [storage]\nkind = \"local\"\npath = \"{state}.replicas\"\n"
+         [storage]\nkind = \"local\"\npath = \"{state}.replicas\"\n[rest]\nlisten = \"127.0.0.1:0\"\n"
     );
     std::fs::write(&config, text)?;
     let mut oma = Daemon::start("oma-api", &config, &world.dir.join(format!("{name}.log")), &[])?;

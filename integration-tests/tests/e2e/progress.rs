@@ -1,4 +1,4 @@
-//! The progress API of a running agent, asked by `curl`: of its own cycles, and of a copy that is none of them.
+//! The progress API of a running agent and the REST API of the OMA, asked by `curl`: of cycles, and of a copy that is none.
 
 use anyhow::{Context as _, ensure};
 use integration_tests::harness::{Options, World, binary};
@@ -8,9 +8,13 @@ use std::time::{Duration, Instant};
 
 const MIB: u64 = 1 << 20;
 
-/// What the API says of the job.
+/// What the agent's API says of the job.
 fn progress(world: &World, job: &str) -> anyhow::Result<Value> {
-    let url = format!("http://{}/api/v1/progress/{job}", world.progress);
+    get(&world.progress, &format!("progress/{job}"))
+}
+
+fn get(address: &str, path: &str) -> anyhow::Result<Value> {
+    let url = format!("http://{address}/api/v1/{path}");
     let output = Command::new("curl").args(["-sf", "--max-time", "10", &url]).output()?;
     ensure!(output.status.success(), "curl {url}: {}", output.status);
     Ok(serde_json::from_slice(&output.stdout)?)
@@ -25,6 +29,8 @@ async fn a_cycle_and_its_disks_are_shown_while_they_run_and_afterwards() -> anyh
     world.begin().await?;
     world.act(proto::v1::Action::Sync).await?;
     let (mut seen, mut last, begun) = (0, 0.0, Instant::now());
+    // At the OMA: how often its row was another one, what it said last, and whether it was asked on the way.
+    let (mut written, mut row, mut running) = (0, Value::Null, 0);
     let m = loop {
         let m = world.get().await?;
         let view = m.cycle.as_ref().and_then(|cycle| progress(&world, &cycle.job_id).ok());
@@ -36,6 +42,14 @@ async fn a_cycle_and_its_disks_are_shown_while_they_run_and_afterwards() -> anyh
             seen += u32::from(percent > last && percent < 100.0);
             last = percent;
         }
+        if let Some(cycle) = &m.cycle {
+            let now = get(&world.rest, &format!("replications/{}", cycle.job_id))?;
+            ensure!(now["progress_percent"].as_f64() >= row["progress_percent"].as_f64(), "{row} {now}");
+            ensure!(now["bytes_transferred"].as_u64() >= row["bytes_transferred"].as_u64(), "{row} {now}");
+            written += u32::from(now["bytes_transferred"] != row["bytes_transferred"]);
+            running += u32::from(now["status"] == "running");
+            row = now;
+        }
         if m.state() == proto::v1::State::Paused {
             break m;
         }
@@ -44,6 +58,14 @@ async fn a_cycle_and_its_disks_are_shown_while_they_run_and_afterwards() -> anyh
     // Told twice a second: on a very quick machine it is over before.
     ensure!(seen > 0 || begun.elapsed() < Duration::from_secs(1), "it was not shown on its way");
     let job = &m.cycle.as_ref().context("a cycle")?.job_id;
+    // The first, one a second, and the end.
+    ensure!(running > 0 && f64::from(written) <= begun.elapsed().as_secs_f64() + 3.0, "{running} {written}");
+    let listed = get(&world.rest, "replications?status=completed&limit=1")?;
+    let row = &listed["replications"][0];
+    ensure!(row["id"] == job.as_str() && row["vm_name"] == "web" && row["kind"] == "full", "{listed}");
+    ensure!(row["bytes_transferred"] == 388 * MIB && row["progress_percent"] == 100.0, "{listed}");
+    let view = get(&world.rest, &format!("progress/{job}"))?;
+    ensure!(view["status"] == "Completed" && view["bytes_transferred"] == 388 * MIB, "{view}");
     let view = progress(&world, job)?;
     ensure!(view["status"] == "Completed" && view["bytes_transferred"] == 388 * MIB, "{view}");
     ensure!(view["vm_info"]["name"] == "web" && view["vm_info"]["cbt_enabled"] == true, "{view}");

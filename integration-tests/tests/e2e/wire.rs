@@ -1,7 +1,8 @@
 //! What goes over the wire: compressed, and not faster than allowed.
 
 use anyhow::{Context as _, ensure};
-use integration_tests::harness::{Options, World, hash_file};
+use integration_tests::harness::{Options, Transport, World, hash_file};
+use integration_tests::link::Shape;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -25,8 +26,17 @@ fn text(folder: &Path, bytes: u64) -> anyhow::Result<PathBuf> {
 
 /// Copies the file by a cycle; bytes of data and on the wire, and how long it took.
 async fn copied(file: &Path, transfer: &str) -> anyhow::Result<(u64, u64, Duration)> {
-    let mut options = Options::files(&[("root", file)]);
-    options.transfer = transfer.to_owned();
+    copied_over(file, transfer, Transport::Tls, None).await
+}
+
+async fn copied_over(
+    file: &Path,
+    transfer: &str,
+    transport: Transport,
+    link: Option<Shape>,
+) -> anyhow::Result<(u64, u64, Duration)> {
+    let options =
+        Options { transfer: transfer.to_owned(), transport, link, ..Options::files(&[("root", file)]) };
     let world = World::start(&options).await?;
     world.begin().await?;
     let begun = Instant::now();
@@ -51,6 +61,17 @@ async fn what_shrinks_is_sent_smaller_and_arrives_whole() -> anyhow::Result<()> 
         let ratio = wire as f64 / data as f64;
         ensure!(ratio < most && (most < 1.0 || ratio >= 1.0), "{transfer}: {wire} for {data}: {ratio}");
     }
+    Ok(())
+}
+
+/// By the defaults: it finds out by itself. In clear, so that both kinds of connection have been here.
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_slow_link_it_compresses_by_itself() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = text(folder.path(), 64 * MIB)?;
+    let slow = Shape { rate: 20 * MIB, delay: Duration::from_millis(5) };
+    let (data, wire, took) = copied_over(&file, "", Transport::Cleartext, Some(slow)).await?;
+    ensure!(wire < data * 7 / 10, "{wire} for {data}, in {took:?}");
     Ok(())
 }
 

@@ -29,6 +29,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Copy(Box<migratekit::copy::Args>),
+    Bench(migratekit::bench::Args),
     DevCa(dev_ca::Args),
     Vm(vm::Vm),
     Migration(migration::Migration),
@@ -57,9 +58,10 @@ pub(crate) fn main() -> ExitCode {
             // Nothing is left to be done when stderr is closed, too.
             let _ = writeln!(io::stderr(), "migratekit: {error:#}");
             let of_copy = error.downcast_ref().map(migratekit::copy::Error::exit_code);
+            let of_bench = error.downcast_ref().map(migratekit::bench::Error::exit_code);
             let unusable = error.is::<client::Missing>() || error.is::<client::BadAddress>();
             let of_arguments = unusable.then_some(EXIT_CONFIGURATION);
-            ExitCode::from(of_copy.or(of_arguments).unwrap_or(1))
+            ExitCode::from(of_copy.or(of_bench).or(of_arguments).unwrap_or(1))
         }
     }
 }
@@ -72,6 +74,7 @@ fn exit_code(error: &clap::Error) -> ExitCode {
 fn run(cli: Cli, out: &mut (impl Write + Send)) -> anyhow::Result<()> {
     match cli.command {
         Command::Copy(args) => block_on(async { Ok(migratekit::copy::run(&args, out).await.map(|_| ())?) }),
+        Command::Bench(args) => bench(&args, out),
         Command::DevCa(args) => dev_ca::run(&args, out),
         Command::Vm(args) => block_on(vm::run(args, out)),
         Command::Migration(args) => block_on(migration::run(args, out)),
@@ -81,6 +84,15 @@ fn run(cli: Cli, out: &mut (impl Write + Send)) -> anyhow::Result<()> {
 
 fn block_on(command: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(command)
+}
+
+/// On several threads, as the daemons are.
+fn bench(args: &migratekit::bench::Args, out: &mut (impl Write + Send)) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let done = runtime.block_on(migratekit::bench::run(args, out)).map(|_| ());
+    // A write that is under way must not hold up the end.
+    runtime.shutdown_background();
+    Ok(done?)
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

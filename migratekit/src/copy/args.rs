@@ -4,11 +4,17 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 
-/// Copy one disk: an NBD export, a file or a block device into a file or a block device.
+use super::Error;
+use crate::nbd::NbdUri;
+
+/// Copy one disk: an NBD export, a file or a block device into any of them.
 ///
 /// Reads over several connections, leaves zeros out, and ends only when everything was flushed to the target. A DST
 /// that does not exist is made as a sparse file; one that exists is written over, and must be at least as large as
-/// SRC. SRC must not change meanwhile: copy a snapshot.
+/// SRC; what it has beyond SRC's size is left alone. SRC must not change meanwhile: copy a snapshot.
+///
+/// An NBD export as DST must be writable. Nothing keeps a second copy, or anybody else, from writing to it at the same
+/// time: NBD has no lock, so see to it that this copy is its only writer.
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
@@ -16,11 +22,11 @@ pub struct Args {
     #[arg(value_name = "SRC")]
     pub source: String,
 
-    /// File or block device to write
+    /// File or block device to write, or NBD URI
     #[arg(value_name = "DST")]
     pub target: PathBuf,
 
-    /// Connections to the server (1 to 16), where it allows several [default: one for every two processors, at most 4]
+    /// Connections to each server (1 to 16), where it allows several [default: one for every two processors, at most 4]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=16))]
     pub connections: Option<u8>,
 
@@ -29,19 +35,35 @@ pub struct Args {
     pub request_size: Option<u64>,
 
     /// Read the target back past the page cache and compare it with the hashes of what was read
+    ///
+    /// An NBD server answers as it likes, from its own cache too.
     #[arg(long)]
     pub verify: bool,
 
     /// Keep what is durable in FILE (and FILE.manifest), and go on from there if FILE exists
     ///
     /// FILE is bound to SRC, its size and DST, and is removed when the copy is done. An interrupted copy that is run
-    /// again with the same FILE reads only what was not durable. SRC must still be the same snapshot.
+    /// again with the same FILE reads only what was not durable. SRC must still be the same snapshot. A DST that is an
+    /// NBD export has no identity but its address and size: what is said to be durable there is read back first, and
+    /// copied again where it is something else.
     #[arg(long, value_name = "FILE")]
     pub resume: Option<PathBuf>,
 
     /// Copy only what the dirty bitmap NAME of a QEMU server calls changed; DST must hold the rest already
     #[arg(long, value_name = "NAME")]
     pub bitmap: Option<String>,
+
+    /// DST reads as zeros all over: do not write zeros to it
+    ///
+    /// For a thin volume fresh from creation, say. Wrong, it leaves what DST held where SRC has zeros.
+    #[arg(long, conflicts_with = "bitmap")]
+    pub destination_is_zero: bool,
+
+    /// Write to an NBD server that cannot flush, too
+    ///
+    /// The copy then ends when the server has answered. Nothing says that it is on stable storage, or ever will be.
+    #[arg(long)]
+    pub without_flush: bool,
 
     /// Read at most so many bytes a second, such as 100M
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
@@ -67,6 +89,14 @@ pub struct Args {
     pub output: Output,
 }
 
+impl Args {
+    /// The target as an NBD URI, if it looks like one.
+    pub(super) fn nbd_target(&self) -> Option<Result<NbdUri, Error>> {
+        let text = self.target.to_str().filter(|text| NbdUri::is_uri(text))?;
+        Some(text.parse().map_err(Error::Uri))
+    }
+}
+
 /// The form of the summary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Output {
@@ -84,12 +114,14 @@ refused.
 Examples:
   migratekit copy nbd://esx-proxy/vm1-disk0 /dev/drbd1000 --verify
   migratekit copy 'nbd+unix:///?socket=/run/vm1.sock' vm1.img --resume vm1.resume
+  migratekit copy vm1.img 'nbds://storage/vm1?tls-certificates=/etc/pki/nbd' --verify
+  qemu-nbd -t -f qcow2 -k /run/vm1.sock vm1.qcow2 & migratekit copy nbd://esx-proxy/vm1 'nbd+unix:///?socket=/run/vm1.sock'
   migratekit copy 'nbd+unix:///vm1?socket=/run/vm1.sock' vm1.img --bitmap cbt-2 -o json
 
 Exit code: 0 done; 64 wrong arguments; 1 anything else.";
 
 /// A size with an optional unit, more than zero.
-fn bytes(text: &str) -> Result<u64, String> {
+pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
     let shift = match text[digits.len()..].to_ascii_uppercase().as_str() {
         "" | "B" => 0,

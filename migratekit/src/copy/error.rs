@@ -32,6 +32,8 @@ pub enum Error {
     ProgressUrl { url: String },
     #[error("--bitmap needs an NBD server that has one; {path} is no NBD URI")]
     BitmapOfFile { path: String },
+    #[error("--without-flush is for NBD targets; {path} is none, and is always flushed", path = path.display())]
+    WithoutFlush { path: PathBuf },
     #[error("{path} does not exist, but --bitmap copies changes only: make a full copy first", path = path.display())]
     NothingToUpdate { path: PathBuf },
     #[error("{path} is the source, too: name another target", path = path.display())]
@@ -62,7 +64,11 @@ impl Error {
     /// 64 for arguments that cannot be used, 1 otherwise.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Uri(_) | Self::ProgressUrl { .. } | Self::BitmapOfFile { .. } | Self::SameFile { .. } => 64,
+            Self::Uri(_)
+            | Self::ProgressUrl { .. }
+            | Self::BitmapOfFile { .. }
+            | Self::WithoutFlush { .. }
+            | Self::SameFile { .. } => 64,
             Self::Source(_)
             | Self::Plan(_)
             | Self::Target(_)

@@ -13,7 +13,9 @@
 //! the operator named it.
 
 mod args;
+mod check;
 mod error;
+mod identity;
 mod progress;
 mod report;
 mod resume;
@@ -24,23 +26,21 @@ mod tests;
 
 use std::io::Write;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde::Serialize;
-use shared::range::{ByteRange, RangeSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::manifest::Manifest;
 use crate::nbd::NbdUri;
 use crate::plan::{Areas, ChangedAreas, Extents, NoExtents, Planner};
+use crate::rate::Limit;
 use crate::read::{Pieces, ReadOptions, Reader};
-use crate::replica::{self, Acks, Cause, Options, Prior, ReplicaSession};
-use crate::target::Target;
-use crate::verify::{self, Progress, verify_replica};
+use crate::replica::{self, Acks, Cause, Prior, ReplicaSession};
 
+pub(crate) use args::bytes;
 pub use args::{Args, Output};
 pub use error::Error;
+pub(crate) use identity::{claim_device, is_same_file};
 
 use progress::Meter;
 use report::Report;
@@ -65,8 +65,12 @@ pub struct Summary {
     pub written_bytes: u64,
     /// Zeros made in the target, or left out where it is known to read as zeros.
     pub zero_bytes: u64,
+    /// What the target has beyond the source's size; left alone.
+    pub beyond_bytes: u64,
+    /// All of it is on stable storage. Only an NBD server that cannot flush makes this false.
+    pub flushed: bool,
     pub seconds: f64,
-    /// Of the target, read back past the page cache and found equal; `None` without `--verify`.
+    /// Of the target, read back past the page cache (or from an NBD server) and found equal; `None` without `--verify`.
     pub verified_bytes: Option<u64>,
 }
 
@@ -98,14 +102,19 @@ async fn copy(args: &Args, cancel: &CancellationToken) -> Result<Summary, Error>
 
 async fn copy_and_tell(args: &Args, cancel: &CancellationToken, report: &Report) -> Result<Summary, Error> {
     let started = Instant::now();
-    let (reader, pieces) = tokio::select! {
+    // Arguments that cannot be used are said before anybody is connected to.
+    args.nbd_target().transpose()?;
+    let (mut reader, pieces) = tokio::select! {
         opened = open_source(args) => opened?,
         () = cancel.cancelled() => return Err(interrupted(args)),
     };
     let (mut destination, resume) = Destination::find(args, &reader).await?;
+    if args.request_size.is_none() {
+        reader.prefer_requests(destination.preferred());
+    }
     let mut job = Job { args, cancel, destination: &mut destination, report, started };
     let done = job.transfer(reader, pieces, resume).await;
-    destination.settle(args, &done);
+    destination.settle(args, &done).await;
     done
 }
 
@@ -115,6 +124,10 @@ fn interrupted(args: &Args) -> Error {
 
 async fn open_source(args: &Args) -> Result<(Reader, Pieces), Error> {
     let mut options = ReadOptions { bitmap: args.bitmap.clone(), ..ReadOptions::default() };
+    if args.nbd_target().is_some() {
+        // What is on its way to the target is still in read buffers.
+        options.memory *= 2;
+    }
     if let Some(connections) = args.connections {
         options.connections = usize::from(connections);
     }
@@ -162,8 +175,22 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    async fn transfer(&mut self, reader: Reader, pieces: Pieces, resume: Resume) -> Result<Summary, Error> {
+    async fn transfer(
+        &mut self,
+        reader: Reader,
+        pieces: Pieces,
+        mut resume: Resume,
+    ) -> Result<Summary, Error> {
         let args = self.args;
+        // For its errors, before anything is touched.
+        drop(plan(args, &reader, &resume, Box::new(NoExtents))?);
+        let (target, manifest) = self.destination.open(reader.size(), &resume)?;
+        let journal = Arc::new(Journal::new(resume.file.take()));
+        // The lock on the resume file goes with this run, whoever still holds the journal.
+        let _release = Release(Arc::clone(&journal));
+        if self.destination.must_prove_itself() {
+            self.look_for_durable(&target, &manifest, &mut resume, &journal).await?;
+        }
         // Once without extents, which costs next to nothing, so that progress knows its total.
         let mut planned_bytes = 0;
         let mut counting = plan(args, &reader, &resume, Box::new(NoExtents))?;
@@ -174,14 +201,12 @@ impl Job<'_> {
         let meter = Meter::new("copied", planned_bytes);
         self.report.begin(planned_bytes);
 
-        let (target, manifest) = self.destination.open(reader.size(), &resume)?;
         let resumed_bytes = resume.durable.total();
         let prior = Prior {
             intended: resume.intended.clone(),
             durable: resume.durable.clone(),
             reads_zero: self.destination.reads_zero(),
         };
-        let journal = Arc::new(Journal::new(resume.file));
         if let Some(file) = self.destination.made()? {
             journal.made(file).await.map_err(|why| replica::Error::from(Cause::Intent(why)))?;
         }
@@ -190,11 +215,9 @@ impl Job<'_> {
             Arc::clone(&manifest),
             journal.clone(),
             prior,
-            Options::default(),
+            self.destination.options(),
         )?;
         let counted = reader.clone();
-        // The lock on the resume file goes with this run, whoever still holds the journal.
-        let _release = Release(Arc::clone(&journal));
         let moved = async {
             pump(reader, pieces, planner, &session, args.rate, &|bytes| self.report.done(meter.add(bytes)))
                 .await?;
@@ -214,7 +237,7 @@ impl Job<'_> {
         };
         meter.finish();
         let verified_bytes = match args.verify {
-            true => Some(self.verify(&target, &manifest, &sealed.durable, counted.size(), &journal).await?),
+            true => Some(self.verify(&target, &manifest, &sealed.durable, &journal).await?),
             false => None,
         };
         journal.remove()?;
@@ -227,49 +250,11 @@ impl Job<'_> {
             read_bytes: counted.counters().read_bytes,
             written_bytes: sealed.stats.written_bytes,
             zero_bytes: sealed.stats.zeroed_bytes + sealed.stats.skipped_bytes,
+            beyond_bytes: target.size() - counted.size(),
+            flushed: self.destination.can_flush(),
             seconds: self.started.elapsed().as_secs_f64(),
             verified_bytes,
         })
-    }
-
-    /// Reads back past the page cache what this copy (and the runs it resumed) wrote.
-    async fn verify(
-        &self,
-        target: &Arc<dyn Target>,
-        manifest: &Arc<Manifest>,
-        written: &RangeSet,
-        size: u64,
-        journal: &Journal,
-    ) -> Result<u64, Error> {
-        let mut skip: RangeSet = [ByteRange::new(0, size)].into_iter().collect();
-        skip.subtract(written);
-        let (target, manifest) = (Arc::clone(target), Arc::clone(manifest));
-        let cancel = self.cancel.child_token();
-        // Ends the threads if nobody waits any more.
-        let _guard = cancel.clone().drop_guard();
-        let meter = Meter::new("verified", size);
-        let name = target.name();
-        let work = tokio::task::spawn_blocking(move || {
-            let show = |progress: Progress| meter.set(progress.done_bytes);
-            let report = verify_replica(target.as_ref(), &manifest, &skip, &show, &cancel);
-            meter.finish();
-            report
-        });
-        let report = match work.await.map_err(|_| Error::Died { who: "verification" })? {
-            Err(verify::Error::Cancelled) => return Err(interrupted(self.args)),
-            report => report?,
-        };
-        match report.different.iter().next() {
-            None => Ok(report.compared_bytes),
-            Some(first) => {
-                // The report lists so many and no more; then all of it is copied again.
-                let all = report.different.total() == report.different_bytes;
-                let lost = if all { &report.different } else { written };
-                let resumable = self.args.resume.is_some() && journal.lost(lost).await.is_ok();
-                let (bytes, offset) = (report.different_bytes, first.start);
-                Err(Error::Different { target: name, bytes, offset, resumable })
-            }
-        }
     }
 }
 
@@ -285,14 +270,14 @@ async fn pump(
     let (stream, acks) = session.stream();
     let zeros = stream.clone();
     let submit = async move {
-        let mut pace = Pace::new(rate);
+        let limit = Limit::new(rate.unwrap_or(0));
         while let Some(window) = planner.next().await? {
             session.intend(window.ranges()).await?;
             for range in window.zero {
                 zeros.write(crate::piece::Piece::Zero(range)).await?;
             }
             for range in window.data {
-                pace.wait(range).await;
+                limit.take(range.len()).await;
                 reader.submit(range).await?;
             }
         }
@@ -336,31 +321,4 @@ async fn watch(mut acks: Acks, durable: &(dyn Fn(u64) + Sync)) -> Result<(), Err
     }
     // Sealed: the other side is on its way out.
     std::future::pending().await
-}
-
-/// Keeps reading to so many bytes a second.
-struct Pace {
-    rate: Option<u64>,
-    free: Instant,
-}
-
-impl Pace {
-    fn new(rate: Option<u64>) -> Self {
-        Self { rate, free: Instant::now() }
-    }
-
-    /// Waits until the bytes before `range` have had their time.
-    async fn wait(&mut self, range: ByteRange) {
-        if let Some(due) = self.due(range, Instant::now()) {
-            tokio::time::sleep_until(due).await;
-        }
-    }
-
-    /// When `range` may be read, and counts it.
-    fn due(&mut self, range: ByteRange, now: Instant) -> Option<Instant> {
-        let nanos = u128::from(range.len()) * 1_000_000_000 / u128::from(self.rate?.max(1));
-        let due = self.free.max(now);
-        self.free = due + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
-        Some(due)
-    }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{Output, Summary};
+use crate::nbd::NbdUri;
 
 /// Between two lines where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
@@ -105,7 +106,21 @@ pub(super) fn print(summary: &Summary, output: Output, out: &mut dyn Write) -> i
             }
             writeln!(out)?;
             if let Some(verified) = summary.verified_bytes {
-                writeln!(out, "  {} verified: read back and equal", HumanBytes(verified))?;
+                let how = match NbdUri::is_uri(target) {
+                    true => "read back from its server and equal",
+                    false => "read back and equal",
+                };
+                writeln!(out, "  {} verified: {how}", HumanBytes(verified))?;
+            }
+            if summary.beyond_bytes > 0 {
+                let beyond = HumanBytes(summary.beyond_bytes);
+                writeln!(out, "  {beyond} of the target, beyond the source's size, were left alone")?;
+            }
+            if !summary.flushed {
+                writeln!(
+                    out,
+                    "  NOT flushed: the target's server cannot; nothing says that it is on stable storage"
+                )?;
             }
         }
     }

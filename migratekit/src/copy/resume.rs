@@ -27,11 +27,14 @@ pub(super) struct Header {
     pub(super) source: String,
     pub(super) size_bytes: u64,
     pub(super) target: PathBuf,
+    /// Of an NBD export, which has no more of an identity than its address and this.
+    #[serde(default)]
+    pub(super) target_bytes: Option<u64>,
     pub(super) bitmap: Option<String>,
     /// Device and inode of the target: another file of that name does not have what was written. `None`: not made yet.
     #[serde(default)]
     pub(super) target_file: Option<(u64, u64)>,
-    /// The target was made by this copy, so it reads as zeros where nothing was written.
+    /// The target was made by this copy, or is said to be zero: so it reads where nothing was written.
     pub(super) made_target: bool,
 }
 
@@ -243,6 +246,7 @@ mod tests {
             source: "nbd://h/x".into(),
             size_bytes: 7,
             target: "/t".into(),
+            target_bytes: None,
             bitmap: None,
             target_file: None,
             made_target: true,

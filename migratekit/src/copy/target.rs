@@ -1,35 +1,54 @@
 //! The destination of a copy: found and checked first, touched only when the source is known to be there.
+//!
+//! A file or a device is known again by its inode or number. An NBD export has nothing of the kind: a resumed copy
+//! checks its address and size here, and reads back what is said to be durable before it goes on (see [`super`]).
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::FileTypeExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustix::fs::OFlags;
 use tempfile::TempDir;
 
+use super::identity::{absolute, claim_device, identity, is_same_file, same_copy};
 use super::resume::{Header, Resume, VERSION};
 use super::{Args, Error, Summary};
 use crate::manifest::Manifest;
 use crate::nbd::NbdUri;
 use crate::read::Reader;
-use crate::replica::ReadsZero;
-use crate::target::{FileTarget, Target};
+use crate::replica::{Options, ReadsZero};
+use crate::target::{FileTarget, Flushing, NbdOptions, NbdTarget, Target};
 
 /// Where the copy goes.
 pub(super) struct Destination {
-    path: PathBuf,
+    place: Place,
     header: Header,
     /// An earlier run wrote something.
     resumed: bool,
-    exists: bool,
-    /// The file is this run's own.
-    made: bool,
-    /// Keeps a block device from being mounted meanwhile.
-    _claim: Option<File>,
     /// Holds the manifest of a copy without a resume file.
     scratch: Option<TempDir>,
+}
+
+enum Place {
+    File {
+        path: PathBuf,
+        exists: bool,
+        /// The file is this run's own.
+        made: bool,
+        /// Keeps a block device from being mounted meanwhile.
+        _claim: Option<File>,
+    },
+    Nbd(Arc<NbdTarget>),
+}
+
+impl Place {
+    fn path(&self) -> PathBuf {
+        match self {
+            Self::File { path, .. } => path.clone(),
+            Self::Nbd(target) => target.name().into(),
+        }
+    }
 }
 
 impl Destination {
@@ -41,58 +60,31 @@ impl Destination {
     }
 
     fn find_now(args: &Args, source: String, size_bytes: u64) -> Result<(Self, Resume), Error> {
-        let path = absolute(&args.target)?;
-        let metadata = match std::fs::metadata(&path) {
-            Ok(metadata) => Some(metadata),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
-            Err(source) => return Err(Error::Io { action: "look at", path, source }),
+        let (place, mut header) = match args.nbd_target() {
+            Some(uri) => find_nbd(args, &uri?, source, size_bytes)?,
+            None => find_file(args, source, size_bytes)?,
         };
-        let mut claim = None;
-        if let Some(metadata) = &metadata {
-            if !NbdUri::is_uri(&args.source)
-                && std::fs::metadata(&args.source)
-                    .is_ok_and(|source| identity(&behind(source)) == identity(&behind(metadata.clone())))
-            {
-                return Err(Error::SameFile { path });
-            }
-            if metadata.file_type().is_block_device() {
-                claim = Some(claim_device(&path)?);
-            }
-            // Opened once for its errors: too small, read only, neither file nor device.
-            drop(FileTarget::open(&path, size_bytes)?);
-        } else if args.bitmap.is_some() {
-            return Err(Error::NothingToUpdate { path });
-        }
-        let exists = metadata.is_some();
-        let mut header = Header {
-            migratekit_copy: VERSION,
-            source,
-            size_bytes,
-            target: path.clone(),
-            bitmap: args.bitmap.clone(),
-            target_file: metadata.as_ref().map(identity),
-            made_target: !exists,
-        };
+        let gone = matches!(&place, Place::File { exists: false, .. });
         let (mut resume, mut resumed) = (Resume::default(), false);
         if let Some(file) = &args.resume {
             let (found, earlier) = Resume::open(&absolute(file)?)?;
             resume = found;
             if let Some(earlier) = earlier {
                 same_copy(file, &earlier, &header)?;
-                if !exists && !resume.intended.is_empty() {
-                    return Err(Error::TargetGone { target: path, path: file.clone() });
+                if gone && !resume.intended.is_empty() {
+                    return Err(Error::TargetGone { target: place.path(), path: file.clone() });
                 }
                 // A run that wrote nothing may not even have made its target: this one begins anew, and says so.
                 resumed = !resume.intended.is_empty();
                 if resumed && earlier.target_file != header.target_file {
-                    return Err(Error::OtherTarget { target: path, path: file.clone() });
+                    return Err(Error::OtherTarget { target: place.path(), path: file.clone() });
                 }
                 if resumed {
                     header.made_target = earlier.made_target;
                 }
             }
         }
-        Ok((Self { path, header, resumed, exists, made: false, _claim: claim, scratch: None }, resume))
+        Ok((Self { place, header, resumed, scratch: None }, resume))
     }
 
     /// Opens the target for writing, making it if it does not exist, and the manifest beside the resume file.
@@ -131,100 +123,139 @@ impl Destination {
         if !self.resumed {
             resume.begin(&self.header)?;
         }
-        let target = match self.exists {
-            true => FileTarget::open(&self.path, size)?,
-            false => FileTarget::create(&self.path, size)?,
+        let target: Arc<dyn Target> = match &mut self.place {
+            Place::Nbd(target) => Arc::clone(target) as _,
+            Place::File { path, exists: true, .. } => Arc::new(FileTarget::open(path, size)?),
+            Place::File { path, made, .. } => {
+                let target = FileTarget::create(path, size)?;
+                *made = true;
+                Arc::new(target)
+            }
         };
-        self.made = !self.exists;
-        Ok((Arc::new(target), Arc::new(manifest)))
+        Ok((target, Arc::new(manifest)))
+    }
+
+    /// Whether what earlier runs wrote has to be looked for before the copy goes on: nothing else says that the
+    /// target is the one they wrote to.
+    pub(super) fn must_prove_itself(&self) -> bool {
+        self.resumed && matches!(self.place, Place::Nbd(_))
+    }
+
+    /// Most bytes that a session writes before it flushes. A flush over the network costs a round trip and all of the
+    /// server's page cache, and what is not flushed costs no memory here.
+    pub(super) fn options(&self) -> Options {
+        match self.place {
+            Place::File { .. } => Options::default(),
+            Place::Nbd(_) => Options { flush_bytes: 64 << 20, window: 256 << 20, ..Options::default() },
+        }
+    }
+
+    /// Bytes of one request that the target likes best.
+    pub(super) fn preferred(&self) -> u64 {
+        match &self.place {
+            Place::File { .. } => 0,
+            Place::Nbd(target) => target.export().block_preferred,
+        }
+    }
+
+    /// Whether what was written to it is known to be on stable storage once the copy is done.
+    pub(super) fn can_flush(&self) -> bool {
+        match &self.place {
+            Place::File { .. } => true,
+            Place::Nbd(target) => target.export().can_flush,
+        }
     }
 
     /// Which file the target is, where the header could not say.
     pub(super) fn made(&self) -> Result<Option<(u64, u64)>, Error> {
-        match self.made {
-            true => {
-                let metadata = std::fs::metadata(&self.path);
-                let path = self.path.clone();
-                Ok(Some(identity(&metadata.map_err(|source| Error::Io {
-                    action: "look at",
-                    path,
-                    source,
-                })?)))
-            }
-            false => Ok(None),
-        }
+        let Place::File { path, made: true, .. } = &self.place else { return Ok(None) };
+        let look = |source| Error::Io { action: "look at", path: path.clone(), source };
+        Ok(Some(identity(&std::fs::metadata(path).map_err(look)?)))
     }
 
-    /// A file made by this copy reads as zeros; what stands in an existing one is unknown.
+    /// A file made by this copy reads as zeros, as does what the operator says does; anything else is unknown.
     pub(super) fn reads_zero(&self) -> ReadsZero {
         if self.header.made_target { ReadsZero::Yes } else { ReadsZero::Unknown }
     }
 
-    /// After a copy that failed: removes the part of a file that this run made and nobody can go on with.
-    pub(super) fn settle(&self, args: &Args, done: &Result<Summary, Error>) {
+    /// After the copy: lets a server go; removes the part of a file that this run made and nobody can go on with.
+    pub(super) async fn settle(&self, args: &Args, done: &Result<Summary, Error>) {
         let wanted = done.is_ok() || args.resume.is_some() || matches!(done, Err(Error::Different { .. }));
-        if !wanted && self.made {
-            match std::fs::remove_file(&self.path) {
-                Ok(()) => tracing::info!(target = %self.path.display(), "removed the unfinished copy"),
-                Err(error) => {
-                    tracing::warn!(target = %self.path.display(), %error, "the unfinished copy could not be removed");
-                }
+        match &self.place {
+            Place::Nbd(target) => {
+                let target = Arc::clone(target);
+                // Fails when the runtime ends, and the connections with it.
+                let _ = tokio::task::spawn_blocking(move || target.close()).await;
             }
+            Place::File { path, made: true, .. } if !wanted => match std::fs::remove_file(path) {
+                Ok(()) => tracing::info!(target = %path.display(), "removed the unfinished copy"),
+                Err(error) => {
+                    tracing::warn!(target = %path.display(), %error, "the unfinished copy could not be removed");
+                }
+            },
+            Place::File { .. } => {}
         }
     }
 }
 
-/// The file behind a loop device; anything else is itself.
-fn behind(metadata: std::fs::Metadata) -> std::fs::Metadata {
-    if !metadata.file_type().is_block_device() {
-        return metadata;
+fn find_file(args: &Args, source: String, size_bytes: u64) -> Result<(Place, Header), Error> {
+    let path = absolute(&args.target)?;
+    if args.without_flush {
+        return Err(Error::WithoutFlush { path });
     }
-    let (major, minor) = (rustix::fs::major(metadata.rdev()), rustix::fs::minor(metadata.rdev()));
-    let backing = std::fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/loop/backing_file"));
-    let file = backing.ok().and_then(|path| std::fs::metadata(path.trim_end_matches('\n')).ok());
-    file.unwrap_or(metadata)
-}
-
-/// Device and inode; of a block device, its number, as its node may be made again.
-fn identity(metadata: &std::fs::Metadata) -> (u64, u64) {
-    match metadata.file_type().is_block_device() {
-        true => (metadata.rdev(), 0),
-        false => (metadata.dev(), metadata.ino()),
-    }
-}
-
-fn same_copy(file: &Path, earlier: &Header, now: &Header) -> Result<(), Error> {
-    let differs =
-        |what, had: String, have: String| Error::OtherCopy { path: file.to_owned(), what, had, have };
-    let name = |bitmap: &Option<String>| bitmap.clone().unwrap_or_else(|| "none".to_owned());
-    if earlier.source != now.source {
-        return Err(differs("the source", earlier.source.clone(), now.source.clone()));
-    }
-    if earlier.size_bytes != now.size_bytes {
-        return Err(differs("its size", earlier.size_bytes.to_string(), now.size_bytes.to_string()));
-    }
-    if earlier.target != now.target {
-        let shown = |header: &Header| header.target.display().to_string();
-        return Err(differs("the target", shown(earlier), shown(now)));
-    }
-    if earlier.bitmap != now.bitmap {
-        return Err(differs("the bitmap", name(&earlier.bitmap), name(&now.bitmap)));
-    }
-    Ok(())
-}
-
-/// Linux refuses an exclusive open of a device that is mounted, or used by another exclusive opener.
-fn claim_device(path: &Path) -> Result<File, Error> {
-    let flags = i32::try_from(OFlags::EXCL.bits()).expect("an open flag fits the C int it is");
-    OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(|source| {
-        let path = path.to_owned();
-        match source.kind() {
-            io::ErrorKind::ResourceBusy => Error::InUse { path },
-            _ => Error::Io { action: "open", path, source },
+    let metadata = match std::fs::metadata(&path) {
+        Ok(metadata) => Some(metadata),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+        Err(source) => return Err(Error::Io { action: "look at", path, source }),
+    };
+    let mut claim = None;
+    if let Some(metadata) = &metadata {
+        if !NbdUri::is_uri(&args.source) && is_same_file(args.source.as_ref(), &path) {
+            return Err(Error::SameFile { path });
         }
-    })
+        if metadata.file_type().is_block_device() {
+            claim = Some(claim_device(&path)?);
+        }
+        // Opened once for its errors: too small, read only, neither file nor device.
+        drop(FileTarget::open(&path, size_bytes)?);
+    } else if args.bitmap.is_some() {
+        return Err(Error::NothingToUpdate { path });
+    }
+    let exists = metadata.is_some();
+    let header = Header {
+        migratekit_copy: VERSION,
+        source,
+        size_bytes,
+        target: path.clone(),
+        target_bytes: None,
+        bitmap: args.bitmap.clone(),
+        target_file: metadata.as_ref().map(identity),
+        made_target: !exists || args.destination_is_zero,
+    };
+    Ok((Place::File { path, exists, made: false, _claim: claim }, header))
 }
 
-fn absolute(path: &Path) -> Result<PathBuf, Error> {
-    std::path::absolute(path).map_err(|source| Error::Io { action: "find", path: path.to_owned(), source })
+fn find_nbd(args: &Args, uri: &NbdUri, source: String, size_bytes: u64) -> Result<(Place, Header), Error> {
+    if source == uri.to_string() {
+        return Err(Error::SameFile { path: source.into() });
+    }
+    let mut options = NbdOptions::default();
+    if let Some(connections) = args.connections {
+        options.connections = usize::from(connections);
+    }
+    if args.without_flush {
+        options.flushing = Flushing::IfPossible;
+    }
+    let target = NbdTarget::open(uri, size_bytes, &options)?;
+    let header = Header {
+        migratekit_copy: VERSION,
+        source,
+        size_bytes,
+        target: target.name().into(),
+        target_bytes: Some(target.size()),
+        bitmap: args.bitmap.clone(),
+        target_file: None,
+        made_target: args.destination_is_zero,
+    };
+    Ok((Place::Nbd(Arc::new(target)), header))
 }

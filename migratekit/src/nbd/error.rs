@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::NbdUri;
+use super::{Change, NbdUri};
 
 /// A failure of one connection, by what an operator has to look at.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +44,9 @@ pub enum Error {
     /// The server failed a read.
     #[error("cannot read {length} bytes at offset {offset} of {uri}")]
     Read { uri: NbdUri, offset: u64, length: u64, source: io::Error },
+    /// The server failed to write, zero or flush.
+    #[error("cannot {change} {uri} ({length} bytes at offset {offset})")]
+    Change { uri: NbdUri, change: Change, offset: u64, length: u64, source: io::Error },
     /// The server failed a block status query.
     #[error("cannot ask {uri} about the {length} bytes at offset {offset}")]
     Status { uri: NbdUri, offset: u64, length: u64, source: io::Error },

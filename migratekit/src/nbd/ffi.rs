@@ -1,106 +1,34 @@
-//! The only file with `unsafe`: hand-written declarations of libnbd's C functions and the safe [`Handle`] over them.
+//! The only place with `unsafe`: the safe [`Handle`] over libnbd's C functions, which `sys` declares.
 //!
 //! What keeps it sound:
 //! - a handle is used by one thread at a time (`&mut self`; `Send`, not `Sync`);
-//! - the memory of a request in flight (buffer, or list of extents) is owned by the handle's table from before the
+//! - the memory of a request in flight (buffer, data to write, or list of extents) is owned by the handle's table from before the
 //!   request is issued until the library has retired it; whatever is left is freed after `nbd_close`, which frees the
 //!   requests first;
 //! - the one callback does nothing but push into the list it was given, and is never called after retirement.
-#![expect(unsafe_code, reason = "libnbd is a C library and has no crate; this is the one file that calls it")]
+#![expect(
+    unsafe_code,
+    reason = "libnbd is a C library and has no crate; this is the one place that calls it"
+)]
+
+mod sys;
 
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::io;
-use std::marker::{PhantomData, PhantomPinned};
 use std::os::fd::BorrowedFd;
-use std::ptr::{self, NonNull};
+use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use shared::range::ByteRange;
 
-use super::{Buffer, ConnectOptions, Error, Export, NbdUri, Status};
-
-#[repr(C)]
-struct Raw {
-    opaque: [u8; 0],
-    marker: PhantomData<(*mut u8, PhantomPinned)>,
-}
-
-type ExtentFn = unsafe extern "C" fn(*mut c_void, *const c_char, u64, *mut u32, usize, *mut c_int) -> c_int;
-
-#[repr(C)]
-struct ExtentCallback {
-    callback: Option<ExtentFn>,
-    user_data: *mut c_void,
-    free: Option<unsafe extern "C" fn(*mut c_void)>,
-}
-
-#[repr(C)]
-struct CompletionCallback {
-    callback: Option<unsafe extern "C" fn(*mut c_void, *mut c_int) -> c_int>,
-    user_data: *mut c_void,
-    free: Option<unsafe extern "C" fn(*mut c_void)>,
-}
-
-const NO_COMPLETION: CompletionCallback =
-    CompletionCallback { callback: None, user_data: ptr::null_mut(), free: None };
-
-const DIRECTION_READ: u32 = 1;
-const DIRECTION_WRITE: u32 = 2;
-const STRICT_ALIGN: u32 = 0x10;
-const SIZE_MINIMUM: c_int = 0;
-const SIZE_PREFERRED: c_int = 1;
-const SIZE_MAXIMUM: c_int = 2;
+use super::{Buffer, Change, ConnectOptions, Error, Export, NbdUri, Status};
+use sys::*;
 
 /// What a server that does not say is taken to allow at most in one request (the protocol's own words).
 const DEFAULT_MAX: u64 = 32 << 20;
-
-unsafe extern "C" {
-    fn nbd_create() -> *mut Raw;
-    fn nbd_close(h: *mut Raw);
-    fn nbd_get_error() -> *const c_char;
-    fn nbd_get_errno() -> c_int;
-    fn nbd_add_meta_context(h: *mut Raw, name: *const c_char) -> c_int;
-    fn nbd_can_meta_context(h: *mut Raw, name: *const c_char) -> c_int;
-    fn nbd_set_uri_allow_local_file(h: *mut Raw, allow: bool) -> c_int;
-    fn nbd_get_strict_mode(h: *mut Raw) -> u32;
-    fn nbd_set_strict_mode(h: *mut Raw, flags: u32) -> c_int;
-    fn nbd_set_pread_initialize(h: *mut Raw, request: bool) -> c_int;
-    fn nbd_get_tls_negotiated(h: *mut Raw) -> c_int;
-    fn nbd_is_read_only(h: *mut Raw) -> c_int;
-    fn nbd_can_multi_conn(h: *mut Raw) -> c_int;
-    fn nbd_get_size(h: *mut Raw) -> i64;
-    fn nbd_get_block_size(h: *mut Raw, size_type: c_int) -> i64;
-    fn nbd_aio_connect_uri(h: *mut Raw, uri: *const c_char) -> c_int;
-    fn nbd_aio_disconnect(h: *mut Raw, flags: u32) -> c_int;
-    fn nbd_aio_pread(
-        h: *mut Raw,
-        buf: *mut c_void,
-        count: usize,
-        offset: u64,
-        completion: CompletionCallback,
-        flags: u32,
-    ) -> i64;
-    fn nbd_aio_block_status(
-        h: *mut Raw,
-        count: u64,
-        offset: u64,
-        extent: ExtentCallback,
-        completion: CompletionCallback,
-        flags: u32,
-    ) -> i64;
-    fn nbd_aio_get_fd(h: *mut Raw) -> c_int;
-    fn nbd_aio_get_direction(h: *mut Raw) -> u32;
-    fn nbd_aio_notify_read(h: *mut Raw) -> c_int;
-    fn nbd_aio_notify_write(h: *mut Raw) -> c_int;
-    fn nbd_aio_is_connecting(h: *mut Raw) -> c_int;
-    fn nbd_aio_is_ready(h: *mut Raw) -> c_int;
-    fn nbd_aio_is_dead(h: *mut Raw) -> c_int;
-    fn nbd_aio_is_closed(h: *mut Raw) -> c_int;
-    fn nbd_aio_peek_command_completed(h: *mut Raw) -> i64;
-    fn nbd_aio_command_completed(h: *mut Raw, cookie: u64) -> c_int;
-}
 
 /// Collects the extents of one block status query.
 ///
@@ -131,9 +59,11 @@ unsafe extern "C" fn on_extents(
     0
 }
 
-/// Memory that the library writes into while the request is in flight.
+/// Memory that the library uses while the request is in flight.
 enum Memory {
     Read(Buffer),
+    /// What is written (read by the library only); nothing for zeros and flushes.
+    Change(Change, Option<Bytes>),
     /// From `Box::into_raw`; freed by whoever takes it out of the table.
     Status(NonNull<Vec<Status>>),
 }
@@ -150,6 +80,8 @@ pub enum Completed<T> {
     Read { tag: T, buffer: Buffer, result: Result<(), Error> },
     /// One [`Status`] for each metadata context (or several, in order).
     Status { tag: T, result: Result<Vec<Status>, Error> },
+    /// A write, zeros or a flush.
+    Changed { tag: T, result: Result<(), Error> },
 }
 
 /// One connection to an export. `T` is what the owner wants back with each completed request.
@@ -176,6 +108,8 @@ impl<T> Handle<T> {
             block_max: DEFAULT_MAX,
             multi_conn: false,
             read_only: false,
+            can_flush: false,
+            can_zero: false,
             contexts: Vec::new(),
         };
         let mut handle = Self { raw, uri: uri.clone(), export, flights: HashMap::new() };
@@ -248,6 +182,9 @@ impl<T> Handle<T> {
         self.export.size = u64::try_from(size).map_err(|_| self.connect_error())?;
         self.export.multi_conn = multi_conn;
         self.export.read_only = read_only;
+        // SAFETY: a live handle.
+        (self.export.can_flush, self.export.can_zero) =
+            unsafe { (nbd_can_flush(h) == 1, nbd_can_zero(h) == 1) };
         // SAFETY: a live handle. Zero and -1 both mean that the server did not say.
         let block = |kind, default| match u64::try_from(unsafe { nbd_get_block_size(h, kind) }) {
             Ok(size) if size > 0 => size,
@@ -287,6 +224,45 @@ impl<T> Handle<T> {
             unsafe { nbd_aio_pread(self.raw.as_ptr(), memory.cast(), length, offset, NO_COMPLETION, 0) };
         let Ok(cookie) = u64::try_from(cookie) else { return Err(self.read_error(range, last_error())) };
         self.flights.insert(cookie, Flight { memory: Memory::Read(buffer), range, tag });
+        Ok(())
+    }
+
+    /// Issues a write of `data`, which is not copied, at `offset`; when it cannot even be issued, data and tag are dropped.
+    pub fn write(&mut self, offset: u64, data: Bytes, tag: T) -> Result<(), Error> {
+        let range = ByteRange::new(offset, offset.saturating_add(data.len() as u64));
+        let (h, memory) = (self.raw.as_ptr(), data.as_ptr().cast());
+        // SAFETY: `memory` has as many readable bytes, which nobody may change; `data` goes into the table below (moving
+        // it moves no bytes), or is dropped when nothing was issued.
+        let cookie = unsafe { nbd_aio_pwrite(h, memory, data.len(), offset, NO_COMPLETION, 0) };
+        self.issued(cookie, range, Change::Write, Some(data), tag)
+    }
+
+    /// Issues a request to make `range` read as zeros; the server may make a hole of it.
+    pub fn zero(&mut self, range: ByteRange, tag: T) -> Result<(), Error> {
+        // SAFETY: a live handle.
+        let cookie = unsafe { nbd_aio_zero(self.raw.as_ptr(), range.len(), range.start, NO_COMPLETION, 0) };
+        self.issued(cookie, range, Change::Zero, None, tag)
+    }
+
+    /// Issues a flush: what was answered before it is on stable storage when it is answered.
+    pub fn flush(&mut self, tag: T) -> Result<(), Error> {
+        // SAFETY: a live handle.
+        let cookie = unsafe { nbd_aio_flush(self.raw.as_ptr(), NO_COMPLETION, 0) };
+        self.issued(cookie, ByteRange::new(0, 0), Change::Flush, None, tag)
+    }
+
+    fn issued(
+        &mut self,
+        cookie: i64,
+        range: ByteRange,
+        change: Change,
+        data: Option<Bytes>,
+        tag: T,
+    ) -> Result<(), Error> {
+        let Ok(cookie) = u64::try_from(cookie) else {
+            return Err(self.change_error(change, range, last_error()));
+        };
+        self.flights.insert(cookie, Flight { memory: Memory::Change(change, data), range, tag });
         Ok(())
     }
 
@@ -384,6 +360,12 @@ impl<T> Handle<T> {
                 let result = failed.map_or(Ok(()), |why| Err(self.read_error(range, why)));
                 Completed::Read { tag, buffer, result }
             }
+            Memory::Change(change, data) => {
+                // The library is done with it.
+                drop(data);
+                let result = failed.map_or(Ok(()), |why| Err(self.change_error(change, range, why)));
+                Completed::Changed { tag, result }
+            }
             Memory::Status(list) => {
                 // SAFETY: made by `Box::leak` in `status`, out of the table, and retired by the library.
                 let list = *unsafe { Box::from_raw(list.as_ptr()) };
@@ -422,6 +404,11 @@ impl<T> Handle<T> {
     fn read_error(&self, range: ByteRange, (errno, detail): (i32, String)) -> Error {
         let source = io_error(errno, detail);
         Error::Read { uri: self.uri.clone(), offset: range.start, length: range.len(), source }
+    }
+
+    fn change_error(&self, change: Change, range: ByteRange, (errno, detail): (i32, String)) -> Error {
+        let source = io_error(errno, detail);
+        Error::Change { uri: self.uri.clone(), change, offset: range.start, length: range.len(), source }
     }
 
     fn status_error(&self, range: ByteRange, (errno, detail): (i32, String)) -> Error {

@@ -1,10 +1,10 @@
 //! A client of NBD servers: the system's libnbd behind a safe wrapper.
 //!
-//! [`Handle`] is one connection, driven by the thread that owns it: it starts reads and block status queries, waits
-//! for the socket or for a wake-up, and hands back what has ended. Buffers are moved in and handed back, so nothing
-//! can free or look at one while the library writes into it.
+//! [`Handle`] is one connection, driven by the thread that owns it: it starts requests, waits for the socket or for a
+//! wake-up, and hands back what has ended. Buffers are moved in and handed back, so nothing can free or look at one
+//! while the library writes into it; what is written is shared, not copied.
 //!
-//! Deliberately not here: threads, queues and retries (see [`read`](crate::read)), writing to a server, and any
+//! Deliberately not here: threads, queues and retries (see [`read`](crate::read) and [`target`](crate::target)), and any
 //! choice of what to read (see [`plan`](crate::plan)).
 
 mod buffer;
@@ -71,6 +71,10 @@ pub struct Export {
     pub multi_conn: bool,
     /// The server refuses writes.
     pub read_only: bool,
+    /// The server can make what was written durable.
+    pub can_flush: bool,
+    /// The server can make zeros without being sent them.
+    pub can_zero: bool,
     /// The metadata contexts that were asked for and granted.
     pub contexts: Vec<String>,
 }
@@ -86,6 +90,24 @@ impl Export {
         let min = self.block_min.max(1);
         let end = range.end.div_ceil(min).saturating_mul(min).min(self.size);
         ByteRange::new((range.start / min * min).min(end), end)
+    }
+}
+
+/// A request that changes the export, or makes changes durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    Write,
+    Zero,
+    Flush,
+}
+
+impl std::fmt::Display for Change {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Write => "write",
+            Self::Zero => "zero",
+            Self::Flush => "flush",
+        })
     }
 }
 

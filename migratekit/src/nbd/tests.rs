@@ -43,7 +43,7 @@ fn read(handle: &mut Handle<u64>, offset: u64, length: usize) -> Result<Vec<u8>,
             assert_eq!(tag, offset);
             result.map(|()| buffer.as_slice().to_vec())
         }
-        Completed::Status { .. } => panic!("a read was issued"),
+        Completed::Status { .. } | Completed::Changed { .. } => panic!("a read was issued"),
     }
 }
 
@@ -54,7 +54,7 @@ fn status(handle: &mut Handle<u64>, range: ByteRange) -> Result<Vec<Status>, Err
             assert_eq!(tag, 7);
             result
         }
-        Completed::Read { .. } => panic!("a status was asked"),
+        Completed::Read { .. } | Completed::Changed { .. } => panic!("a status was asked"),
     }
 }
 

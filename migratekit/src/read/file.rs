@@ -69,6 +69,8 @@ impl Source {
             block_max: MAX_DATA as u64,
             multi_conn: true,
             read_only: true,
+            can_flush: false,
+            can_zero: false,
             contexts: if self.holes == Holes::Told { vec![BASE_ALLOCATION.to_owned()] } else { Vec::new() },
         }
     }

@@ -176,6 +176,12 @@ impl Reader {
         self.request_size
     }
 
+    /// Makes requests of `size` bytes, if that is more than they have and the source and memory allow it.
+    pub fn prefer_requests(&mut self, size: u64) {
+        let most = self.export.block_max.min(MAX_DATA as u64).min(self.pool.memory() / 4) / LEAF * LEAF;
+        self.request_size = self.request_size.max((size / LEAF * LEAF).min(most));
+    }
+
     /// What was read so far.
     pub fn counters(&self) -> Counters {
         self.door.0.counters()

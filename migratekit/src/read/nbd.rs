@@ -156,9 +156,10 @@ impl Worker {
                 // Whoever asked may have gone.
                 let _ = reply.send(result.map_err(Error::from));
             }
-            // Tags go back with the kind of request they came with.
+            // Tags go back with the kind of request they came with, and nothing is written here.
             Completed::Read { tag: Tag::Status { .. }, .. }
-            | Completed::Status { tag: Tag::Read { .. }, .. } => {}
+            | Completed::Status { tag: Tag::Read { .. }, .. }
+            | Completed::Changed { .. } => {}
         }
         Ok(())
     }

@@ -57,6 +57,11 @@ impl Pool {
         Some(Lease { buffer: Some(buffer), class, shown: (0, 0), pool: Arc::clone(self), _permit: permit })
     }
 
+    /// Bytes of all buffers together, at most.
+    pub(super) fn memory(&self) -> u64 {
+        self.memory
+    }
+
     /// Nobody gets a buffer any more.
     pub(super) fn close(&self) {
         self.permits.close();

@@ -2,6 +2,10 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::nbd;
 
 /// What was being done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +35,16 @@ impl fmt::Display for Op {
     }
 }
 
+impl From<nbd::Change> for Op {
+    fn from(change: nbd::Change) -> Self {
+        match change {
+            nbd::Change::Write => Self::Write,
+            nbd::Change::Zero => Self::Zero,
+            nbd::Change::Flush => Self::Flush,
+        }
+    }
+}
+
 /// A target that cannot be used, or no longer.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -55,6 +69,35 @@ pub enum Error {
     /// An earlier flush failed: what was written since the last good one is unknown.
     #[error("{path}: a flush failed before, so what was written since is unknown: open it again and write again", path = path.display())]
     Lost { path: PathBuf },
+    /// An NBD target: its server, or the way to it.
+    #[error(transparent)]
+    Nbd(#[from] nbd::Error),
+    /// An NBD target. Nothing was written.
+    #[error(
+        "{target} is exported read-only: start its server so that it may be written, or name another target"
+    )]
+    ReadOnly { target: String },
+    /// An NBD target. Nothing was written.
+    #[error(
+        "{target} cannot flush, so nothing written to it is ever known to be on stable storage: use a server that can, or say --without-flush"
+    )]
+    NoFlush { target: String },
+    /// An NBD target. Nothing was written.
+    #[error(
+        "{target} is written in whole blocks of {block} bytes only, which the disk of {need} bytes cannot be: use a server with smaller blocks, or a source of whole blocks"
+    )]
+    BlockSize { target: String, block: u64, need: u64 },
+    /// An NBD target. Nothing was written.
+    #[error(
+        "{target} is another export on a further connection than on the first: was it resized or replaced?"
+    )]
+    Changed { target: String },
+    /// An NBD target: it owes answers and gives none.
+    #[error("{target} has not answered for {} s (the oldest request is at offset {offset}): is it or the network stuck?", after.as_secs())]
+    Stalled { target: String, offset: u64, after: Duration },
+    /// An NBD target ended before, for this reason.
+    #[error(transparent)]
+    Ended(Arc<Self>),
     /// The system refused.
     #[error("cannot {op} {path} at offset {offset}", path = path.display())]
     Io {

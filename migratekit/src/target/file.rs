@@ -6,6 +6,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice};
 use std::num::NonZeroU64;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -62,6 +63,17 @@ impl FileTarget {
             return Err(fail(e));
         }
         Self::open(path, size)
+    }
+
+    /// Makes a sparse file of `size` bytes that has no name: it is gone as soon as nobody has it open, however the process
+    /// ends. Its messages name the folder.
+    pub fn nameless(folder: &Path, size: u64) -> Result<Self, Error> {
+        let fail = |e: io::Error| Error::from_io(Op::Create, folder, 0, e);
+        let file = tempfile::tempfile_in(folder).map_err(fail)?;
+        file.set_len(size).map_err(fail)?;
+        // Opened once more, for reads around the cache.
+        let target = Self::open(Path::new(&format!("/proc/self/fd/{}", file.as_raw_fd())), size)?;
+        Ok(Self { path: folder.to_owned(), ..target })
     }
 
     /// Opens a file or block device of at least `need` bytes for writing.

@@ -1,4 +1,4 @@
-//! What a replica is written to: a file or a block device.
+//! What a disk is written to: a file, a block device, or an NBD export.
 //!
 //! A [`Target`] writes whole buffers at an offset, makes ranges read back as zero, flushes, and reads
 //! past the page cache. It does not know leaves, hashes, checkpoints or who may write: that is
@@ -12,6 +12,7 @@ mod error;
 #[cfg(any(test, feature = "test-faults"))]
 pub mod fault;
 mod file;
+mod nbd;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +23,7 @@ pub use buffer::AlignedBuf;
 pub use clone::{CloneKind, clone_file, sync_parent};
 pub use error::{Error, Op};
 pub use file::FileTarget;
+pub use nbd::{Flushing, NbdOptions, NbdTarget};
 
 /// How a read got past the page cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +32,8 @@ pub enum ReadPath {
     Direct,
     /// The file system refuses `O_DIRECT` (tmpfs): flushed and dropped from the cache first, as far as it can be.
     CacheDropped,
+    /// By asking an NBD server, which may answer from a cache of its own.
+    Server,
 }
 
 /// A replica's bytes. One at a time may write; anyone may read.
@@ -42,7 +46,7 @@ pub trait Target: Send + Sync {
 
     /// Writes all of `data`, one piece after the other, from `offset` on, or fails.
     ///
-    /// Written is not durable: only [`flush`](Self::flush) makes it so.
+    /// Written is not durable: only [`flush`](Self::flush) makes it so, and only it tells of a failure for certain.
     fn write_at(&self, offset: u64, data: &[Bytes]) -> Result<(), Error>;
 
     /// Makes `range` read back as zeros, for certain, keeping or making holes where that can be had.

@@ -69,6 +69,20 @@ fn zeroed_ranges_read_back_as_zeros_and_their_neighbours_stay() {
 }
 
 #[test]
+fn a_nameless_file_is_written_and_read_and_never_seen() {
+    for dir in folders() {
+        let target = FileTarget::nameless(dir.path(), 2 * LEAF + 5).expect("made");
+        let data = pattern(2 * 65536 + 5, 1);
+        target.write_at(0, std::slice::from_ref(&data)).expect("written");
+        target.flush().expect("flushed");
+        assert_eq!(read(&target, ByteRange::new(0, 2 * LEAF + 5)), data);
+        assert_eq!(std::fs::read_dir(dir.path()).expect("a folder").count(), 0);
+        assert_eq!(target.name(), dir.path().display().to_string());
+    }
+    assert!(FileTarget::nameless(std::path::Path::new("/no/such/folder"), 1).is_err());
+}
+
+#[test]
 fn holes_are_found() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let target = FileTarget::create(&dir.path().join("t"), 1 << 40).expect("a sparse TiB");

@@ -67,7 +67,7 @@ pub struct Report {
     pub different_bytes: u64,
     /// Left out because the caller said so.
     pub skipped_bytes: u64,
-    /// Some read could only drop the cache first, not go around it.
+    /// Some read could only drop the cache first, or ask a server that has one, not go around it.
     pub cache_dropped: bool,
 }
 
@@ -134,7 +134,7 @@ impl Shared<'_> {
                     self.count(|r| {
                         r.compared_bytes += range.len();
                         r.read_bytes += range.len();
-                        r.cache_dropped |= path == ReadPath::CacheDropped;
+                        r.cache_dropped |= path != ReadPath::Direct;
                         for range in different {
                             r.different_bytes += range.len();
                             if r.different.count() < MOST_RANGES {

@@ -3,7 +3,8 @@
 mod chunk;
 
 use super::access;
-use crate::service::transfer::{Hashed, Mode, OpenRequest, Opened, Transfer, TransferError, Transfers};
+use crate::service::App;
+use crate::service::transfer::{Hashed, Mode, OpenRequest, Opened, Transfer, TransferError};
 use bytes::Bytes;
 use http::{Request, Response, header};
 use http_body::Frame;
@@ -17,7 +18,7 @@ use shared::wire::push::{Decoder, Incoming, message};
 use shared::wire::{Invalid, ranges_from_wire, ranges_to_wire, refusal};
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
@@ -39,7 +40,7 @@ const PAGE: usize = 4096;
 
 /// The service, mounted by its name in the schema.
 #[derive(Clone)]
-pub(super) struct PushService(pub(super) Arc<Transfers>);
+pub(super) struct PushService(pub(super) App);
 
 impl tonic::server::NamedService for PushService {
     const NAME: &'static str = "migratekit.v1.TransferService";
@@ -57,7 +58,7 @@ impl Service<Request<Body>> for PushService {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let transfers = Arc::clone(&self.0);
+        let app = self.0.clone();
         Box::pin(async move {
             if !request.uri().path().ends_with("/Push") {
                 let what = format!("there is no method {} here", request.uri().path());
@@ -68,7 +69,7 @@ impl Service<Request<Body>> for PushService {
             let body = request.into_body();
             tokio::spawn(async move {
                 let result = match agent {
-                    Ok(agent) => stream(&transfers, &agent, body, &answers).await,
+                    Ok(agent) => stream(&app, &agent, body, &answers).await,
                     Err(status) => Err(status),
                 };
                 let status = result.err().unwrap_or_else(|| Status::ok(""));
@@ -87,12 +88,7 @@ impl Service<Request<Body>> for PushService {
 }
 
 /// One stream, from its first message to its end.
-async fn stream(
-    transfers: &Arc<Transfers>,
-    agent: &AgentId,
-    mut body: Body,
-    answers: &Answers,
-) -> Result<(), Status> {
+async fn stream(app: &App, agent: &AgentId, mut body: Body, answers: &Answers) -> Result<(), Status> {
     let mut decoder = Decoder::default();
     let first = tokio::time::timeout(OPEN_DEADLINE, next(&mut body, &mut decoder)).await;
     let first =
@@ -109,7 +105,7 @@ async fn stream(
         None => return Ok(()),
     };
     let span = info_span!("push", job_id = %request.job, disk_id = %request.disk, epoch = request.epoch.0);
-    let opened = transfers.open(agent, &request).instrument(span.clone()).await;
+    let opened = app.transfers.open(agent, &request).instrument(span.clone()).await;
     let opened = opened.map_err(|error| refused(&error, &span))?;
     send_pages(answers, &opened).await;
     let Opened { transfer, acks, .. } = opened;
@@ -128,7 +124,8 @@ async fn stream(
         },
     };
     let ended = match received {
-        Ok(End::Finished) => {
+        Ok(End::Finished(finish)) => {
+            app.progress_sent(&request.job, &request.disk, finish.data_bytes, finish.zero_bytes);
             answer_with(answers, Answer::Finished(v1::Finished {})).await;
             Ok(())
         }
@@ -148,7 +145,7 @@ async fn stream(
 
 /// How a sender ended.
 enum End {
-    Finished,
+    Finished(v1::Finish),
     Closed,
 }
 
@@ -225,10 +222,10 @@ async fn receive(
                 let answer = v1::Different { offset: block.offset, length: block.length, ranges };
                 answer_with(answers, Answer::Different(answer)).await;
             }
-            Incoming::Message(Ask::Finish(_)) => {
+            Incoming::Message(Ask::Finish(finish)) => {
                 logged(&mut intending).await?;
                 transfer.seal().await?;
-                return Ok(End::Finished);
+                return Ok(End::Finished(finish));
             }
             Incoming::Message(Ask::Open(_) | Ask::Chunk(_)) => {
                 return Err(Invalid::new("kind", "a transfer is opened once").into());

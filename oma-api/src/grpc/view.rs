@@ -1,7 +1,9 @@
 //! Views → messages.
 
 use crate::service::MigrationView;
-use crate::store::{Disk, Job, JobKind, JobStatus};
+use crate::service::progress::VOLUME;
+use crate::service::replications::ReplicationView;
+use crate::store::{Disk, Job, JobDisk, JobKind, JobStatus};
 use jiff::Timestamp;
 use proto::v1;
 use shared::cycle::DiskProgress;
@@ -49,6 +51,60 @@ pub(super) fn migration(view: MigrationView) -> v1::Migration {
     }
 }
 
+fn kind(kind: JobKind) -> v1::CycleKindName {
+    match kind {
+        JobKind::Full => v1::CycleKindName::Full,
+        JobKind::Incremental => v1::CycleKindName::Incremental,
+        JobKind::VerifySource => v1::CycleKindName::VerifySource,
+    }
+}
+
+/// A row of `replication_jobs`.
+pub(super) fn replication(ReplicationView { job, migration }: ReplicationView) -> v1::Replication {
+    let Job { progress: p, error, disks, .. } = job;
+    let (error_reason, error_message) = error.map(|e| (e.reason, e.message)).unwrap_or_default();
+    v1::Replication {
+        id: job.id.into(),
+        migration_id: job.migration.into(),
+        vm_uuid: migration.vm.into(),
+        vm_name: migration.vm_name,
+        kind: kind(job.kind).into(),
+        status: job.status.to_string(),
+        snapshot_id: job.snapshot.unwrap_or_default(),
+        snapshot_taken_at: time(job.snapshot_taken_at),
+        started_at: job.started_at.to_string(),
+        finished_at: time(job.finished_at),
+        progress_percent: p.percent,
+        current_operation: p.operation,
+        bytes_transferred: p.transferred,
+        total_bytes: p.total,
+        transfer_speed_bps: p.speed,
+        updated_at: job.updated_at.to_string(),
+        error_reason,
+        error_message,
+        disks: disks.into_iter().map(replication_disk).collect(),
+    }
+}
+
+fn replication_disk(disk: JobDisk) -> v1::ReplicationDisk {
+    let p = disk.progress;
+    v1::ReplicationDisk {
+        job_id: format!("{VOLUME}{}", disk.disk),
+        disk_id: disk.disk.into(),
+        key: disk.key.into(),
+        strategy: strategy_to_wire(&disk.strategy).0.into(),
+        finished: disk.finished,
+        plan_complete: p.plan_complete,
+        size_bytes: p.size,
+        planned_bytes: p.planned,
+        done_bytes: p.done,
+        data_bytes: p.data,
+        wire_bytes: p.wire,
+        read_bytes: p.read,
+        resumed_bytes: p.resumed,
+    }
+}
+
 fn disk(disk: Disk) -> v1::MigrationDisk {
     v1::MigrationDisk {
         disk_id: disk.id.into(),
@@ -89,12 +145,7 @@ fn cycle(job: &Job, view: &MigrationView) -> v1::Cycle {
     v1::Cycle {
         job_id: job.id.to_string(),
         status: job.status.to_string(),
-        kind: match job.kind {
-            JobKind::Full => v1::CycleKindName::Full,
-            JobKind::Incremental => v1::CycleKindName::Incremental,
-            JobKind::VerifySource => v1::CycleKindName::VerifySource,
-        }
-        .into(),
+        kind: kind(job.kind).into(),
         started_at: job.started_at.to_string(),
         finished_at: time(job.finished_at),
         disks,

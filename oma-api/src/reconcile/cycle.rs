@@ -73,6 +73,7 @@ async fn commit(app: &App, migration: &Migration, job: &Job) -> Result<(), Error
     let snapshot = SnapshotName::of_commit(&job.id)?;
     app.storage.snapshot(&volumes, &snapshot).await?;
     app.hub.not_waiting(&job.id);
+    app.progress_flush(&job.id).await;
     let commit = CycleCommit {
         job: job.id.clone(),
         restore_point: RestorePointId::generate(),
@@ -113,7 +114,9 @@ pub(super) async fn compared(app: &App, migration: &Migration) -> Result<(), Err
             app.store.disk_verified_set(&disk.disk, Arm::Source, now).await?;
         }
     }
+    app.progress_flush(&job.id).await;
     app.store.job_transition(&job.id, &JobStep::Compared, now).await?;
+    app.hub.live_forget(&job.id);
     info!(migration_id = %migration.id, job_id = %job.id, "source compared with the manifest");
     app.touched(&migration.id).await;
     Ok(())

@@ -2,11 +2,11 @@
 
 use super::{App, Error, Waiting, desired};
 use crate::hub::AgentConnection;
-use crate::store::{self, AgentHello, Failure, Job, JobDisk, JobStep, Migration, Progress, Wanted};
+use crate::store::{self, AgentHello, Failure, Job, JobStep, Migration, Wanted};
 use jiff::Timestamp;
 use shared::cycle::{
-    CAPABILITIES, CycleEvent, DesiredState, DiskProgress, Finding, FindingKind, Hello, PROTOCOL_VERSIONS,
-    Report, SnapshotDisk, Strategy, Vm, VmDisk, Welcome, compare_disks, negotiate,
+    CAPABILITIES, CycleEvent, DesiredState, Finding, FindingKind, Hello, PROTOCOL_VERSIONS, Report,
+    SnapshotDisk, Strategy, Vm, VmDisk, Welcome, compare_disks, negotiate,
 };
 use shared::ids::{AgentId, MigrationId, VmUuid};
 use std::net::SocketAddr;
@@ -196,17 +196,14 @@ impl App {
             }
             CycleEvent::Progress(disks) => {
                 self.hub.not_waiting(&job.id);
-                self.hub.progress(&job.id, disks);
-                match self.hub.progress_due(&job.id) {
-                    true => self.record_progress(job).await,
-                    false => Ok(()),
-                }
+                self.hub.progress(&job.id, disks, job.progress.transferred);
+                Ok(())
             }
-            CycleEvent::Sent => self.record_progress(job).await,
-            CycleEvent::Paused if job.wanted == Wanted::Pause => {
-                self.record_progress(job).await?;
-                self.step(job, JobStep::Paused).await
+            CycleEvent::Sent => {
+                self.progress_flush(&job.id).await;
+                Ok(())
             }
+            CycleEvent::Paused if job.wanted == Wanted::Pause => self.step(job, JobStep::Paused).await,
             CycleEvent::Paused => Ok(()),
             CycleEvent::Failed { reason, message } => {
                 self.step(job, JobStep::Failed(Failure { reason, message })).await
@@ -304,30 +301,10 @@ impl App {
     /// A step of the job, and the end of its sessions if it ends one.
     pub(crate) async fn step(&self, job: &Job, step: JobStep) -> Result<(), Error> {
         let disks: Vec<_> = job.disks.iter().map(|d| d.disk.clone()).collect();
+        self.progress_flush(&job.id).await;
         self.store.job_transition(&job.id, &step, Timestamp::now()).await?;
         self.transfers.close(&disks, "the cycle was stopped").await;
         self.hub.live_forget(&job.id);
         Ok(())
-    }
-
-    async fn record_progress(&self, job: &Job) -> Result<(), Error> {
-        let Some(live) = self.hub.live(&job.id).filter(|live| !live.disks.is_empty()) else { return Ok(()) };
-        // An agent that began again speaks of what is left to do; the other disks are as they were recorded.
-        let of = |d: &JobDisk| live.disks.get(&d.disk).unwrap_or(&d.progress).clone();
-        let disks: Vec<_> = job.disks.iter().map(of).collect();
-        // What an agent says may be anything.
-        let sum = |of: fn(&DiskProgress) -> u64| disks.iter().map(of).fold(0, u64::saturating_add);
-        let (planned, done) = (sum(|d| d.planned), sum(|d| d.done));
-        let complete = disks.iter().all(|d| d.plan_complete);
-        // The plan is made while it is carried out: until it is complete, the disks' sizes are the better total.
-        let total = if complete { planned } else { sum(|d| d.size) };
-        let progress = Progress {
-            percent: if total == 0 { 100.0 } else { (done.min(total) as f64) * 100.0 / (total as f64) },
-            operation: "Transfer".to_owned(),
-            transferred: done.min(total),
-            total,
-            speed: live.speed,
-        };
-        Ok(self.store.job_progress_record(&job.id, &progress, &disks, Timestamp::now()).await?)
     }
 }

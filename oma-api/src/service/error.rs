@@ -42,6 +42,16 @@ pub enum Error {
         "certificate and message disagree: the certificate is agent {certificate}'s, the message says {said}"
     )]
     WrongAgent { certificate: AgentId, said: AgentId },
+    #[error(
+        "job {asked} not found: a job is a cycle (job-YYYYMMDD-HHMMSS) or a disk of one (migration-vol-UUID)"
+    )]
+    JobUnknown { asked: String },
+    #[error("{what} {why}")]
+    Filter { what: &'static str, why: String },
+    #[error(
+        "progress of {job} is not taken here: the OMA's jobs are its agents' cycles; an outside engine reports to an agent"
+    )]
+    JobsAreTheAgents { job: String },
     #[error(transparent)]
     Transfer(#[from] TransferError),
     #[error("comparing")]
@@ -66,7 +76,8 @@ impl Error {
         self.code().1
     }
 
-    fn code(&self) -> (Code, &'static str) {
+    /// As gRPC says it.
+    pub(crate) fn code(&self) -> (Code, &'static str) {
         match self {
             Self::VmUnknown { .. } => (Code::NotFound, "VM_UNKNOWN"),
             Self::VmAmbiguous { .. } => (Code::InvalidArgument, "VM_AMBIGUOUS"),
@@ -96,6 +107,9 @@ impl Error {
             Self::Store(store::Error::NotFound { .. }) => (Code::NotFound, "NOT_FOUND"),
             Self::Store(store::Error::NotReady { .. }) => (Code::FailedPrecondition, "NOT_READY"),
             Self::Store(_) => (Code::Unavailable, "DATABASE_UNAVAILABLE"),
+            Self::JobUnknown { .. } => (Code::NotFound, "JOB_NOT_FOUND"),
+            Self::Filter { .. } => (Code::InvalidArgument, "INVALID_ARGUMENT"),
+            Self::JobsAreTheAgents { .. } => (Code::FailedPrecondition, "JOBS_ARE_THE_AGENTS"),
             Self::Transfer(error) => error.code(),
         }
     }

@@ -209,5 +209,7 @@ async fn progress_may_be_nonsense() {
         ..DiskProgress::default()
     };
     plant.say(&job, CycleEvent::Progress(job.disks.iter().map(nonsense).collect())).await;
-    assert!(plant.job().await.progress.percent <= 100.0);
+    plant.app.progress_flush(&job.id).await;
+    let stored = plant.job().await.progress;
+    assert!(stored.percent <= 100.0 && stored.operation == "Transfer", "{stored:?}");
 }

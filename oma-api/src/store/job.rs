@@ -135,6 +135,38 @@ impl Store {
         self.job_query(query.bind(migration.as_str())).await
     }
 
+    /// Some cycles, newest first: of this status, and older than `before`.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`], [`Error::Database`].
+    pub async fn job_page(
+        &self,
+        status: Option<JobStatus>,
+        before: Option<&JobId>,
+        limit: u32,
+    ) -> Result<Vec<Job>, Error> {
+        let (status, before) = (status.map_or("", JobStatus::as_str), before.map_or("", JobId::as_str));
+        let query = sql(concat!(
+            "SELECT ",
+            columns!(),
+            " FROM replication_jobs WHERE (? = '' OR status = ?) AND (? = '' OR id < ?) ORDER BY id DESC LIMIT ?"
+        ));
+        self.job_query(query.bind(status).bind(status).bind(before).bind(before).bind(i64::from(limit))).await
+    }
+
+    /// The newest cycle of a disk, whatever its status.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`], [`Error::Database`].
+    pub async fn job_last_of_disk(&self, disk: &DiskId) -> Result<Option<Job>, Error> {
+        let query = sql(concat!(
+            "SELECT ",
+            columns!(),
+            " FROM replication_jobs WHERE id = (SELECT MAX(job_id) FROM job_disks WHERE disk_id = ?)"
+        ));
+        Ok(self.job_query(query.bind(disk.as_str())).await?.pop())
+    }
+
     /// Stores counters for people; no event, no say in any decision. Does nothing for a cycle that has ended, so
     /// that a late report cannot move a finished bar.
     ///

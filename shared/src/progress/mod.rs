@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  engine ── update(job) ──►  Register  ──► view(job) ── REST, gRPC
-//!  agent's own cycles ─────►  (memory)
+//!  agent's own cycles ─────►  (memory)  ──► numbers of its states ── whoever watches
 //! ```
 //!
 //! A job is one disk (`migration-vol-<uuid>`) or a VM's cycle (`job-YYYYMMDD-HHMMSS`), whose bytes are the sum of its
@@ -12,6 +12,7 @@
 
 mod job;
 mod view;
+mod watch;
 
 #[cfg(test)]
 mod tests;
@@ -23,9 +24,11 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
 pub use job::Status;
-pub use view::View;
+pub use view::{PhaseView, Throughput, Timing, View, VmInfo, eta_seconds, moment};
+pub use watch::{Seen, states};
 
 use job::{Job, float};
+use tokio::sync::watch::{Receiver, Sender};
 
 /// Where the API lies on its server.
 pub const ROOT: &str = "/api/v1/progress";
@@ -119,7 +122,22 @@ pub enum Registered {
 /// All jobs of this process.
 #[derive(Debug, Default)]
 pub struct Register {
-    jobs: Mutex<HashMap<String, Job>>,
+    jobs: Mutex<HashMap<String, Entry>>,
+}
+
+/// A job, and who is told when it changes: the number of its present state. It begins at the microseconds since 1970, so
+/// that it grows over a restart, too.
+#[derive(Debug)]
+struct Entry {
+    job: Job,
+    number: Sender<u64>,
+}
+
+impl Entry {
+    fn change(&mut self, change: impl FnOnce(&mut Job)) {
+        change(&mut self.job);
+        self.number.send_modify(|number| *number += 1);
+    }
 }
 
 impl Register {
@@ -136,12 +154,17 @@ impl Register {
         check_job_id(id)?;
         check_registration(registration)?;
         let mut jobs = self.lock(now);
-        match jobs.get(id) {
-            Some(job) if !job.has_ended() => return Ok(Registered::Known),
-            None if jobs.len() >= MOST => return Err(Error::Full),
-            Some(_) | None => {}
+        let new = Job::new(registration, now);
+        let room = jobs.len() < MOST;
+        match jobs.get_mut(id) {
+            Some(entry) if !entry.job.has_ended() => return Ok(Registered::Known),
+            Some(ended) => ended.change(|job| *job = new),
+            None if !room => return Err(Error::Full),
+            None => {
+                let number = Sender::new(u64::try_from(now.as_microsecond()).unwrap_or(1));
+                jobs.insert(id.to_owned(), Entry { job: new, number });
+            }
         }
-        jobs.insert(id.to_owned(), Job::new(registration, now));
         Ok(Registered::New)
     }
 
@@ -151,8 +174,7 @@ impl Register {
     /// [`Error::Invalid`] with what is wrong; [`Error::NotFound`]. Nothing of it is taken then.
     pub fn update(&self, id: &str, update: &Update, now: Timestamp) -> Result<(), Error> {
         check_update(update)?;
-        self.lock(now).get_mut(id).ok_or(Error::NotFound)?.update(update, now);
-        Ok(())
+        self.change(id, now, |job| job.update(update, now))
     }
 
     /// Something went wrong, and is tried again; the text is shown as the job's last error.
@@ -160,8 +182,7 @@ impl Register {
     /// # Errors
     /// [`Error::NotFound`].
     pub fn complain(&self, id: &str, why: &str, now: Timestamp) -> Result<(), Error> {
-        self.lock(now).get_mut(id).ok_or(Error::NotFound)?.complain(why);
-        Ok(())
+        self.change(id, now, |job| job.complain(why))
     }
 
     /// All of the job is done; one that ended before stays as it ended.
@@ -169,8 +190,7 @@ impl Register {
     /// # Errors
     /// [`Error::NotFound`].
     pub fn complete(&self, id: &str, now: Timestamp) -> Result<(), Error> {
-        self.lock(now).get_mut(id).ok_or(Error::NotFound)?.complete(now);
-        Ok(())
+        self.change(id, now, |job| job.complete(now))
     }
 
     /// The job failed, with its reason; one that ended before stays as it ended.
@@ -178,8 +198,7 @@ impl Register {
     /// # Errors
     /// [`Error::NotFound`].
     pub fn fail(&self, id: &str, why: &str, now: Timestamp) -> Result<(), Error> {
-        self.lock(now).get_mut(id).ok_or(Error::NotFound)?.fail(why, now);
-        Ok(())
+        self.change(id, now, |job| job.fail(why, now))
     }
 
     /// How the job stands.
@@ -187,13 +206,27 @@ impl Register {
     /// # Errors
     /// [`Error::NotFound`].
     pub fn view(&self, id: &str, now: Timestamp) -> Result<View, Error> {
-        self.lock(now).get(id).map(|job| View::of(id, job, now)).ok_or(Error::NotFound)
+        self.lock(now).get(id).map(|entry| View::of(id, &entry.job, now)).ok_or(Error::NotFound)
+    }
+
+    /// The numbers of the job's states: the present one at once, then one with each change; see [`states`]. Closed when
+    /// the job is forgotten.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub fn watch(&self, id: &str, now: Timestamp) -> Result<Receiver<u64>, Error> {
+        self.lock(now).get(id).map(|entry| entry.number.subscribe()).ok_or(Error::NotFound)
+    }
+
+    fn change(&self, id: &str, now: Timestamp, change: impl FnOnce(&mut Job)) -> Result<(), Error> {
+        self.lock(now).get_mut(id).ok_or(Error::NotFound)?.change(change);
+        Ok(())
     }
 
     /// Without what nobody can ask about any more.
-    fn lock(&self, now: Timestamp) -> MutexGuard<'_, HashMap<String, Job>> {
+    fn lock(&self, now: Timestamp) -> MutexGuard<'_, HashMap<String, Entry>> {
         let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
-        jobs.retain(|_, job| {
+        jobs.retain(|_, Entry { job, .. }| {
             let kept = if job.has_ended() { KEPT } else { SILENT };
             now.duration_since(job.last_update()) <= kept
         });

@@ -1,5 +1,7 @@
 use super::*;
+use futures::{Stream, StreamExt as _};
 use serde_json::json;
+use std::pin::pin;
 
 fn at(text: &str) -> Timestamp {
     text.parse().expect("a time")
@@ -168,4 +170,64 @@ fn what_cannot_be_right_is_refused_with_its_name() {
     let fine = update(r#"{"stage": "Transfer", "bytes_transferred": 1}"#);
     assert_eq!(register.update("job-2", &fine, now), Err(Error::NotFound));
     assert!(matches!(register.register("a/b", &Registration::default(), now), Err(Error::Invalid(_))));
+}
+
+/// A watch of this job of the register, at this moment for ever.
+fn watched<'r>(
+    register: &'r Register,
+    id: &'r str,
+    after: u64,
+    now: Timestamp,
+) -> impl Stream<Item = Result<Seen, Error>> + 'r {
+    let numbers = register.watch(id, now).expect("there");
+    states(numbers, after, move || std::future::ready(register.view(id, now)))
+}
+
+fn moved(register: &Register, id: &str, bytes: i64, now: Timestamp) {
+    let update = Update { stage: "Transfer".to_owned(), bytes_transferred: bytes, ..Update::default() };
+    register.update(id, &update, now).expect("taken");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_shows_the_present_then_the_latest_then_ends() {
+    let register = Register::default();
+    let now = at("2026-11-21T10:00:00Z");
+    register.register("job-1", &Registration::default(), now).expect("registered");
+    let mut watch = pin!(watched(&register, "job-1", 0, now));
+    let first = watch.next().await.expect("a state").expect("there");
+    assert_eq!((first.view.status, first.view.bytes_transferred), (Status::Queued, 0));
+    // The reader is away for a thousand updates: none is kept for it but the last.
+    (1..=1000).for_each(|bytes| moved(&register, "job-1", bytes, now));
+    let latest = watch.next().await.expect("a state").expect("there");
+    assert_eq!((latest.view.bytes_transferred, latest.sequence), (1000, first.sequence + 1000));
+    // Nothing is said while nothing changes.
+    let quiet = tokio::time::timeout(std::time::Duration::from_secs(3600), watch.next()).await;
+    assert!(quiet.is_err(), "{quiet:?}");
+    // Whoever comes back with a number that is the latest is told the next one only.
+    let mut resumed = pin!(watched(&register, "job-1", latest.sequence, now));
+    assert!(futures::poll!(resumed.next()).is_pending());
+    register.complete("job-1", now).expect("taken");
+    for mut watch in [watch, resumed.as_mut()] {
+        assert_eq!(watch.next().await.expect("a state").expect("there").view.status, Status::Completed);
+        assert!(watch.next().await.is_none(), "the job has ended");
+    }
+    // One that ended is shown as it ended, to whoever knows that too.
+    let mut late = pin!(watched(&register, "job-1", latest.sequence + 1, now));
+    assert!(late.next().await.expect("a state").expect("there").view.has_ended());
+    assert!(late.next().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_of_a_job_that_is_forgotten_says_so() {
+    let register = Register::default();
+    let now = at("2026-11-21T10:00:00Z");
+    register.register("job-1", &Registration::default(), now).expect("registered");
+    let numbers = register.watch("job-1", now).expect("there");
+    assert_eq!(register.watch("job-2", now).err(), Some(Error::NotFound));
+    let forgotten = seconds(now, 86_401);
+    let mut watch = pin!(states(numbers, 0, || std::future::ready(register.view("job-1", now))));
+    watch.next().await.expect("a state").expect("there");
+    assert_eq!(register.view("job-1", forgotten), Err(Error::NotFound));
+    assert_eq!(watch.next().await, Some(Err(Error::NotFound)));
+    assert_eq!(watch.next().await, None);
 }

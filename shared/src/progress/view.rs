@@ -71,6 +71,11 @@ pub struct PhaseView {
 const MEGA: f64 = 1e6;
 
 impl View {
+    /// Nothing will change any more.
+    pub fn has_ended(&self) -> bool {
+        matches!(self.status, Status::Completed | Status::Failed)
+    }
+
     pub(super) fn of(id: &str, job: &Job, now: Timestamp) -> Self {
         let now = now.max(job.last_update);
         let (done, total) = (job.done(), job.total());
@@ -95,13 +100,13 @@ impl View {
                 current_mbps: job.current / MEGA,
                 average_mbps: average / MEGA,
                 peak_mbps: job.peak.max(average) / MEGA,
-                last_update: second(job.last_update),
+                last_update: moment(job.last_update),
             },
             timing: Timing {
-                start_time: second(job.started),
-                last_update: second(job.last_update),
+                start_time: moment(job.started),
+                last_update: moment(job.last_update),
                 elapsed_ms: millis(elapsed),
-                phase_start: second(phase_started),
+                phase_start: moment(phase_started),
                 phase_elapsed_ms: millis(phase_elapsed),
                 eta_seconds: eta(job, elapsed),
             },
@@ -124,8 +129,8 @@ impl PhaseView {
         Self {
             name: phase.name.clone(),
             status: phase.status,
-            start_time: second(phase.started),
-            end_time: phase.ended.map(second).unwrap_or_default(),
+            start_time: moment(phase.started),
+            end_time: phase.ended.map(moment).unwrap_or_default(),
             duration_ms: millis(length(phase, now)),
         }
     }
@@ -134,10 +139,16 @@ impl PhaseView {
 /// If it goes on as it did so far; nobody can tell before something was done.
 fn eta(job: &Job, elapsed: SignedDuration) -> i64 {
     match job.percent() {
-        done if job.status == Status::Running && done > 0.0 => {
-            whole(elapsed.as_secs_f64() * (100.0 - done) / done)
-        }
+        done if job.status == Status::Running => eta_seconds(done, elapsed),
         _ => 0,
+    }
+}
+
+/// Seconds until all is done, if it goes on as it did until `percent`; 0 before something was done.
+pub fn eta_seconds(percent: f64, elapsed: SignedDuration) -> i64 {
+    match percent > 0.0 {
+        true => whole(elapsed.as_secs_f64() * (100.0 - percent) / percent),
+        false => 0,
     }
 }
 
@@ -161,8 +172,8 @@ fn millis(time: SignedDuration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Cut off, not rounded: a time in the future confuses.
-fn second(time: Timestamp) -> String {
+/// A time as the API writes it: to the second, cut off, not rounded, because a time in the future confuses.
+pub fn moment(time: Timestamp) -> String {
     let mode = jiff::TimestampRound::new().smallest(Unit::Second).mode(jiff::RoundMode::Trunc);
     time.round(mode).unwrap_or(time).to_string()
 }

@@ -1,7 +1,7 @@
 //! The accept loop.
 
 use super::identity::{Identity, Peer};
-use super::{preface, reason};
+use super::{cleartext, preface, reason};
 use crate::error::chain;
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -12,7 +12,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
@@ -75,7 +75,32 @@ pub async fn serve<S>(
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
     S::Future: Send,
 {
-    let acceptor = TlsAcceptor::from(tls);
+    accept(listener, Some(TlsAcceptor::from(tls)), limits, service, shutdown).await;
+}
+
+/// As [`serve`], but in clear: agents say who they are.
+pub async fn serve_cleartext<S>(
+    listener: TcpListener,
+    limits: Limits,
+    service: S,
+    shutdown: CancellationToken,
+) where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+{
+    accept(listener, None, limits, service, shutdown).await;
+}
+
+async fn accept<S>(
+    listener: TcpListener,
+    acceptor: Option<TlsAcceptor>,
+    limits: Limits,
+    service: S,
+    shutdown: CancellationToken,
+) where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+{
     let room = Arc::new(Semaphore::new(limits.connections));
     let tasks = TaskTracker::new();
     loop {
@@ -114,7 +139,8 @@ async fn part(mut stream: TcpStream) {
 }
 
 struct Connection {
-    acceptor: TlsAcceptor,
+    /// `None`: in clear.
+    acceptor: Option<TlsAcceptor>,
     limits: Limits,
     address: SocketAddr,
     permit: OwnedSemaphorePermit,
@@ -126,14 +152,31 @@ impl Connection {
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send,
     {
+        let refused = |reason: String| warn!(address = %self.address, %reason, "connection refused");
+        match &self.acceptor {
+            Some(acceptor) => match self.establish(acceptor, stream).await {
+                Ok((io, identity)) => self.requests(io, identity, service, shutdown).await,
+                Err(reason) => refused(reason),
+            },
+            None => match self.greeted(stream).await {
+                Ok((io, identity)) => self.requests(io, Ok(identity), service, shutdown).await,
+                Err(reason) => refused(reason),
+            },
+        }
+    }
+
+    async fn requests<S, Io>(
+        self,
+        io: Io,
+        identity: Result<Identity, String>,
+        service: S,
+        shutdown: CancellationToken,
+    ) where
+        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+        S::Future: Send,
+        Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
         let address = self.address;
-        let (io, identity) = match self.establish(stream).await {
-            Ok(established) => established,
-            Err(reason) => {
-                warn!(%address, %reason, "connection refused");
-                return;
-            }
-        };
         match &identity {
             Ok(identity) => debug!(%address, %identity, "connection opened"),
             Err(reason) => warn!(%address, %reason, "certificate names nobody; its requests are refused"),
@@ -163,15 +206,31 @@ impl Connection {
         drop(self.permit);
     }
 
+    async fn greeted(
+        &self,
+        mut stream: TcpStream,
+    ) -> Result<(preface::Rewound<TcpStream>, Identity), String> {
+        stream.set_nodelay(true).map_err(|e| e.to_string())?;
+        let greeting = async {
+            let identity = cleartext::announced(&mut stream).await?;
+            Ok((preface::read(stream).await?, identity))
+        };
+        let greeted = tokio::time::timeout(self.limits.preface, greeting).await;
+        greeted
+            .map_err(|_| format!("no HTTP/2 preface within {:?}", self.limits.preface))?
+            .map_err(|error: io::Error| error.to_string())
+    }
+
     async fn establish(
         &self,
+        acceptor: &TlsAcceptor,
         stream: TcpStream,
     ) -> Result<
         (preface::Rewound<tokio_rustls::server::TlsStream<TcpStream>>, Result<Identity, String>),
         String,
     > {
         stream.set_nodelay(true).map_err(|e| e.to_string())?;
-        let handshake = self.acceptor.accept(stream).into_fallible();
+        let handshake = acceptor.accept(stream).into_fallible();
         let stream = match tokio::time::timeout(self.limits.handshake, handshake).await {
             Ok(Ok(stream)) => stream,
             Ok(Err((error, _))) if error.kind() == io::ErrorKind::UnexpectedEof => {

@@ -1,7 +1,9 @@
 //! Dialling an OMA.
 
+use super::cleartext;
 use super::identity::{Identity, Role};
 use super::reason;
+use crate::ids::AgentId;
 use hyper_util::rt::TokioIo;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -23,9 +25,20 @@ use tonic::transport::{Channel, Endpoint};
 pub struct Dialer {
     address: String,
     server_name: ServerName<'static>,
-    tls: Arc<ClientConfig>,
+    over: Over,
     refusal: Arc<Mutex<Option<String>>>,
     window: u32,
+}
+
+/// A connection of either kind.
+trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+#[derive(Clone)]
+enum Over {
+    Tls(Arc<ClientConfig>),
+    /// In clear, as this agent.
+    Cleartext(AgentId),
 }
 
 impl Dialer {
@@ -34,6 +47,18 @@ impl Dialer {
     /// # Errors
     /// A text for the operator when the address has no such form.
     pub fn new(address: &str, tls: Arc<ClientConfig>) -> Result<Self, String> {
+        Self::over(address, Over::Tls(tls))
+    }
+
+    /// `address` is the `host:port` where the OMA takes agents in clear, which believes that it is `agent`.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn cleartext(address: &str, agent: AgentId) -> Result<Self, String> {
+        Self::over(address, Over::Cleartext(agent))
+    }
+
+    fn over(address: &str, over: Over) -> Result<Self, String> {
         let wrong = |why: &str| {
             format!("OMA address {address:?} {why}; expected HOST:PORT such as oma.example.org:8443")
         };
@@ -41,7 +66,7 @@ impl Dialer {
         port.parse::<u16>().map_err(|_| wrong("has no valid port"))?;
         let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         let server_name = ServerName::try_from(bare).map_err(|_| wrong("has no valid host name"))?;
-        Ok(Self { address: address.to_owned(), server_name, tls, refusal: Arc::default(), window: 1 << 20 })
+        Ok(Self { address: address.to_owned(), server_name, over, refusal: Arc::default(), window: 1 << 20 })
     }
 
     /// Where it dials, as configured.
@@ -90,32 +115,39 @@ impl Dialer {
         self.refusal.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    async fn stream(&self) -> io::Result<Watched> {
-        let at = |what: &str, e: &dyn std::fmt::Display| format!("{what} {}: {e}", self.address);
-        let handshake = async {
-            let tcp = TcpStream::connect(&self.address).await.map_err(|e| {
-                let why = at("cannot reach the OMA at", &e);
-                io::Error::new(
-                    e.kind(),
-                    format!("{why}; does oma-api run there, and may this machine reach the port?"),
-                )
+    async fn stream(&self) -> io::Result<Box<dyn Io>> {
+        let making = async {
+            let mut tcp = self.tcp().await?;
+            let tls = match &self.over {
+                Over::Tls(tls) => TlsConnector::from(Arc::clone(tls)),
+                Over::Cleartext(agent) => {
+                    cleartext::announce(&mut tcp, agent).await?;
+                    return Ok(Box::new(tcp) as Box<dyn Io>);
+                }
+            };
+            let inner = tls.connect(self.server_name.clone(), tcp).await.map_err(|e| {
+                let reason = format!("TLS with {}: {}", self.address, reason::of_io(&e));
+                self.remember(reason.clone());
+                io::Error::new(e.kind(), reason)
             })?;
-            tcp.set_nodelay(true)?;
-            TlsConnector::from(Arc::clone(&self.tls)).connect(self.server_name.clone(), tcp).await.map_err(
-                |e| {
-                    let reason = at("TLS with", &reason::of_io(&e));
-                    self.remember(reason.clone());
-                    io::Error::new(e.kind(), reason)
-                },
-            )
+            Ok(Box::new(Watched { inner, dialer: self.clone() }) as Box<dyn Io>)
         };
-        match tokio::time::timeout(Duration::from_secs(10), handshake).await {
-            Ok(Ok(inner)) => Ok(Watched { inner, dialer: self.clone() }),
-            Ok(Err(error)) => Err(error),
-            Err(_) => {
-                Err(io::Error::new(io::ErrorKind::TimedOut, at("no TLS handshake within 10 s with", &"")))
-            }
-        }
+        tokio::time::timeout(Duration::from_secs(10), making).await.unwrap_or_else(|_| {
+            let why = format!("no TLS handshake within 10 s with {}", self.address);
+            Err(io::Error::new(io::ErrorKind::TimedOut, why))
+        })
+    }
+
+    async fn tcp(&self) -> io::Result<TcpStream> {
+        let tcp = TcpStream::connect(&self.address).await.map_err(|e| {
+            let why = format!("cannot reach the OMA at {}: {e}", self.address);
+            io::Error::new(
+                e.kind(),
+                format!("{why}; does oma-api run there, and may this machine reach the port?"),
+            )
+        })?;
+        tcp.set_nodelay(true)?;
+        Ok(tcp)
     }
 
     fn remember(&self, reason: String) {

@@ -5,6 +5,9 @@ use std::collections::HashMap;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
+/// What a refusal carries, for reflection: so that `grpcurl` can print its reason.
+pub use tonic_types::pb::FILE_DESCRIPTOR_SET as DESCRIPTOR_SET;
+
 /// Domain of every reason.
 pub const DOMAIN: &str = "migratekit";
 

@@ -3,6 +3,7 @@
 use shared::cycle::DiskProgress;
 use shared::ids::{DiskId, JobId};
 use shared::progress::{Register, Registration, Status, Update, percent};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// The stage of the API's document in which bytes move.
@@ -15,6 +16,8 @@ pub(super) struct Feed {
     job: JobId,
     /// The cycle's id, and those of its disks.
     ids: Vec<String>,
+    /// Bytes that earlier attempts moved: the counters of this one begin at zero.
+    before: HashMap<DiskId, u64>,
 }
 
 /// A disk's transfer, as the API's document names it.
@@ -31,11 +34,15 @@ impl Feed {
         about: &Registration,
         disks: impl Iterator<Item = (DiskId, u64)>,
     ) -> Self {
-        let mut feed = Self { register: Arc::clone(register), job: job.clone(), ids: vec![] };
+        let mut feed =
+            Self { register: Arc::clone(register), job: job.clone(), ids: vec![], before: HashMap::new() };
         let mut all = 0;
         for (disk, size) in disks {
             all += size;
             feed.register(&volume(&disk), about, size);
+            if let Ok(known) = register.view(&volume(&disk), jiff::Timestamp::now()) {
+                feed.before.insert(disk, known.bytes_transferred);
+            }
         }
         feed.register(job.as_str(), about, all);
         feed
@@ -62,10 +69,12 @@ impl Feed {
             let Some(id) = &disk.disk else { continue };
             // Of the disk, until it is known what is to be done.
             let total = if disk.plan_complete { disk.planned } else { disk.size.max(disk.planned) };
+            // What was in flight is moved again; there is no more than the disk all the same.
+            let moved = self.before.get(id).map_or(disk.data, |before| before.saturating_add(disk.data));
             let update = Update {
                 stage: TRANSFER.to_owned(),
                 status: Some(Status::Running),
-                bytes_transferred: signed(disk.data.min(disk.size)),
+                bytes_transferred: signed(moved.min(disk.size)),
                 total_bytes: signed(disk.size),
                 // Zeros included, which are done without being transferred.
                 percent: percent(disk.done, total),
@@ -136,8 +145,12 @@ mod tests {
         let (whole, one) = (view(job.as_str()), view(&format!("migration-vol-{A}")));
         assert_eq!((whole.bytes_transferred, whole.percentage, whole.status), (200, 30.0, Status::Running));
         assert_eq!((one.bytes_transferred, one.total_bytes, one.percentage), (100, 1000, 50.0));
-        // Of B it speaks no more: it was finished before the connection broke.
-        feed.completed(&[disk(A, 1000, 200)]);
+        // The connection broke, and the next attempt counts from zero. Of B it speaks no more: it was finished before.
+        let sizes = [A, B].map(|id| (DiskId::parse(id).unwrap(), 1000));
+        let feed = Feed::begin(&register, &job, &Registration::default(), sizes.into_iter());
+        feed.update(&[disk(A, 600, 30)]);
+        assert_eq!(view(&format!("migration-vol-{A}")).bytes_transferred, 130);
+        feed.completed(&[disk(A, 1000, 100)]);
         for (id, bytes) in [(job.as_str(), 300), (&format!("migration-vol-{B}"), 100)] {
             let view = view(id);
             assert_eq!(

@@ -3,6 +3,8 @@
 use super::*;
 use serde_json::Value;
 use std::process::Command;
+use std::time::Duration;
+use tokio::io::AsyncBufReadExt as _;
 
 struct Api {
     address: String,
@@ -71,4 +73,34 @@ async fn the_documents_calls_are_answered_as_printed() {
     );
     api.shutdown.cancel();
     tokio::time::timeout(Duration::from_secs(5), api.serving).await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_can_be_watched_to_its_end() {
+    let api = Api::start().await;
+    assert_eq!(api.ask("GET", &format!("{JOB}/watch"), None).await.0, 404);
+    assert_eq!(api.ask("PUT", JOB, Some("{}")).await.0, 201);
+    assert_eq!(api.ask("GET", &format!("{JOB}/watch?after=x"), None).await.0, 400);
+    let mut watch = tokio::process::Command::new("curl");
+    watch
+        .args(["-sN", "--max-time", "30"])
+        .arg(format!("http://{}/api/v1/progress/{JOB}/watch", api.address));
+    let mut watch = watch.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut lines = tokio::io::BufReader::new(watch.stdout.take().unwrap()).lines();
+    let mut next = async || {
+        let line = lines.next_line().await.unwrap();
+        line.map(|line| serde_json::from_str::<Value>(&line).unwrap())
+    };
+    let first = next().await.unwrap();
+    assert_eq!(first["progress"]["status"], "Queued");
+    let done = r#"{"stage": "Complete", "status": "Completed", "bytes_transferred": 7}"#;
+    assert_eq!(api.ask("POST", &format!("{JOB}/update"), Some(done)).await.0, 200);
+    let last = next().await.unwrap();
+    assert_eq!(
+        (&last["progress"]["status"], &last["progress"]["bytes_transferred"]),
+        (&json!("Completed"), &json!(7))
+    );
+    assert!(last["sequence"].as_u64() > first["sequence"].as_u64(), "{first} {last}");
+    assert_eq!(next().await, None, "the job has ended");
+    assert!(watch.wait().await.unwrap().success());
 }

@@ -6,6 +6,7 @@ mod commits;
 mod cycles;
 mod files;
 mod migrations;
+mod writes;
 
 use super::*;
 use jiff::Timestamp;

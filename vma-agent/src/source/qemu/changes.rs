@@ -85,7 +85,9 @@ fn ask(
     handle.status(asked, ())?;
     let statuses = match finish(handle)? {
         Completed::Status { result, .. } => result?,
-        Completed::Read { .. } => return Err(Error::Refused { detail: "an answer to nothing".to_owned() }),
+        Completed::Read { .. } | Completed::Changed { .. } => {
+            return Err(Error::Refused { detail: "an answer to nothing".to_owned() });
+        }
     };
     let mut at = asked.start;
     for (extent, flags) in statuses.into_iter().filter(|s| s.context == context).flat_map(|s| s.extents) {

@@ -61,7 +61,7 @@ fn engine_content(uri: &NbdUri, chunk: u64) -> (Vec<u8>, RangeSet) {
                 result.unwrap();
                 all.extend_from_slice(buffer.as_slice());
             }
-            Completed::Status { .. } => panic!("an answer to nothing"),
+            Completed::Status { .. } | Completed::Changed { .. } => panic!("an answer to nothing"),
         }
     }
     let mut zeros = RangeSet::new();

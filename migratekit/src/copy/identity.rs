@@ -1,0 +1,76 @@
+//! Which file or device a path leads to, whether another copy is the same as this one, and who may have a device.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+
+use super::Error;
+use super::resume::Header;
+
+/// Whether both paths, loop devices seen through, lead to one file or device.
+pub(crate) fn is_same_file(a: &Path, b: &Path) -> bool {
+    let identity = |path| std::fs::metadata(path).map(|metadata| identity(&behind(metadata)));
+    identity(a).is_ok_and(|a| identity(b).is_ok_and(|b| a == b))
+}
+
+/// The file behind a loop device; anything else is itself.
+fn behind(metadata: std::fs::Metadata) -> std::fs::Metadata {
+    if !metadata.file_type().is_block_device() {
+        return metadata;
+    }
+    let (major, minor) = (rustix::fs::major(metadata.rdev()), rustix::fs::minor(metadata.rdev()));
+    let backing = std::fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/loop/backing_file"));
+    let file = backing.ok().and_then(|path| std::fs::metadata(path.trim_end_matches('\n')).ok());
+    file.unwrap_or(metadata)
+}
+
+/// Device and inode; of a block device, its number, as its node may be made again.
+pub(super) fn identity(metadata: &std::fs::Metadata) -> (u64, u64) {
+    match metadata.file_type().is_block_device() {
+        true => (metadata.rdev(), 0),
+        false => (metadata.dev(), metadata.ino()),
+    }
+}
+
+pub(super) fn same_copy(file: &Path, earlier: &Header, now: &Header) -> Result<(), Error> {
+    let differs =
+        |what, had: String, have: String| Error::OtherCopy { path: file.to_owned(), what, had, have };
+    let name = |bitmap: &Option<String>| bitmap.clone().unwrap_or_else(|| "none".to_owned());
+    if earlier.source != now.source {
+        return Err(differs("the source", earlier.source.clone(), now.source.clone()));
+    }
+    if earlier.size_bytes != now.size_bytes {
+        return Err(differs("its size", earlier.size_bytes.to_string(), now.size_bytes.to_string()));
+    }
+    if earlier.target != now.target {
+        let shown = |header: &Header| header.target.display().to_string();
+        return Err(differs("the target", shown(earlier), shown(now)));
+    }
+    if earlier.target_bytes != now.target_bytes {
+        let shown = |header: &Header| header.target_bytes.map_or("unknown".into(), |bytes| bytes.to_string());
+        return Err(differs("the size of the target", shown(earlier), shown(now)));
+    }
+    if earlier.bitmap != now.bitmap {
+        return Err(differs("the bitmap", name(&earlier.bitmap), name(&now.bitmap)));
+    }
+    Ok(())
+}
+
+/// Linux refuses an exclusive open of a device that is mounted, or used by another exclusive opener.
+pub(crate) fn claim_device(path: &Path) -> Result<File, Error> {
+    let flags = i32::try_from(OFlags::EXCL.bits()).expect("an open flag fits the C int it is");
+    OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(|source| {
+        let path = path.to_owned();
+        match source.kind() {
+            io::ErrorKind::ResourceBusy => Error::InUse { path },
+            _ => Error::Io { action: "open", path, source },
+        }
+    })
+}
+
+pub(super) fn absolute(path: &Path) -> Result<PathBuf, Error> {
+    std::path::absolute(path).map_err(|source| Error::Io { action: "find", path: path.to_owned(), source })
+}

@@ -1,0 +1,125 @@
+//! Asked by a client that knows nothing of us: `curl`.
+
+use super::*;
+use crate::testing::Plant;
+use serde_json::{Value, json};
+use std::process::Command;
+
+struct Api {
+    address: String,
+    _shutdown: tokio_util::sync::DropGuard,
+}
+
+impl Api {
+    async fn of(plant: &Plant) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("bound").to_string();
+        let shutdown = CancellationToken::new();
+        tokio::spawn(serve(listener, plant.app.clone(), shutdown.clone()));
+        Self { address, _shutdown: shutdown.drop_guard() }
+    }
+
+    /// Status, correlation id and body.
+    async fn ask(&self, arguments: &[&str], path: &str) -> (u16, String, Value) {
+        let url = format!("http://{}/api/v1/{path}", self.address);
+        let mut command = Command::new("curl");
+        command.args(["-s", "--max-time", "10", "-w", "\n%header{x-correlation-id}\n%{http_code}"]);
+        command.args(arguments).arg(&url);
+        let output = tokio::task::spawn_blocking(move || command.output()).await.expect("run").expect("curl");
+        let text = String::from_utf8(output.stdout).expect("text");
+        let mut lines = text.rsplitn(3, '\n');
+        let status = lines.next().expect("a status").parse().expect("a number");
+        let id = lines.next().expect("an id").to_owned();
+        (status, id, serde_json::from_str(lines.next().expect("a body")).expect("JSON"))
+    }
+
+    async fn get(&self, path: &str) -> Value {
+        let (status, _, body) = self.ask(&[], path).await;
+        assert_eq!(status, 200, "{path}: {body}");
+        body
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cycles_are_listed_as_the_database_has_them() {
+    // Of one second: the later ones are called after the next seconds that are free.
+    let plant = Plant::begun().await;
+    let ids = plant.cycles_at("2026-11-21T14:45:58.5Z".parse().expect("a time"), 3).await;
+    assert_eq!(ids, ["job-20261121-144558", "job-20261121-144559", "job-20261121-144600"]);
+    let api = Api::of(&plant).await;
+    let listed = |page: &Value| -> Vec<String> {
+        let rows = page["replications"].as_array().expect("rows");
+        rows.iter().map(|row| row["id"].as_str().expect("an id").to_owned()).collect()
+    };
+    let all = api.get("replications").await;
+    assert_eq!((listed(&all), &all["next_before"]), (ids.iter().rev().cloned().collect(), &Value::Null));
+    let page = api.get("replications?limit=2").await;
+    assert_eq!((listed(&page), &page["next_before"]), (vec![ids[2].clone(), ids[1].clone()], &json!(ids[1])));
+    let page = api.get(&format!("replications?limit=2&before={}", ids[1])).await;
+    assert_eq!((listed(&page), &page["next_before"]), (vec![ids[0].clone()], &Value::Null));
+    assert_eq!(listed(&api.get("replications?status=running").await), [ids[2].clone()]);
+    assert_eq!(listed(&api.get("replications?status=completed").await), Vec::<String>::new());
+
+    let mut row = api.get(&format!("replications/{}", ids[0])).await;
+    let migration = plant.migration().await;
+    let disk = &plant.disks().await[0];
+    assert!(row["finished_at"].is_string() && row["updated_at"] == row["finished_at"], "{row}");
+    for key in ["finished_at", "updated_at"] {
+        row[key] = Value::Null;
+    }
+    assert_eq!(row["disks"].as_array().map(Vec::len), Some(2));
+    row["disks"].as_array_mut().expect("two").pop();
+    let expected = json!({
+        "id": ids[0], "migration_id": migration.id.to_string(), "vm_uuid": migration.vm.to_string(),
+        "vm_name": "web-1", "kind": "full", "status": "aborted",
+        "snapshot_id": null, "snapshot_taken_at": null,
+        "started_at": "2026-11-21T14:45:58.500000Z", "finished_at": null, "updated_at": null,
+        "progress_percent": 0.0, "current_operation": "Discover",
+        "bytes_transferred": 0, "total_bytes": 0, "transfer_speed_bps": 0,
+        "error_reason": "ABORTED", "error_message": "on request",
+        "disks": [{
+            "job_id": format!("migration-vol-{}", disk.id), "disk_id": disk.id.to_string(), "disk_key": "root",
+            "strategy": "full", "finished": false, "plan_complete": false, "size_bytes": 131_072,
+            "planned_bytes": 0, "done_bytes": 0, "read_bytes": 0, "wire_bytes": 0, "data_bytes": 0,
+            "resumed_bytes": 0
+        }]
+    });
+    assert_eq!(row, expected);
+    let newest = api.get(&format!("replications/migration-vol-{}", disk.id)).await;
+    assert_eq!(newest["id"], json!(ids[2]), "by a disk: its newest cycle");
+    let progress = api.get(&format!("progress/migration-vol-{}", disk.id)).await;
+    assert_eq!((&progress["status"], &progress["total_bytes"]), (&json!("Queued"), &json!(131_072)));
+    // Of one that ended, a watch is its last state.
+    let watched = api.get(&format!("progress/{}/watch", ids[0])).await;
+    assert_eq!(watched["progress"]["status"], "Failed", "{watched}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_there_is_refused_in_the_documents_form() {
+    let plant = Plant::begun().await;
+    let api = Api::of(&plant).await;
+    for (arguments, path, status, error) in [
+        (&[][..], "replications/job-20010101-000000", 404, "job not found"),
+        (&[], "replications/migration-vol-invalid-uuid", 404, "job not found"),
+        (&[], "progress/job-20010101-000000", 404, "job not found"),
+        (&[], "progress/job-20010101-000000/watch", 404, "job not found"),
+        (&[], "progress/job-20010101-000000/watch?after=-1", 400, "invalid request"),
+        (&["-X", "PUT", "-d", "{}"], "progress/job-1", 409, "progress is not taken here"),
+        (&["-d", "{}"], "progress/job-1/update", 409, "progress is not taken here"),
+        (&[], "replications?limit=501", 400, "invalid request"),
+        (&[], "replications?limit=many", 400, "invalid request"),
+        (&[], "replications?status=done", 400, "invalid request"),
+        (&[], "replications?state=running", 400, "invalid request"),
+        (&[], "replications?before=a/b", 400, "invalid request"),
+        (&["-X", "DELETE"], "replications", 405, "method not allowed"),
+        (&[], "nothing", 404, "not found"),
+    ] {
+        let sent: Vec<_> = ["-H", "X-Correlation-Id: kept-1"].iter().chain(arguments).copied().collect();
+        let (got, id, body) = api.ask(&sent, path).await;
+        assert_eq!((got, id.as_str(), &body["error"]), (status, "kept-1", &json!(error)), "{path}: {body}");
+        let of_a_job = error == "job not found" || status == 409 || path.contains("watch");
+        let job = path.split('/').nth(1).filter(|_| of_a_job);
+        assert_eq!(body.get("job_id").and_then(Value::as_str), job, "{path}: {body}");
+        assert!(body["details"].is_string() && body["timestamp"].is_string(), "{path}: {body}");
+    }
+}

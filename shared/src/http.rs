@@ -1,0 +1,201 @@
+//! What the daemons' HTTP servers have in common: a correlation id on every answer, errors in one form, an end with the
+//! daemon's.
+//!
+//! In clear and without authentication: who may reach the port decides who may ask, so both listen on the loopback
+//! address unless told otherwise. Deliberately not here: routes, and what is behind them.
+
+use crate::progress::Seen;
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use axum::{Json, Router};
+use futures::{Stream, StreamExt as _};
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use std::convert::Infallible;
+use std::fmt::Display;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, error, info, info_span};
+
+/// Of every answer; one that was sent in is kept.
+const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
+
+/// Longest correlation id that is kept, in bytes.
+const LONGEST_ID: usize = 128;
+
+/// Largest request body: the requests there are have a few hundred bytes.
+const LARGEST: usize = 16 << 10;
+
+/// For requests in flight at the end.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// An error as the progress API's document writes it: `error` says what, `job_id` of which job, `details` why,
+/// `timestamp` when.
+#[derive(Debug)]
+pub struct Refused {
+    status: StatusCode,
+    body: Map<String, Value>,
+}
+
+impl Refused {
+    /// With `error` alone.
+    pub fn new(status: StatusCode, error: &str) -> Self {
+        Self { status, body: Map::new() }.with("error", error)
+    }
+
+    /// Of this job.
+    #[must_use]
+    pub fn job(self, id: &str) -> Self {
+        self.with("job_id", id)
+    }
+
+    /// Why, and what to do.
+    #[must_use]
+    pub fn details(self, text: &str) -> Self {
+        self.with("details", text)
+    }
+
+    /// As of now.
+    #[must_use]
+    pub fn timed(self, now: Timestamp) -> Self {
+        self.with("timestamp", &crate::progress::moment(now))
+    }
+
+    fn with(mut self, key: &str, value: &str) -> Self {
+        self.body.insert(key.to_owned(), value.into());
+        self
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        info!(status = self.status.as_u16(), answer = %serde_json::Value::Object(self.body.clone()), "refused");
+        (self.status, Json(self.body)).into_response()
+    }
+}
+
+/// A watch as lines of JSON, each a state with its number, until the job has ended or the daemon ends. What goes wrong
+/// on the way is the last line.
+pub fn lines<E: Display>(
+    seen: impl Stream<Item = Result<Seen, E>> + Send + 'static,
+    shutdown: CancellationToken,
+) -> Response {
+    let lines = seen.map(|seen| {
+        let line = match seen {
+            Ok(Seen { sequence, view }) => json!({ "sequence": sequence, "progress": view }),
+            Err(error) => json!({ "error": error.to_string() }),
+        };
+        Ok::<_, Infallible>(format!("{line}\n"))
+    });
+    let body = Body::from_stream(lines.take_until(shutdown.cancelled_owned()));
+    ([(CONTENT_TYPE, "application/x-ndjson")], body).into_response()
+}
+
+/// Where a watch goes on.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct After {
+    /// The last number seen; 0 from the start.
+    pub after: u64,
+}
+
+/// Serves `routes` until `shutdown`. `what` is for the log.
+pub async fn serve(listener: TcpListener, what: &'static str, routes: Router, shutdown: CancellationToken) {
+    if let Ok(listen) = listener.local_addr() {
+        info!(%listen, "{what} ready");
+    }
+    let serving =
+        axum::serve(listener, framed(routes)).with_graceful_shutdown(shutdown.clone().cancelled_owned());
+    tokio::select! {
+        ended = serving => if let Err(error) = ended {
+            error!(%error, "{what} is not served any more");
+        },
+        // A client that keeps its connection open must not keep the daemon.
+        () = async { shutdown.cancelled().await; tokio::time::sleep(GRACE).await } => {}
+    }
+}
+
+/// With all that does not depend on the routes.
+fn framed(routes: Router) -> Router {
+    let unknown = async |request: Request| {
+        let details = format!("there is nothing at {}", request.uri().path());
+        Refused::new(StatusCode::NOT_FOUND, "not found").details(&details).timed(Timestamp::now())
+    };
+    let not_so = async |request: Request| {
+        let details = format!("{} does not take {}", request.uri().path(), request.method());
+        Refused::new(StatusCode::METHOD_NOT_ALLOWED, "method not allowed")
+            .details(&details)
+            .timed(Timestamp::now())
+    };
+    routes
+        .fallback(unknown)
+        .method_not_allowed_fallback(not_so)
+        .layer(DefaultBodyLimit::max(LARGEST))
+        .layer(from_fn(correlated))
+}
+
+/// The request's own correlation id, or a new one: in the log of all that happens meanwhile, and on the answer.
+async fn correlated(request: Request, next: Next) -> Response {
+    let sent = request.headers().get(&CORRELATION_ID).filter(|id| usable(id)).cloned();
+    let id = sent.unwrap_or_else(|| {
+        HeaderValue::from_str(&uuid::Uuid::now_v7().to_string()).expect("digits and dashes")
+    });
+    let text = id.to_str().unwrap_or_default();
+    let span =
+        info_span!("request", correlation_id = text, method = %request.method(), path = request.uri().path());
+    let mut response = next.run(request).instrument(span).await;
+    response.headers_mut().insert(CORRELATION_ID, id);
+    response
+}
+
+/// What goes into logs and back to the client must be short and plain.
+fn usable(id: &HeaderValue) -> bool {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:/+=".contains(byte);
+    (1..=LONGEST_ID).contains(&id.len()) && id.as_bytes().iter().all(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::routing::get;
+    use http_body_util::BodyExt as _;
+    use tower::ServiceExt as _;
+
+    async fn ask(method: &str, path: &str, id: Option<&str>) -> (u16, String, Value) {
+        let routes = framed(Router::new().route("/here", get(async || "{}")));
+        let mut request = http::Request::builder().method(method).uri(path);
+        if let Some(id) = id {
+            request = request.header(CORRELATION_ID, id);
+        }
+        let response =
+            routes.oneshot(request.body(Body::empty()).expect("a request")).await.expect("infallible");
+        let id = response.headers()[CORRELATION_ID].to_str().expect("text").to_owned();
+        let status = response.status().as_u16();
+        let body = response.into_body().collect().await.expect("a body").to_bytes();
+        (status, id, serde_json::from_slice(&body).expect("JSON"))
+    }
+
+    #[tokio::test]
+    async fn every_answer_has_a_correlation_id_and_one_sent_in_is_kept() {
+        let (status, id, _) = ask("GET", "/here", Some("1bcd3a2c-1547-45fe")).await;
+        assert_eq!((status, id.as_str()), (200, "1bcd3a2c-1547-45fe"));
+        let (_, new, _) = ask("GET", "/here", None).await;
+        let (_, other, _) = ask("GET", "/here", None).await;
+        assert!(new.len() == 36 && new != other, "{new} {other}");
+        for bad in ["", "two words", "<script>", &"x".repeat(129)] {
+            let (_, id, _) = ask("GET", "/here", Some(bad)).await;
+            assert_eq!(id.len(), 36, "{bad:?} is not ours to repeat");
+        }
+        let (status, id, body) = ask("GET", "/there", Some("mine")).await;
+        assert_eq!((status, id.as_str(), &body["error"]), (404, "mine", &"not found".into()));
+        assert!(body["timestamp"].is_string() && body["details"].is_string(), "{body}");
+        let (status, id, body) = ask("DELETE", "/here", Some("mine")).await;
+        assert_eq!((status, id.as_str(), &body["error"]), (405, "mine", &"method not allowed".into()));
+    }
+}
