@@ -123,6 +123,11 @@ impl Middle {
         self.shared.lock().plan.armed()
     }
 
+    /// Rules that have fired so far.
+    pub fn fired(&self) -> u64 {
+        self.shared.lock().plan.fired()
+    }
+
     /// Waits until all rules have fired.
     ///
     /// # Errors

@@ -48,6 +48,7 @@ pub(super) struct Plan {
     /// Of the first rule's kind, since it is the first.
     counted: u64,
     seen: HashMap<String, u64>,
+    fired: u64,
 }
 
 impl Plan {
@@ -72,6 +73,10 @@ impl Plan {
         self.seen.get(kind).copied().unwrap_or(0)
     }
 
+    pub(super) fn fired(&self) -> u64 {
+        self.fired
+    }
+
     /// A message of this kind is here; what happens to it.
     pub(super) fn meet(&mut self, kind: &Kind) -> Option<Fault> {
         *self.seen.entry(kind.as_str().to_owned()).or_default() += 1;
@@ -81,6 +86,7 @@ impl Plan {
             return None;
         }
         self.counted = 0;
+        self.fired += 1;
         self.rules.pop_front().map(|rule| rule.fault)
     }
 }
