@@ -32,7 +32,7 @@ soak: ## two hundred kills among all other faults, of a new seed; nightly (SEED=
 	deploy/install-deps.sh test
 	$(CARGO) build $(LOCKED) --workspace --bins
 	MIGRATEKIT_SEED=$(SEED) MIGRATEKIT_KILLS=$(KILLS) $(CARGO) test $(LOCKED) -p integration-tests --test e2e -- \
-	    kills:: links:: --nocapture --test-threads=1
+	    kills:: links:: clocks:: crowd:: --nocapture --test-threads=1
 
 bench: ## the data path side by side with nbdcopy, and memory: optimised build, tables, bench-results/*.json (BENCH=--quick)
 	deploy/install-deps.sh test

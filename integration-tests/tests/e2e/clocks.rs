@@ -1,9 +1,11 @@
 //! The wall clock jumps, a day ahead and a day back, in the middle of cycles: nothing fails, nothing is taken for
 //! older or newer than it is.
 
+use crate::seed::Seed;
 use anyhow::{Context as _, ensure};
 use integration_tests::harness::{Clock, Options, World, hash_file};
 use proto::v1;
+use rand::Rng as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::time::Duration;
@@ -43,10 +45,12 @@ async fn jumps_of_a_day_in_the_middle_of_cycles() -> anyhow::Result<()> {
         eprintln!("skipped: libfaketime is not installed");
         return Ok(());
     };
+    let mut seed = Seed::new(61, "clocks::jumps_of_a_day_in_the_middle_of_cycles");
     world.begin().await?;
     let mut jobs = Vec::new();
-    // In the middle of each cycle to this offset; the last of them is lived through by a new process as well.
+    // In the middle of each cycle to about this offset; some of the jumps are lived through by a new process as well.
     for (round, offset) in (1u8..).zip([DAY, 0, -DAY, 0, -DAY]) {
+        let offset = offset - offset.signum() * seed.random.random_range(0..DAY / 2);
         world.act(v1::Action::Sync).await?;
         let before = jobs.last().cloned();
         let under_way = |m: &v1::Migration| {
@@ -56,12 +60,16 @@ async fn jumps_of_a_day_in_the_middle_of_cycles() -> anyhow::Result<()> {
         };
         world.wait("a cycle under way", SOON, |m| under_way(m) || m.state() != v1::State::Running).await?;
         clock.jump(offset)?;
-        if round == 5 {
-            world.oma_restart(&[])?;
+        match seed.random.random_range(0..3) {
+            0 => world.oma_restart(&[])?,
+            1 => world.agent_restart()?,
+            _ => {}
         }
         let m = world.synced().await?;
         let job = m.cycle.as_ref().map(|c| c.job_id.clone()).context("a cycle")?;
         ensure!(!jobs.contains(&job), "{job} again: {jobs:?}");
+        // The commit comes first, then the end of what it made superfluous.
+        let m = world.wait("two restore points", SOON, |m| m.restore_points.len() <= 2).await?;
         // A new one is the last one, whatever the clock says; what is older goes, and not what is newer.
         let points: Vec<_> = m.restore_points.iter().map(|point| point.job_id.clone()).collect();
         ensure!(points.last() == Some(&job), "{job} is not the newest of {points:?} after {jobs:?}");
@@ -81,5 +89,6 @@ async fn jumps_of_a_day_in_the_middle_of_cycles() -> anyhow::Result<()> {
     ensure!(ids == jobs, "{ids:?} {jobs:?}");
     let logged = world.oma.logged()?;
     ensure!(!logged.contains("panicked"), "{logged}");
+    seed.survived();
     Ok(())
 }

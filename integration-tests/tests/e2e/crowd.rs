@@ -1,10 +1,12 @@
 //! Twenty cycles of one agent at once, and the control plane killed among them: none of them fails.
 
+use crate::seed::Seed;
 use anyhow::{Context as _, ensure};
 use integration_tests::harness::{Options, World, eventually, hash_file};
 use proto::v1;
 use proto::v1::inventory_service_client::InventoryServiceClient;
 use proto::v1::migration_service_client::MigrationServiceClient;
+use rand::Rng as _;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -79,6 +81,8 @@ fn done(m: &v1::Migration) -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_cycle_of_twenty_fails_when_the_control_plane_is_killed_among_them() -> anyhow::Result<()> {
+    let name = "crowd::no_cycle_of_twenty_fails_when_the_control_plane_is_killed_among_them";
+    let mut seed = Seed::new(51, name);
     let folder = tempfile::tempdir()?;
     let vms = vms(folder.path())?;
     let mut options = Options::files(&[("root", &vms[0].file)]);
@@ -105,10 +109,13 @@ async fn no_cycle_of_twenty_fails_when_the_control_plane_is_killed_among_them() 
     let before = all(&world, "twenty cycles under way", SOON, under_way).await?;
     let running = before.iter().filter(|m| m.state() == v1::State::Running && done(m) < SIZE).count();
     ensure!(running >= CROWD - 2, "only {running} of {CROWD} were running: nothing was tested");
+    // Not waits for something: the points themselves.
+    tokio::time::sleep(Duration::from_millis(seed.random.random_range(0..1000))).await;
     world.oma.kill();
     world.oma_restart(&[])?;
     // And once more, while they are coming back.
     all(&world, "all connected again", SOON, |m| m.agent_connected).await?;
+    tokio::time::sleep(Duration::from_millis(seed.random.random_range(0..300))).await;
     world.oma.kill();
     world.oma_restart(&[])?;
     let after = all(&world, "twenty commits", Duration::from_secs(120), |m| {
@@ -125,5 +132,6 @@ async fn no_cycle_of_twenty_fails_when_the_control_plane_is_killed_among_them() 
         ensure!(hash_file(&world.replica(m, "root")?)? == hash, "the replica of {}", vm.uuid);
         ensure!(hash_file(&world.restore_point(m, "root")?)? == hash, "the restore point of {}", vm.uuid);
     }
+    seed.survived();
     Ok(())
 }

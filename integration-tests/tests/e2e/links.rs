@@ -10,12 +10,13 @@ mod silence;
 
 use crate::cycles::live_hashes;
 use crate::findings::{MIB, guest_writes, ours_at_the_source};
+use crate::seed::Seed;
 use anyhow::{Context as _, ensure};
 use integration_tests::harness::{Options, World};
 use integration_tests::middle::{Fault, How, Kind, Middle, Moment, Rule};
 use proof::Proof;
+use rand::Rng as _;
 use rand::rngs::SmallRng;
-use rand::{Rng as _, SeedableRng as _};
 use serde_json::json;
 
 /// What a cycle of changed areas says, in the order in which it does.
@@ -56,36 +57,6 @@ const MOMENTS: [Moment; 2] = [Moment::Before, Moment::After];
 /// More than enough cycles to meet everything.
 const MOST_CYCLES: usize = 16;
 
-/// Of this run; a failure names it.
-pub(crate) struct Seed {
-    seed: u64,
-    name: &'static str,
-    pub(crate) random: SmallRng,
-}
-
-impl Seed {
-    /// With `MIGRATEKIT_SEED`, or this seed.
-    pub(crate) fn new(seed: u64, name: &'static str) -> Self {
-        let given = std::env::var("MIGRATEKIT_SEED").ok().and_then(|s| s.parse().ok());
-        let seed = given.unwrap_or(seed);
-        Self { seed, name, random: SmallRng::seed_from_u64(seed) }
-    }
-
-    fn how(&mut self) -> How {
-        if self.coin() { How::Close } else { How::Reset }
-    }
-
-    fn coin(&mut self) -> bool {
-        self.random.random()
-    }
-}
-
-impl std::fmt::Display for Seed {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "MIGRATEKIT_SEED={} {}", self.seed, self.name)
-    }
-}
-
 /// A live VM behind a middle.
 struct Behind {
     world: World,
@@ -125,8 +96,13 @@ impl Behind {
         guest_writes(live, "data", 0, MIB, self.writes)
     }
 
+    fn how(&mut self) -> How {
+        if self.seed.coin() { How::Close } else { How::Reset }
+    }
+
     fn cut(&mut self, kind: &str, moment: Moment) -> Rule {
-        Rule::at(kind, Fault::Cut(moment, self.seed.how()))
+        let how = self.how();
+        Rule::at(kind, Fault::Cut(moment, how))
     }
 
     /// A sync to its end, with these faults in it as far as they come to pass, and the proof. Gives those that did not.
@@ -134,9 +110,9 @@ impl Behind {
         let source = live_hashes(&self.world)?;
         self.middle.arm(rules.clone());
         // What is said at the beginning of a connection has to be said.
-        self.middle.cut(self.seed.how());
-        let seed = self.seed.to_string();
-        let told = || format!("{seed}: {rules:#?}");
+        let how = self.how();
+        self.middle.cut(how);
+        let told = || format!("{rules:#?}");
         let m = self.world.sync().await.with_context(told)?;
         self.proof.of(&self.world, &m, &source).await.with_context(told)?;
         Ok(self.middle.disarm())
@@ -165,7 +141,7 @@ impl Behind {
             if left.is_empty() {
                 break;
             }
-            ensure!(cycle < MOST_CYCLES, "{}: never met: {left:#?}", self.seed);
+            ensure!(cycle < MOST_CYCLES, "never met: {left:#?}");
             prepare(self)?;
             // One of each kind a cycle: what was cut may be done with after that.
             let first = |at: usize, rule: &Rule| !left[..at].iter().any(|other| other.kind == rule.kind);
@@ -195,7 +171,9 @@ async fn every_message_of_the_schema_has_its_test() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn cut_at_every_message_of_a_copy() -> anyhow::Result<()> {
     let mut behind = Behind::start(11, "links::cut_at_every_message_of_a_copy").await?;
-    behind.cut_at_each(DATA, Behind::guest_writes).await
+    behind.cut_at_each(DATA, Behind::guest_writes).await?;
+    behind.seed.survived();
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -203,7 +181,9 @@ async fn cut_at_every_message_of_a_comparison() -> anyhow::Result<()> {
     let mut behind = Behind::start(12, "links::cut_at_every_message_of_a_comparison").await?;
     behind.guest_writes()?;
     behind.cycle(vec![]).await?;
-    behind.cut_at_each(HASHES, Behind::lose_change_id).await
+    behind.cut_at_each(HASHES, Behind::lose_change_id).await?;
+    behind.seed.survived();
+    Ok(())
 }
 
 impl Behind {

@@ -16,6 +16,7 @@ mod interrupted;
 mod kills;
 mod links;
 mod progress;
+mod seed;
 mod verify;
 mod versions;
 mod wire;

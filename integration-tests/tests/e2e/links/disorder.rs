@@ -21,7 +21,9 @@ fn rules(behind: &mut Behind, kinds: &[&str]) -> Vec<Rule> {
 async fn a_copy_bears_every_message_twice_and_late() -> anyhow::Result<()> {
     let mut behind = Behind::start(21, "links::disorder::a_copy_bears_every_message_twice_and_late").await?;
     let rules = rules(&mut behind, DATA);
-    behind.meet(rules, Behind::guest_writes).await
+    behind.meet(rules, Behind::guest_writes).await?;
+    behind.seed.survived();
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -31,7 +33,9 @@ async fn a_comparison_bears_every_message_twice_and_late() -> anyhow::Result<()>
     behind.guest_writes()?;
     behind.cycle(vec![]).await?;
     let rules = rules(&mut behind, HASHES);
-    behind.meet(rules, Behind::lose_change_id).await
+    behind.meet(rules, Behind::lose_change_id).await?;
+    behind.seed.survived();
+    Ok(())
 }
 
 /// An older state that comes after a newer one counts for nothing: whoever took it for the last word would wait for ever.
@@ -57,5 +61,6 @@ async fn a_desired_state_that_was_overtaken_does_not_count() -> anyhow::Result<(
         behind.guest_writes()?;
         behind.cycle(vec![]).await?;
     }
+    behind.seed.survived();
     Ok(())
 }

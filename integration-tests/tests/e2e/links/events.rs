@@ -56,7 +56,9 @@ async fn cut_at_every_message_of_other_events() -> anyhow::Result<()> {
     behind.waiting().await?;
     behind.failed().await?;
     behind.inventory().await?;
-    behind.released().await
+    behind.released().await?;
+    behind.seed.survived();
+    Ok(())
 }
 
 impl Behind {
@@ -71,7 +73,7 @@ impl Behind {
             self.cut("PushResponse.page", Moment::After),
         ];
         let unmet = self.cycle(rules).await?;
-        ensure!(unmet.is_empty(), "{}: {unmet:?}", self.seed);
+        ensure!(unmet.is_empty(), "{unmet:?}");
         Ok(())
     }
 
@@ -88,7 +90,7 @@ impl Behind {
             self.middle.all_fired(SOON).await?;
             let paused = |m: &v1::Migration| m.cycle.as_ref().is_some_and(|c| c.status == "paused");
             let m = self.world.wait("the pause", SOON, paused).await?;
-            ensure!(m.state() == v1::State::Paused, "{}: {m:?}", self.seed);
+            ensure!(m.state() == v1::State::Paused, "{m:?}");
             let m = self.world.sync().await?;
             self.proof.of(&self.world, &m, &source).await?;
         }
