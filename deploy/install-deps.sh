@@ -33,6 +33,7 @@ qemu-system-common | cmd:qemu-storage-daemon      | test demo                   
 e2fsprogs          | cmd:mke2fs                   | demo                         | a disk with a file system of real files
 xfsprogs           | cmd:mkfs.xfs                 | test demo                    | a target with reflinks: cheap restore points
 sqlite3            | cmd:sqlite3                  | test demo                    | looks into the OMA's database, as an operator would
+mariadb-server     | cmd:mariadbd                 | test                         | the control plane's other database, started by the tests
 openssl            | cmd:openssl                  | test                         | judges our certificates
 gnutls-bin         | cmd:certtool                 | test                         | certificates for NBD over TLS
 strace             | cmd:strace                   | test                         | shows that a flush happened

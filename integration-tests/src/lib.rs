@@ -6,5 +6,6 @@ pub mod bench;
 pub mod harness;
 pub mod link;
 pub mod live_vm;
+pub mod mariadb;
 pub mod middle;
 pub mod nbd_tap;

@@ -4,6 +4,7 @@ use serde::Deserialize;
 use shared::config::{self, Period};
 use shared::telemetry::Log;
 use shared::tls::{Files, Role};
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,8 +18,9 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where agents connect in clear; they say who they are, and are believed.
     pub listen_cleartext: Option<SocketAddr>,
-    /// `sqlite:///path/to/file`.
-    pub database_url: String,
+    /// `sqlite:///path/to/file`, or `mysql://user:password@host:3306/database` (MariaDB too); in the file,
+    /// `file:/path` names another that holds it.
+    pub database_url: DatabaseUrl,
     /// Manifests lie here.
     pub state_dir: PathBuf,
     pub tls: Files,
@@ -41,6 +43,36 @@ pub struct Rest {
 impl Default for Rest {
     fn default() -> Self {
         Self { listen: ([127, 0, 0, 1], config::ports::OMA_REST).into() }
+    }
+}
+
+/// May hold a password: its `Debug` shows nothing.
+#[derive(Clone, Deserialize)]
+#[serde(transparent)]
+pub struct DatabaseUrl(String);
+
+impl DatabaseUrl {
+    /// For the store alone.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Takes the content of the file that it names, where it names one.
+    fn read(&mut self, config: &Path) -> Result<(), config::Error> {
+        let Some(file) = self.0.strip_prefix("file:") else { return Ok(()) };
+        let path = Path::new(file.strip_prefix("//").unwrap_or(file));
+        let content = std::fs::read_to_string(path).map_err(|error| {
+            let message = format!("names the file {}, which cannot be read: {error}", path.display());
+            config::Error::invalid(config, "database_url", message)
+        })?;
+        self.0 = content.trim().to_owned();
+        Ok(())
+    }
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
     }
 }
 
@@ -87,7 +119,8 @@ impl Config {
     /// # Errors
     /// What is wrong, where, and what to do.
     pub fn load(path: &Path) -> Result<Self, config::Error> {
-        let config: Self = config::load(path)?;
+        let mut config: Self = config::load(path)?;
+        config.database_url.read(path)?;
         for (key, period) in [
             ("limits.handshake", config.limits.handshake),
             ("limits.preface", config.limits.preface),
@@ -111,7 +144,7 @@ impl Config {
     pub fn check(&self) -> anyhow::Result<()> {
         self.tls.server()?;
         self.tls.name_as(Role::Oma)?;
-        crate::store::lock_file(&self.database_url)?;
+        crate::store::lock_file(self.database_url.as_str())?;
         shared::telemetry::check(&self.log)?;
         Ok(())
     }
@@ -146,6 +179,22 @@ mod tests {
         assert!(all.listen_cleartext.take().is_some(), "an example, not the default");
         assert_ne!(EXAMPLE, config::with_all_keys(EXAMPLE));
         assert_eq!(format!("{plain:?}"), format!("{all:?}"), "what is commented out shows the default");
+    }
+
+    #[test]
+    fn the_url_of_the_database_may_lie_in_a_file_and_is_not_shown() {
+        let file = tempfile::NamedTempFile::new().expect("temporary file");
+        let named =
+            EXAMPLE.replace("sqlite:///var/lib/oma-api/oma.db", &format!("file:{}", file.path().display()));
+        assert_ne!(named, EXAMPLE);
+        std::fs::write(file.path(), "mysql://oma:secret@db.example/oma\n").expect("written");
+        let config = load(&named);
+        assert_eq!(config.database_url.as_str(), "mysql://oma:secret@db.example/oma");
+        assert!(!format!("{config:?}").contains("secret"));
+        let missing = tempfile::NamedTempFile::new().expect("temporary file");
+        std::fs::write(missing.path(), named.replace("file:", "file:/nowhere")).expect("written");
+        let error = Config::load(missing.path()).expect_err("it is not there").to_string();
+        assert!(error.contains("database_url") && error.contains("/nowhere"), "{error}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::hub::Hub;
 use crate::service::App;
 use crate::service::transfer::Transfers;
 use crate::storage::{LocalStorage, Storage};
-use crate::store::{self, Store};
+use crate::store::{self, DatabaseClaim, Store};
 use crate::{grpc, reconcile, rest};
 use anyhow::Context as _;
 use shared::claim::Claim;
@@ -53,6 +53,8 @@ pub struct Oma {
     tls: Arc<rustls::ServerConfig>,
     limits: shared::tls::Limits,
     _claims: Vec<Claim>,
+    /// On a server's; that on a file is among the others.
+    database: Option<DatabaseClaim>,
 }
 
 impl Oma {
@@ -66,8 +68,11 @@ impl Oma {
             .await
             .with_context(|| format!("state_dir {} cannot be used", config.state_dir.display()))?;
         let mut claims = vec![Claim::folder(NAME, &config.state_dir)?];
-        claims.push(Claim::file(NAME, &store::lock_file(&config.database_url)?)?);
-        let store = Store::connect(&config.database_url).await?;
+        if let Some(file) = store::lock_file(config.database_url.as_str())? {
+            claims.push(Claim::file(NAME, &file)?);
+        }
+        let store = Store::connect(config.database_url.as_str()).await?;
+        let database = store.claim().await?;
         store.migrate().await?;
         store.agent_disconnect_all().await?;
         let storage: Arc<dyn Storage> = match &config.storage {
@@ -82,16 +87,17 @@ impl Oma {
         let transfers = Transfers::new(store.clone(), Arc::clone(&storage), manifests);
         let hub = Arc::new(Hub::default());
         let app = App { store, storage, hub, transfers, heartbeat: config.limits.heartbeat.0 };
-        Ok(Self { app, tls: config.tls.server()?, limits: config.tls_limits(), _claims: claims })
+        Ok(Self { app, tls: config.tls.server()?, limits: config.tls_limits(), _claims: claims, database })
     }
 
     /// Serves until `shutdown`; running cycles are interrupted and go on after the next start.
     ///
     /// # Errors
-    /// When the services cannot be put together.
+    /// When the services cannot be put together, and when another control plane has taken the database.
     pub async fn serve(self, listeners: Listeners, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let stop = shutdown.child_token();
         let Listeners { grpc, cleartext, rest } = listeners;
-        let routes = grpc::routes(&self.app, &shutdown)?;
+        let routes = grpc::routes(&self.app, &stop)?;
         if let Some(listener) = &cleartext {
             warn!(listen = %listener.local_addr()?, "agents are taken in clear: whoever reaches this port is believed");
         }
@@ -99,17 +105,29 @@ impl Oma {
         let in_clear = async {
             if let Some(listener) = cleartext {
                 let (limits, routes) = (self.limits.clone(), routes.clone());
-                shared::tls::serve_cleartext(listener, limits, routes, shutdown.clone()).await;
+                shared::tls::serve_cleartext(listener, limits, routes, stop.clone()).await;
             }
         };
-        tokio::join!(
+        let database = self.database;
+        let claim = async {
+            let kept = match database {
+                Some(claim) => claim.keep(stop.clone()).await,
+                None => Ok(()),
+            };
+            if kept.is_err() {
+                stop.cancel();
+            }
+            kept
+        };
+        let ((), (), (), (), (), kept) = tokio::join!(
             in_clear,
-            shared::tls::serve(grpc, self.tls, self.limits.clone(), routes.clone(), shutdown.clone()),
-            rest::serve(rest, self.app.clone(), shutdown.clone()),
-            self.app.progress_run(shutdown.clone()),
-            reconcile::run(self.app.clone(), shutdown.clone()),
+            shared::tls::serve(grpc, self.tls, self.limits.clone(), routes.clone(), stop.clone()),
+            rest::serve(rest, self.app.clone(), stop.clone()),
+            self.app.progress_run(stop.clone()),
+            reconcile::run(self.app.clone(), stop.clone()),
+            claim,
         );
         self.app.store.close().await;
-        Ok(())
+        Ok(kept?)
     }
 }

@@ -54,6 +54,8 @@ pub struct Options {
     pub link: Option<Shape>,
     /// Where the replicas are; `None`: in the world's folder.
     pub replicas: Option<PathBuf>,
+    /// The control plane's `database_url`; `None`: a file in the world's folder.
+    pub database: Option<String>,
 }
 
 impl Options {
@@ -127,9 +129,11 @@ impl World {
             SourceKind::Files(_) | SourceKind::Uris(_) => None,
         };
         let replicas = options.replicas.clone().unwrap_or_else(|| dir.join("replicas"));
+        let database =
+            options.database.clone().unwrap_or_else(|| format!("sqlite://{}/oma.db", dir.display()));
         let cleartext = options.transport == Transport::Cleartext;
         let mut ports = Ports { grpc: 0, rest: 0, cleartext: cleartext.then_some(0) };
-        write_oma_config(&dir, &ca, ports, &replicas)?;
+        write_oma_config(&dir, &ca, ports, &replicas, &database)?;
         let mut oma = Daemon::start("oma-api", &dir.join("oma.toml"), &dir.join("oma.log"), &[])?;
         if cleartext {
             ports.cleartext = Some(port_of(&oma.wait_for("agents are taken in clear", START)?)?);
@@ -137,7 +141,7 @@ impl World {
         ports.grpc = port_of(&oma.wait_for("control plane ready", START)?)?;
         ports.rest = port_of(&oma.wait_for("REST API ready", START)?)?;
         // The same ports after a restart: the agent finds it again.
-        write_oma_config(&dir, &ca, ports, &replicas)?;
+        write_oma_config(&dir, &ca, ports, &replicas, &database)?;
         let [address, rest] = [ports.grpc, ports.rest].map(|port| format!("localhost:{port}"));
         let dialled = ports.cleartext.unwrap_or(ports.grpc);
         let link = match options.link {
@@ -338,11 +342,17 @@ struct Ports {
     cleartext: Option<u16>,
 }
 
-fn write_oma_config(dir: &Path, ca: &Folder, ports: Ports, replicas: &Path) -> anyhow::Result<()> {
+fn write_oma_config(
+    dir: &Path,
+    ca: &Folder,
+    ports: Ports,
+    replicas: &Path,
+    database: &str,
+) -> anyhow::Result<()> {
     let (at, replicas) = (dir.display(), replicas.display());
     let listen = |key: &str, port: u16| format!("{key} = \"127.0.0.1:{port}\"\n");
     let text = format!(
-        "{}{}database_url = \"sqlite://{at}/oma.db\"\nstate_dir = \"{at}/oma\"\n{}\
+        "{}{}database_url = \"{database}\"\nstate_dir = \"{at}/oma\"\n{}\
          [storage]\nkind = \"local\"\npath = \"{replicas}\"\n[rest]\n{}[limits]\nhandshake = \"3s\"\npreface = \"2s\"\n\
          [log]\nlevel = \"info,oma_api=debug,shared=debug,migratekit=debug\"\n",
         listen("listen", ports.grpc),

@@ -10,7 +10,7 @@ use std::path::Path;
 const SIZE: u64 = 48 * MIB;
 
 /// Little at a time.
-fn small_window() -> Options {
+pub(crate) fn small_window() -> Options {
     Options { transfer: "connections = 2\nwindow = \"8MiB\"".to_owned(), ..Options::live(&[("root", SIZE)]) }
 }
 
@@ -25,7 +25,7 @@ fn slow_replica(world: &mut World, m: &v1::Migration) -> anyhow::Result<()> {
 }
 
 /// A cycle that has some of its data durable, and much not yet.
-async fn in_the_middle(world: &mut World) -> anyhow::Result<v1::Migration> {
+pub(crate) async fn in_the_middle(world: &mut World) -> anyhow::Result<v1::Migration> {
     guest_writes(world.live()?, "root", 0, SIZE, 1)?;
     let m = world.get().await?;
     slow_replica(world, &m)?;
@@ -40,11 +40,11 @@ async fn in_the_middle(world: &mut World) -> anyhow::Result<v1::Migration> {
     Ok(m)
 }
 
-fn durable(m: &v1::Migration) -> u64 {
+pub(crate) fn durable(m: &v1::Migration) -> u64 {
     m.cycle.iter().flat_map(|c| &c.disks).map(|d| d.done_bytes).sum()
 }
 
-fn job(m: &v1::Migration) -> String {
+pub(crate) fn job(m: &v1::Migration) -> String {
     m.cycle.as_ref().map(|c| c.job_id.clone()).unwrap_or_default()
 }
 

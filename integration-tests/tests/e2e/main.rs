@@ -5,6 +5,7 @@ mod certificates;
 mod clocks;
 mod crowd;
 mod cycles;
+mod database;
 mod doubles;
 mod faults;
 mod fencing;

@@ -1,8 +1,10 @@
 //! What goes over the wire: compressed, and not faster than allowed.
 
 use anyhow::{Context as _, ensure};
-use integration_tests::harness::{Options, Transport, World, hash_file};
+use integration_tests::harness::{Options, Transport, World, eventually, hash_file};
 use integration_tests::link::Shape;
+use proto::v1;
+use proto::v1::migration_service_client::MigrationServiceClient;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -83,5 +85,50 @@ async fn a_rate_is_kept() -> anyhow::Result<()> {
     // 3 s; less at the beginning, when nothing is owed yet, and more for the commit.
     let at_least = Duration::from_millis(wire * 950 / (8 * MIB));
     ensure!((at_least..at_least + Duration::from_secs(4)).contains(&took), "{took:?} for {wire}");
+    Ok(())
+}
+
+/// Set while it runs, lifted while it runs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_migrations_limit_holds_at_once() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = text(folder.path(), 96 * MIB)?;
+    let options = Options {
+        transfer: "rate = \"32MiB\"\ncompression = \"off\"".to_owned(),
+        ..Options::files(&[("root", &file)])
+    };
+    let world = World::start(&options).await?;
+    world.begin().await?;
+    let limit = async |rate: u64| {
+        let request = v1::LimitRequest { vm: "web".to_owned(), rate_bytes_per_second: rate };
+        anyhow::Ok(MigrationServiceClient::new(world.channel().await?).limit(request).await?.into_inner())
+    };
+    let refused = limit(1000).await.expect_err("too slow to keep");
+    ensure!(format!("{refused:#}").contains("64 KiB"), "{refused:#}");
+    world.act(v1::Action::Sync).await?;
+    let sent = async || {
+        let cycle = world.get().await?.cycle;
+        anyhow::Ok(cycle.iter().flat_map(|cycle| &cycle.disks).map(|disk| disk.wire_bytes).sum::<u64>())
+    };
+    eventually("the cycle to be under way", Duration::from_secs(30), || async {
+        Ok((sent().await? > 8 * MIB).then_some(()))
+    })
+    .await?;
+    let migration = limit(MIB).await?.migration.context("the migration")?;
+    ensure!(migration.rate_bytes_per_second == MIB, "{migration:?}");
+    // What was handed over before is counted within the next two reports.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let (before, begun) = (sent().await?, Instant::now());
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let (bytes, took) = (sent().await? - before, begun.elapsed());
+    // A report is up to half a second old, at either end.
+    let most = u64::try_from(took.as_millis())? * MIB / 1000 + MIB;
+    ensure!((MIB..most).contains(&bytes), "{bytes} in {took:?}");
+    limit(0).await?;
+    let migration = world.synced().await?;
+    ensure!(
+        hash_file(&world.replica(&migration, "root")?)? == hash_file(&file)?,
+        "the replica is the source"
+    );
     Ok(())
 }

@@ -6,6 +6,7 @@ use super::watch;
 use clap::{Args, Subcommand};
 use proto::v1;
 use proto::v1::migration_service_client::MigrationServiceClient;
+use shared::config::ByteSize;
 use std::io::Write;
 use tonic::transport::Channel;
 
@@ -35,6 +36,14 @@ enum Verb {
     Release(Act),
     /// End the protection: remove the replica with its restore points, and everything of ours at the source.
     Abort(Act),
+    /// Bound what its transfers take of the network, at once, for the running sync too.
+    Limit {
+        #[command(flatten)]
+        of: Of,
+        /// A second, for all its disks together, such as 50MiB; 0 for no limit of its own. The agent's own limit stays.
+        #[arg(long, value_name = "SIZE")]
+        rate: ByteSize,
+    },
     /// Show one migration.
     Get(Of),
     /// List migrations.
@@ -72,6 +81,11 @@ pub(super) async fn run(args: Migration, out: &mut impl Write) -> anyhow::Result
         Verb::Hold(act) => (act, v1::Action::Hold),
         Verb::Release(act) => (act, v1::Action::Release),
         Verb::Abort(act) => (act, v1::Action::Abort),
+        Verb::Limit { of, rate } => {
+            let request = v1::LimitRequest { vm: of.vm, rate_bytes_per_second: rate.bytes() };
+            let answer = MigrationServiceClient::new(channel).limit(request).await.map_err(|s| said(&s))?;
+            return one(&answer.into_inner().migration.unwrap_or_default(), args.output, out);
+        }
         Verb::Get(of) => return one(&get(channel, &of.vm).await?, args.output, out),
         Verb::List { all } => return list(channel, all, args.output, out).await,
         Verb::Watch(of) => return watch::follow(&args.connection, channel, &of.vm, args.output, out).await,

@@ -54,6 +54,7 @@ pub(super) fn migration_json(m: &v1::Migration) -> Value {
         "phase": word(m.phase().as_str_name(), "PHASE_"),
         "state": word(m.state().as_str_name(), "STATE_"),
         "held": m.held,
+        "rate_bytes_per_second": m.rate_bytes_per_second,
         "created_at": m.created_at,
         "updated_at": m.updated_at,
         "finished_at": or_null(&m.finished_at),
@@ -120,6 +121,9 @@ pub(super) fn migration_text(m: &v1::Migration) -> String {
         format!("state       {}{}", position(m), if m.held { " (held)" } else { "" }),
         format!("agent       {}{}", m.agent_id, if m.agent_connected { "" } else { " (not connected)" }),
     ];
+    if m.rate_bytes_per_second > 0 {
+        lines.push(format!("limit       {}/s", bytes(m.rate_bytes_per_second)));
+    }
     if !m.error_message.is_empty() {
         lines.push(format!("reason      {}: {}", m.error_reason, m.error_message));
     }

@@ -48,6 +48,12 @@ impl MigrationService for Migrations {
         Ok(Response::new(v1::ActResponse { migration: Some(view::migration(view)) }))
     }
 
+    async fn limit(&self, request: Request<v1::LimitRequest>) -> Result<Response<v1::LimitResponse>, Status> {
+        let v1::LimitRequest { vm, rate_bytes_per_second: rate } = request.into_inner();
+        let view = self.app.migration_limit(named(&vm)?, rate).await.map_err(|e| e.to_status())?;
+        Ok(Response::new(v1::LimitResponse { migration: Some(view::migration(view)) }))
+    }
+
     async fn get(&self, request: Request<v1::GetRequest>) -> Result<Response<v1::GetResponse>, Status> {
         let request = request.into_inner();
         let found = self.app.migration_find(named(&request.vm)?).await.map_err(|e| e.to_status())?;

@@ -30,6 +30,7 @@ pub(super) fn migration(view: MigrationView) -> v1::Migration {
         phase: phase_to_wire(m.position.phase()).into(),
         state: state_to_wire(m.position.state()).into(),
         held: m.held,
+        rate_bytes_per_second: m.rate,
         created_at: m.created_at.to_string(),
         updated_at: m.updated_at.to_string(),
         finished_at: time(m.finished_at),

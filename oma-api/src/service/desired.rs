@@ -16,7 +16,7 @@ pub(super) fn of_migration(migration: &Migration, disks: &[Disk], active: Option
             true => Vec::new(),
             false => disks.iter().filter_map(|d| Some((d.key.clone(), d.change_id.clone()?))).collect(),
         },
-        rate: 0,
+        rate: migration.rate,
         cycle: active.filter(|_| going).map(|job| cycle(job, disks)),
     }
 }

@@ -24,6 +24,8 @@ pub enum Error {
     NoTarget { action: Action },
     #[error("agent {agent} is not connected; start vma-agent there and look at its log")]
     AgentAway { agent: AgentId },
+    #[error("{asked} bytes a second cannot be kept: at least 65536 (64 KiB), or 0 for no limit")]
+    Rate { asked: u64 },
     #[error(
         "nothing was committed yet, so there is nothing to compare with: `migratekit migration sync` first"
     )]
@@ -87,6 +89,7 @@ impl Error {
             }
             Self::NoTarget { .. } => (Code::FailedPrecondition, "NO_TARGET"),
             Self::AgentAway { .. } => (Code::Unavailable, "AGENT_NOT_CONNECTED"),
+            Self::Rate { .. } => (Code::InvalidArgument, "RATE_TOO_LOW"),
             Self::NothingCommitted => (Code::FailedPrecondition, "NOTHING_COMMITTED"),
             Self::CycleRunning { .. } | Self::Store(store::Error::JobActive { .. }) => {
                 (Code::FailedPrecondition, "CYCLE_RUNNING")

@@ -8,6 +8,9 @@ use shared::ids::{AgentId, DiskId, MigrationId, VmUuid};
 use shared::migration::{Action, Effect, apply};
 use tracing::info;
 
+/// Bytes a second: below it a leaf takes more than a second.
+const LOWEST_RATE: u64 = 64 << 10;
+
 /// A VM that some agent offers.
 #[derive(Clone, Debug)]
 pub struct OfferedVm {
@@ -32,6 +35,33 @@ impl App {
         };
         self.touched(&id).await;
         self.migration_view(&id).await
+    }
+
+    /// Bounds what the migration's transfers take of the network, at once: bytes a second, 0 for no limit of its own.
+    ///
+    /// # Errors
+    /// [`Error::Rate`], and as [`act`](Self::act); nothing has changed then.
+    pub async fn migration_limit(&self, asked: &str, rate: u64) -> Result<MigrationView, Error> {
+        if (1..LOWEST_RATE).contains(&rate) || i64::try_from(rate).is_err() {
+            return Err(Error::Rate { asked: rate });
+        }
+        let Some(mut migration) = self.unfinished(asked).await? else {
+            return Err(Error::NotProtected { asked: asked.to_owned() });
+        };
+        loop {
+            let changed = Migration { rate, ..migration };
+            match self.store.migration_transition(&changed, Timestamp::now()).await {
+                Ok(now) => {
+                    info!(migration_id = %now.id, vm = %now.vm_name, rate, "rate set");
+                    self.touched(&now.id).await;
+                    return self.migration_view(&now.id).await;
+                }
+                Err(store::Error::Conflict { .. }) => {
+                    migration = self.store.migration_fetch(&changed.id).await?;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     /// The unfinished migration of a VM named by uuid, name or migration id, else its newest one.

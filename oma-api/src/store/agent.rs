@@ -54,10 +54,11 @@ impl Store {
     /// # Errors
     /// [`Error::Database`].
     pub async fn agent_connected(&self, hello: &AgentHello, now: Timestamp) -> Result<(), Error> {
-        let mut w = self.write().await?;
-        let known =
-            sql("UPDATE agents SET software_version = ?, protocol_version = ?, address = ?, connected = 1, \
-             session_id = ?, last_seen_at = ? WHERE id = ?")
+        self.write(|mut w| async move {
+            let known = sql(
+                "UPDATE agents SET software_version = ?, protocol_version = ?, address = ?, connected = 1, \
+             session_id = ?, last_seen_at = ? WHERE id = ?",
+            )
             .bind(hello.software_version.as_str())
             .bind(i64::from(hello.protocol_version))
             .bind(hello.address.as_str())
@@ -67,8 +68,8 @@ impl Store {
             .execute(&mut *w.tx)
             .await
             .doing("storing an agent")?;
-        if known.rows_affected() == 0 {
-            sql(
+            if known.rows_affected() == 0 {
+                sql(
                 "INSERT INTO agents (id, software_version, protocol_version, address, connected, session_id, \
                  first_seen_at, last_seen_at) VALUES (?, ?, ?, ?, 1, ?, ?, ?)",
             )
@@ -82,10 +83,12 @@ impl Store {
             .execute(&mut *w.tx)
             .await
             .doing("storing an agent")?;
-        }
-        w.inventory_replace(&hello.id, &hello.inventory).await?;
-        w.agent_event(&hello.id, "agent_connected", now).await?;
-        w.commit().await
+            }
+            w.inventory_replace(&hello.id, &hello.inventory).await?;
+            w.agent_event(&hello.id, "agent_connected", now).await?;
+            w.commit().await
+        })
+        .await
     }
 
     /// Stores a new inventory, whole.
@@ -93,11 +96,13 @@ impl Store {
     /// # Errors
     /// [`Error::AgentUnknown`], [`Error::Database`].
     pub async fn agent_inventory_set(&self, id: &AgentId, vms: &[Vm], now: Timestamp) -> Result<(), Error> {
-        let mut w = self.write().await?;
-        w.agent_touch(id, now).await?;
-        w.inventory_replace(id, vms).await?;
-        w.agent_event(id, "agent_inventory_changed", now).await?;
-        w.commit().await
+        self.write(|mut w| async move {
+            w.agent_touch(id, now).await?;
+            w.inventory_replace(id, vms).await?;
+            w.agent_event(id, "agent_inventory_changed", now).await?;
+            w.commit().await
+        })
+        .await
     }
 
     /// A sign of life; no event.
@@ -105,9 +110,11 @@ impl Store {
     /// # Errors
     /// [`Error::AgentUnknown`], [`Error::Database`].
     pub async fn agent_seen(&self, id: &AgentId, now: Timestamp) -> Result<(), Error> {
-        let mut w = self.write().await?;
-        w.agent_touch(id, now).await?;
-        w.commit().await
+        self.write(|mut w| async move {
+            w.agent_touch(id, now).await?;
+            w.commit().await
+        })
+        .await
     }
 
     /// A session ended. One that a newer session has replaced changes nothing.
@@ -120,17 +127,20 @@ impl Store {
         session_id: &str,
         now: Timestamp,
     ) -> Result<(), Error> {
-        let mut w = self.write().await?;
-        let done = sql("UPDATE agents SET connected = 0 WHERE id = ? AND session_id = ? AND connected = 1")
-            .bind(id.as_str())
-            .bind(session_id)
-            .execute(&mut *w.tx)
-            .await
-            .doing("storing an agent")?;
-        if done.rows_affected() > 0 {
-            w.agent_event(id, "agent_disconnected", now).await?;
-        }
-        w.commit().await
+        self.write(|mut w| async move {
+            let done =
+                sql("UPDATE agents SET connected = 0 WHERE id = ? AND session_id = ? AND connected = 1")
+                    .bind(id.as_str())
+                    .bind(session_id)
+                    .execute(&mut *w.tx)
+                    .await
+                    .doing("storing an agent")?;
+            if done.rows_affected() > 0 {
+                w.agent_event(id, "agent_disconnected", now).await?;
+            }
+            w.commit().await
+        })
+        .await
     }
 
     /// At the start of the daemon nobody is connected.
@@ -138,9 +148,11 @@ impl Store {
     /// # Errors
     /// [`Error::Database`].
     pub async fn agent_disconnect_all(&self) -> Result<(), Error> {
-        let mut w = self.write().await?;
-        sql("UPDATE agents SET connected = 0").execute(&mut *w.tx).await.doing("storing agents")?;
-        w.commit().await
+        self.write(|mut w| async move {
+            sql("UPDATE agents SET connected = 0").execute(&mut *w.tx).await.doing("storing agents")?;
+            w.commit().await
+        })
+        .await
     }
 
     /// # Errors
@@ -168,8 +180,8 @@ impl Store {
                 protocol_version: u32::try_from(version).map_err(|e| row.corrupt("protocol_version", e))?,
                 address: row.text("address")?,
                 connected: row.flag("connected")?,
-                first_seen_at: row.parsed("first_seen_at")?,
-                last_seen_at: row.parsed("last_seen_at")?,
+                first_seen_at: row.time("first_seen_at")?,
+                last_seen_at: row.time("last_seen_at")?,
                 inventory: vms.iter().map(vm).collect::<Result<_, _>>()?,
                 id,
             });

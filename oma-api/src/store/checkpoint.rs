@@ -53,14 +53,16 @@ impl Store {
         ranges: &RangeSet,
         now: Timestamp,
     ) -> Result<(), Error> {
-        let mut w = self.write().await?;
-        w.epoch_current(&of.disk, of.epoch, &of.job).await?;
-        w.takes_data(of).await?;
-        let seq = w.rows_insert(&of.disk, Some(&of.job), of.epoch, kind, ranges, now).await?;
-        if seq.is_multiple_of(MERGE_EVERY) && seq > 0 {
-            w.rows_merge(of, kind, now).await?;
-        }
-        w.commit().await
+        self.write(|mut w| async move {
+            w.epoch_current(&of.disk, of.epoch, &of.job).await?;
+            w.takes_data(of).await?;
+            let seq = w.rows_insert(&of.disk, Some(&of.job), of.epoch, kind, ranges, now).await?;
+            if seq.is_multiple_of(MERGE_EVERY) && seq > 0 {
+                w.rows_merge(of, kind, now).await?;
+            }
+            w.commit().await
+        })
+        .await
     }
 
     /// Adds to what the next cycle sends; for findings that no cycle made (the replica arm). Not fenced: it
@@ -74,10 +76,12 @@ impl Store {
         ranges: &RangeSet,
         now: Timestamp,
     ) -> Result<(), Error> {
-        let mut w = self.write().await?;
-        let epoch = w.disk(disk).await?.epoch;
-        w.rows_insert(disk, None, epoch, CheckpointKind::Required, ranges, now).await?;
-        w.commit().await
+        self.write(|mut w| async move {
+            let epoch = w.disk(disk).await?.epoch;
+            w.rows_insert(disk, None, epoch, CheckpointKind::Required, ranges, now).await?;
+            w.commit().await
+        })
+        .await
     }
 
     /// What `job` recorded of `disk`, in all its attempts.

@@ -52,68 +52,72 @@ impl Store {
     /// [`Error::Denied`] when the migration takes no commit any more (it is being aborted);
     /// [`Error::NotFound`], [`Error::Corrupt`], [`Error::Database`].
     pub async fn job_commit(&self, commit: &CycleCommit, now: Timestamp) -> Result<Committed, Error> {
-        let mut w = self.write().await?;
-        let job = w.job(&commit.job).await?;
-        let mut migration = w.migration(&job.migration).await?;
-        if let (JobStatus::Completed, Some(restore_point)) = (job.status, w.restore_point_of(&job.id).await?)
-        {
-            let surplus = w.restore_point_surplus(&job.migration, KEPT).await?;
-            return Ok(Committed { migration, restore_point, surplus });
-        }
-        if job.status != JobStatus::Committing {
-            return Err(Error::JobStatus { job: job.id, status: job.status, asked: "completed" });
-        }
-        w.same_disks(&job.id, &job.migration, job.disks.iter().map(|d| &d.disk)).await?;
-        w.same_disks(&job.id, &job.migration, commit.disks.iter().map(|d| &d.disk)).await?;
-        let mut point = RestorePoint {
-            id: commit.restore_point.clone(),
-            migration: job.migration.clone(),
-            job: job.id.clone(),
-            snapshot_name: commit.snapshot_name.clone(),
-            taken_at: job.snapshot_taken_at.unwrap_or(job.started_at),
-            committed_at: super::row::stored(now),
-            disks: Vec::with_capacity(job.disks.len()),
-        };
-        for part in &commit.disks {
-            let of_job = job.disks.iter().find(|d| d.disk == part.disk);
-            let of_job =
-                of_job.ok_or_else(|| Error::DisksDiffer { job: job.id.clone(), disk: part.disk.clone() })?;
-            if !of_job.finished {
-                return Err(Error::Unfinished { job: job.id, disk: part.disk.clone() });
+        self.write(|mut w| async move {
+            let job = w.job(&commit.job).await?;
+            let mut migration = w.migration(&job.migration).await?;
+            if let (JobStatus::Completed, Some(restore_point)) =
+                (job.status, w.restore_point_of(&job.id).await?)
+            {
+                let surplus = w.restore_point_surplus(&job.migration, KEPT).await?;
+                return Ok(Committed { migration, restore_point, surplus });
             }
-            let (Some(size), Some(_)) = (of_job.new_size, &job.snapshot) else {
-                return Err(Error::NoSnapshot { job: job.id, disk: part.disk.clone() });
+            if job.status != JobStatus::Committing {
+                return Err(Error::JobStatus { job: job.id, status: job.status, asked: "completed" });
+            }
+            w.same_disks(&job.id, &job.migration, job.disks.iter().map(|d| &d.disk)).await?;
+            w.same_disks(&job.id, &job.migration, commit.disks.iter().map(|d| &d.disk)).await?;
+            let mut point = RestorePoint {
+                id: commit.restore_point.clone(),
+                migration: job.migration.clone(),
+                job: job.id.clone(),
+                snapshot_name: commit.snapshot_name.clone(),
+                taken_at: job.snapshot_taken_at.unwrap_or(job.started_at),
+                committed_at: super::row::stored(now),
+                disks: Vec::with_capacity(job.disks.len()),
             };
-            w.epoch_current(&part.disk, of_job.epoch, &job.id).await?;
-            w.settled(&job.id, &part.disk).await?;
-            let mut disk = w.disk(&part.disk).await?;
-            disk.size = size;
-            disk.committed_size = Some(size);
-            disk.change_id = of_job.new_change_id.clone();
-            disk.manifest = Some(part.manifest.clone());
-            disk.needs_hash_diff &= match of_job.strategy {
-                Strategy::Changed { .. } => true,
-                Strategy::Full | Strategy::HashDiff => false,
-            };
-            w.disk_commit(&disk).await?;
-            w.checkpoints_close(&job.id, &part.disk, now).await?;
-            point.disks.push(RestorePointDisk {
-                disk: part.disk.clone(),
-                size,
-                change_id: disk.change_id,
-                manifest: part.manifest.clone(),
-            });
-        }
-        w.restore_point_insert(&point).await?;
-        w.job_status_set(&job, JobStatus::Completed, None, now).await?;
-        w.progress_full(&job, now).await?;
-        migration.position = apply(Some(migration.position), Event::CycleCommitted, migration.facts())?.to;
-        migration.has_committed = true;
-        migration.error = None;
-        let migration = w.migration_swap(&migration, now).await?;
-        let surplus = w.restore_point_surplus(&migration.id, KEPT).await?;
-        w.commit().await?;
-        Ok(Committed { migration, restore_point: point, surplus })
+            for part in &commit.disks {
+                let of_job = job.disks.iter().find(|d| d.disk == part.disk);
+                let of_job = of_job
+                    .ok_or_else(|| Error::DisksDiffer { job: job.id.clone(), disk: part.disk.clone() })?;
+                if !of_job.finished {
+                    return Err(Error::Unfinished { job: job.id, disk: part.disk.clone() });
+                }
+                let (Some(size), Some(_)) = (of_job.new_size, &job.snapshot) else {
+                    return Err(Error::NoSnapshot { job: job.id, disk: part.disk.clone() });
+                };
+                w.epoch_current(&part.disk, of_job.epoch, &job.id).await?;
+                w.settled(&job.id, &part.disk).await?;
+                let mut disk = w.disk(&part.disk).await?;
+                disk.size = size;
+                disk.committed_size = Some(size);
+                disk.change_id = of_job.new_change_id.clone();
+                disk.manifest = Some(part.manifest.clone());
+                disk.needs_hash_diff &= match of_job.strategy {
+                    Strategy::Changed { .. } => true,
+                    Strategy::Full | Strategy::HashDiff => false,
+                };
+                w.disk_commit(&disk).await?;
+                w.checkpoints_close(&job.id, &part.disk, now).await?;
+                point.disks.push(RestorePointDisk {
+                    disk: part.disk.clone(),
+                    size,
+                    change_id: disk.change_id,
+                    manifest: part.manifest.clone(),
+                });
+            }
+            w.restore_point_insert(&point).await?;
+            w.job_status_set(&job, JobStatus::Completed, None, now).await?;
+            w.progress_full(&job, now).await?;
+            migration.position =
+                apply(Some(migration.position), Event::CycleCommitted, migration.facts())?.to;
+            migration.has_committed = true;
+            migration.error = None;
+            let migration = w.migration_swap(&migration, now).await?;
+            let surplus = w.restore_point_surplus(&migration.id, KEPT).await?;
+            w.commit().await?;
+            Ok(Committed { migration, restore_point: point, surplus })
+        })
+        .await
     }
 
     /// What kind of cycle comes next for a migration: the first, or one after a first that never committed, is full.

@@ -88,13 +88,15 @@ impl Store {
     /// # Errors
     /// [`Error::DiskExists`], [`Error::NotFound`] (the migration), [`Error::Database`].
     pub async fn disk_create(&self, migration: &MigrationId, new: &NewDisk) -> Result<Disk, Error> {
-        let mut w = self.write().await?;
-        w.migration(migration).await?;
-        let position = w.disk_list(migration).await?.last().map_or(0, |d| d.position.saturating_add(1));
-        w.disk_insert(migration, position, new).await?;
-        let made = w.disk(&new.id).await?;
-        w.commit().await?;
-        Ok(made)
+        self.write(|mut w| async move {
+            w.migration(migration).await?;
+            let position = w.disk_list(migration).await?.last().map_or(0, |d| d.position.saturating_add(1));
+            w.disk_insert(migration, position, new).await?;
+            let made = w.disk(&new.id).await?;
+            w.commit().await?;
+            Ok(made)
+        })
+        .await
     }
 
     /// # Errors
@@ -122,9 +124,8 @@ impl Store {
     /// # Errors
     /// [`Error::NotFound`], [`Error::Database`].
     pub async fn disk_content_set(&self, id: &DiskId, content: VolumeContent) -> Result<(), Error> {
-        let update =
-            sql("UPDATE disks SET reads_zero = ? WHERE id = ?").bind(flag(content == VolumeContent::Zeros));
-        self.disk_update(id, update).await
+        let zeros = flag(content == VolumeContent::Zeros);
+        self.disk_update(id, || sql("UPDATE disks SET reads_zero = ? WHERE id = ?").bind(zeros)).await
     }
 
     /// The next cycle of this disk compares hashes. Cleared by the commit of a full or hash-diff cycle.
@@ -132,7 +133,7 @@ impl Store {
     /// # Errors
     /// [`Error::NotFound`], [`Error::Database`].
     pub async fn disk_hash_diff_require(&self, id: &DiskId) -> Result<(), Error> {
-        self.disk_update(id, sql("UPDATE disks SET needs_hash_diff = 1 WHERE id = ?")).await
+        self.disk_update(id, || sql("UPDATE disks SET needs_hash_diff = 1 WHERE id = ?")).await
     }
 
     /// One arm of the verification ran to the end and found the disk equal.
@@ -141,23 +142,26 @@ impl Store {
     /// [`Error::NotFound`], [`Error::Database`].
     pub async fn disk_verified_set(&self, id: &DiskId, arm: Arm, at: Timestamp) -> Result<(), Error> {
         let update = match arm {
-            Arm::Replica => sql("UPDATE disks SET replica_verified_at = ? WHERE id = ?"),
-            Arm::Source => sql("UPDATE disks SET source_verified_at = ? WHERE id = ?"),
+            Arm::Replica => "UPDATE disks SET replica_verified_at = ? WHERE id = ?",
+            Arm::Source => "UPDATE disks SET source_verified_at = ? WHERE id = ?",
         };
-        self.disk_update(id, update.bind(time(at))).await
+        self.disk_update(id, || sql(update).bind(time(at))).await
     }
 
     async fn disk_update(
         &self,
         id: &DiskId,
-        update: sqlx::query::Query<'_, sqlx::Any, sqlx::any::AnyArguments>,
+        update: impl Fn() -> sqlx::query::Query<'static, sqlx::Any, sqlx::any::AnyArguments>,
     ) -> Result<(), Error> {
-        let mut w = self.write().await?;
-        let done = update.bind(id.as_str()).execute(&mut *w.tx).await.doing("changing a disk")?;
-        if done.rows_affected() == 0 {
-            return Err(Error::NotFound { what: "disk", id: id.to_string() });
-        }
-        w.commit().await
+        let update = &update;
+        self.write(|mut w| async move {
+            let done = update().bind(id.as_str()).execute(&mut *w.tx).await.doing("changing a disk")?;
+            if done.rows_affected() == 0 {
+                return Err(Error::NotFound { what: "disk", id: id.to_string() });
+            }
+            w.commit().await
+        })
+        .await
     }
 }
 
@@ -268,7 +272,7 @@ fn disk(row: &AnyRow) -> Result<Disk, Error> {
         change_id: row.opt_text("change_id")?,
         manifest,
         needs_hash_diff: row.flag("needs_hash_diff")?,
-        replica_verified_at: row.opt_parsed("replica_verified_at")?,
-        source_verified_at: row.opt_parsed("source_verified_at")?,
+        replica_verified_at: row.opt_time("replica_verified_at")?,
+        source_verified_at: row.opt_time("source_verified_at")?,
     })
 }

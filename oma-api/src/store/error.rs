@@ -10,31 +10,61 @@ use std::path::PathBuf;
 pub enum Error {
     /// The configured URL cannot be used.
     #[error("database_url {url}: {why}")]
-    Url { url: String, why: &'static str },
+    Url { url: String, why: String },
     /// The folder of the database file does not exist.
     #[error("the database file {} cannot be made: its folder does not exist; create it with mkdir -p {}", file.display(), folder.display())]
     NoFolder { folder: PathBuf, file: PathBuf },
     /// The database could not be opened.
     #[error(
-        "the database {url} could not be opened; check that the file and its folder may be written by this user"
+        "the database {url} could not be opened; check that its file and folder may be written by this user, or that \
+         its server runs and knows user, password and database"
     )]
     Connect {
         url: String,
         #[source]
         source: sqlx::Error,
     },
+    /// The server is none that the store may rely on.
+    #[error("the server of the database {url} cannot be used: {why}")]
+    Server { url: String, why: String },
+    /// Another control plane has the database.
+    #[error(
+        "the database {url} is used by another oma-api that still runs{}: stop that one, or give this one a database of its own",
+        connection.map(|c| format!(" (connection {c} of the server)")).unwrap_or_default()
+    )]
+    Taken { url: String, connection: Option<i64> },
+    /// Another control plane took the database while this one ran. Nothing was written, and nothing will be.
+    #[error(
+        "another oma-api has taken the database {url} from this one, which ends; let only one of them use it"
+    )]
+    Overtaken { url: String },
     /// The schema could not be brought to the version of this program.
     #[error(
         "the database schema could not be changed; a database that a newer version has opened needs that version"
     )]
     Schema(#[source] sqlx::migrate::MigrateError),
-    /// The database refused a statement, or the connection was lost. When this comes from a COMMIT it may have
-    /// been done: look before repeating.
+    /// The database refused a statement.
     #[error("the database failed while {doing}")]
     Database {
         doing: &'static str,
         #[source]
         source: sqlx::Error,
+    },
+    /// There is no connection to be had, or it was lost.
+    #[error("the database does not answer (while {doing}): see that its server runs and is not overloaded")]
+    Unreachable {
+        doing: &'static str,
+        #[source]
+        source: sqlx::Error,
+    },
+    /// The answer to a COMMIT was lost, and the database has not come back since: it may have been done. Look before
+    /// repeating.
+    #[error(
+        "whether the database has committed is not known: its answer was lost, and it does not come back"
+    )]
+    InDoubt {
+        #[source]
+        source: Box<Error>,
     },
     /// A row holds what no version of this program writes.
     #[error(
@@ -116,6 +146,9 @@ pub(super) trait Doing<T> {
 
 impl<T> Doing<T> for Result<T, sqlx::Error> {
     fn doing(self, doing: &'static str) -> Result<T, Error> {
-        self.map_err(|source| Error::Database { doing, source })
+        self.map_err(|source| match source {
+            sqlx::Error::PoolTimedOut | sqlx::Error::Io(_) => Error::Unreachable { doing, source },
+            source => Error::Database { doing, source },
+        })
     }
 }

@@ -73,12 +73,14 @@ impl Store {
     /// # Errors
     /// [`Error::NotFound`], [`Error::Database`].
     pub async fn finding_record(&self, id: &JobId, finding: &Finding, now: Timestamp) -> Result<(), Error> {
-        let mut w = self.write().await?;
-        let job = w.job(id).await?;
-        let disk = finding.disk.as_ref().map(|key| key.as_str());
-        let body = json!({ "finding": finding.kind.as_str(), "disk": disk, "message": finding.message });
-        w.event(now, Some(&job.migration), Some(id), "finding", body).await?;
-        w.commit().await
+        self.write(|mut w| async move {
+            let job = w.job(id).await?;
+            let disk = finding.disk.as_ref().map(|key| key.as_str());
+            let body = json!({ "finding": finding.kind.as_str(), "disk": disk, "message": finding.message });
+            w.event(now, Some(&job.migration), Some(id), "finding", body).await?;
+            w.commit().await
+        })
+        .await
     }
 
     /// Forgets events older than `before`; the numbers are not used again.
@@ -86,14 +88,16 @@ impl Store {
     /// # Errors
     /// [`Error::Database`].
     pub async fn event_delete(&self, before: Timestamp) -> Result<u64, Error> {
-        let mut w = self.write().await?;
-        let done = sql("DELETE FROM events WHERE recorded_at < ?")
-            .bind(time(before))
-            .execute(&mut *w.tx)
-            .await
-            .doing("deleting events")?;
-        w.commit().await?;
-        Ok(done.rows_affected())
+        self.write(|mut w| async move {
+            let done = sql("DELETE FROM events WHERE recorded_at < ?")
+                .bind(time(before))
+                .execute(&mut *w.tx)
+                .await
+                .doing("deleting events")?;
+            w.commit().await?;
+            Ok(done.rows_affected())
+        })
+        .await
     }
 }
 
@@ -136,7 +140,7 @@ fn event(row: &AnyRow) -> Result<Event, Error> {
     let row = Row::new(row, "events", "kind")?;
     Ok(Event {
         seq: row.count("seq")?,
-        at: row.parsed("recorded_at")?,
+        at: row.time("recorded_at")?,
         migration: row.opt_parsed("migration_id")?,
         job: row.opt_parsed("job_id")?,
         kind: row.text("kind")?,

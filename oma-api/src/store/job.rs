@@ -179,7 +179,7 @@ impl Store {
         disks: &[DiskProgress],
         now: Timestamp,
     ) -> Result<(), Error> {
-        let mut w = self.write().await?;
+        self.write(|mut w| async move {
         let percent = if progress.percent.is_finite() { progress.percent.clamp(0.0, 100.0) } else { 0.0 };
         let done = sql("UPDATE replication_jobs SET progress_percent = ?, current_operation = ?, bytes_transferred = ?, \
              total_bytes = ?, transfer_speed_bps = ?, updated_at = ? WHERE id = ? AND active_migration IS NOT NULL")
@@ -216,6 +216,8 @@ impl Store {
             .doing("storing progress")?;
         }
         w.commit().await
+        })
+        .await
     }
 
     async fn job_query(
@@ -270,10 +272,10 @@ async fn with_disks(connection: &mut sqlx::AnyConnection, row: &AnyRow) -> Resul
         status: row.parsed("status")?,
         wanted: row.parsed("wanted")?,
         snapshot: row.opt_text("snapshot_id")?,
-        snapshot_taken_at: row.opt_parsed("snapshot_taken_at")?,
-        started_at: row.parsed("started_at")?,
-        finished_at: row.opt_parsed("finished_at")?,
-        updated_at: row.parsed("updated_at")?,
+        snapshot_taken_at: row.opt_time("snapshot_taken_at")?,
+        started_at: row.time("started_at")?,
+        finished_at: row.opt_time("finished_at")?,
+        updated_at: row.time("updated_at")?,
         progress: Progress {
             percent: row.double("progress_percent")?,
             operation: row.text("current_operation")?,

@@ -13,11 +13,8 @@
 use super::error::Doing as _;
 use super::row::{int, shown, sql, strategy_columns, time};
 use super::words::{JobKind, JobStatus, Wanted};
-use super::{Error, Failure, Job, Migration, Store, Write};
-use jiff::civil::DateTime;
-use jiff::tz::Offset;
-use jiff::{SignedDuration, Timestamp};
-use serde_json::json;
+use super::{Error, Failure, Job, Migration, Store};
+use jiff::Timestamp;
 use shared::cycle::{SnapshotDisk, Strategy};
 use shared::ids::{DiskId, Epoch, JobId, MigrationId};
 use shared::migration::{Event, Position, apply};
@@ -81,7 +78,7 @@ impl Store {
     /// verification sync/paused or sync/failed); [`Error::DisksDiffer`] unless it has every disk of the
     /// migration; [`Error::NotFound`], [`Error::Database`].
     pub async fn job_create(&self, new: &NewJob, now: Timestamp) -> Result<Job, Error> {
-        let mut w = self.write().await?;
+        self.write(|mut w| async move {
         let migration = w.migration(&new.migration).await?;
         let ready = match new.kind {
             JobKind::Full | JobKind::Incremental => {
@@ -121,6 +118,8 @@ impl Store {
         let made = w.job(&id).await?;
         w.commit().await?;
         Ok(made)
+        })
+        .await
     }
 
     /// The agent connected anew: every disk that is not sealed gets a new epoch, so that a stream of the old
@@ -129,25 +128,27 @@ impl Store {
     /// # Errors
     /// [`Error::JobClosed`] when the cycle has ended, [`Error::NotFound`], [`Error::Database`].
     pub async fn job_epochs_raise(&self, id: &JobId, now: Timestamp) -> Result<Job, Error> {
-        let mut w = self.write().await?;
-        let job = w.job(id).await?;
-        if job.status.ended() {
-            return Err(Error::JobClosed { job: job.id, status: job.status });
-        }
-        for d in job.disks.iter().filter(|d| !d.finished) {
-            let epoch = w.disk_epoch_raise(&d.disk, id).await?;
-            sql("UPDATE job_disks SET epoch = ? WHERE job_id = ? AND disk_id = ?")
-                .bind(int("an epoch", epoch.0)?)
-                .bind(id.as_str())
-                .bind(d.disk.as_str())
-                .execute(&mut *w.tx)
-                .await
-                .doing("raising an epoch")?;
-        }
-        w.job_event(id, &job.migration, job.status, now).await?;
-        let raised = w.job(id).await?;
-        w.commit().await?;
-        Ok(raised)
+        self.write(|mut w| async move {
+            let job = w.job(id).await?;
+            if job.status.ended() {
+                return Err(Error::JobClosed { job: job.id, status: job.status });
+            }
+            for d in job.disks.iter().filter(|d| !d.finished) {
+                let epoch = w.disk_epoch_raise(&d.disk, id).await?;
+                sql("UPDATE job_disks SET epoch = ? WHERE job_id = ? AND disk_id = ?")
+                    .bind(int("an epoch", epoch.0)?)
+                    .bind(id.as_str())
+                    .bind(d.disk.as_str())
+                    .execute(&mut *w.tx)
+                    .await
+                    .doing("raising an epoch")?;
+            }
+            w.job_event(id, &job.migration, job.status, now).await?;
+            let raised = w.job(id).await?;
+            w.commit().await?;
+            Ok(raised)
+        })
+        .await
     }
 
     /// Takes one step of the status; taken again it changes nothing. Ending or pausing a cycle may move its
@@ -162,40 +163,43 @@ impl Store {
         step: &JobStep,
         now: Timestamp,
     ) -> Result<(Job, Migration), Error> {
-        let mut w = self.write().await?;
-        let job = w.job(id).await?;
-        let mut migration = w.migration(&job.migration).await?;
-        if job.status == step.leads_to() {
-            return Ok((job, migration));
-        }
-        if !step.fits(job.kind, job.status) {
-            return Err(Error::JobStatus {
-                job: job.id,
-                status: job.status,
-                asked: step.leads_to().as_str(),
-            });
-        }
-        if let (JobStep::Committing, Some(open)) = (step, job.disks.iter().find(|d| !d.finished)) {
-            return Err(Error::Unfinished { job: job.id, disk: open.disk.clone() });
-        }
-        let (event, error) = match step {
-            JobStep::Resumed | JobStep::Committing | JobStep::Compared => (None, None),
-            JobStep::Paused => (Some(Event::Done), None),
-            JobStep::Failed(failure) => (Some(Event::Failed), Some(failure)),
-            JobStep::Aborted(failure) => (None, Some(failure)),
-        };
-        w.job_status_set(&job, step.leads_to(), error, now).await?;
-        if *step == JobStep::Compared {
-            w.progress_full(&job, now).await?;
-        }
-        if let (Some(event), Position::SyncRunning, true) = (event, migration.position, job.kind.writes()) {
-            migration.position = apply(Some(migration.position), event, migration.facts())?.to;
-            migration.error = error.cloned();
-            migration = w.migration_swap(&migration, now).await?;
-        }
-        let job = w.job(id).await?;
-        w.commit().await?;
-        Ok((job, migration))
+        self.write(|mut w| async move {
+            let job = w.job(id).await?;
+            let mut migration = w.migration(&job.migration).await?;
+            if job.status == step.leads_to() {
+                return Ok((job, migration));
+            }
+            if !step.fits(job.kind, job.status) {
+                return Err(Error::JobStatus {
+                    job: job.id,
+                    status: job.status,
+                    asked: step.leads_to().as_str(),
+                });
+            }
+            if let (JobStep::Committing, Some(open)) = (step, job.disks.iter().find(|d| !d.finished)) {
+                return Err(Error::Unfinished { job: job.id, disk: open.disk.clone() });
+            }
+            let (event, error) = match step {
+                JobStep::Resumed | JobStep::Committing | JobStep::Compared => (None, None),
+                JobStep::Paused => (Some(Event::Done), None),
+                JobStep::Failed(failure) => (Some(Event::Failed), Some(failure)),
+                JobStep::Aborted(failure) => (None, Some(failure)),
+            };
+            w.job_status_set(&job, step.leads_to(), error, now).await?;
+            if *step == JobStep::Compared {
+                w.progress_full(&job, now).await?;
+            }
+            if let (Some(event), Position::SyncRunning, true) = (event, migration.position, job.kind.writes())
+            {
+                migration.position = apply(Some(migration.position), event, migration.facts())?.to;
+                migration.error = error.cloned();
+                migration = w.migration_swap(&migration, now).await?;
+            }
+            let job = w.job(id).await?;
+            w.commit().await?;
+            Ok((job, migration))
+        })
+        .await
     }
 
     /// As [`migration_transition`](Self::migration_transition), and what the unfinished cycle is to do, as one: no
@@ -209,23 +213,25 @@ impl Store {
         wanted: Wanted,
         now: Timestamp,
     ) -> Result<Migration, Error> {
-        let mut w = self.write().await?;
-        let mut changed = changed.clone();
-        match w.job_active(&changed.id).await? {
-            Some(id) => {
-                let job = w.job_wanted(&id, wanted, now).await?;
-                if wanted == Wanted::Run && !job.kind.writes() {
-                    return Err(Error::JobActive { migration: changed.id, job: id });
+        self.write(|mut w| async move {
+            let mut changed = changed.clone();
+            match w.job_active(&changed.id).await? {
+                Some(id) => {
+                    let job = w.job_wanted(&id, wanted, now).await?;
+                    if wanted == Wanted::Run && !job.kind.writes() {
+                        return Err(Error::JobActive { migration: changed.id, job: id });
+                    }
                 }
+                None if wanted == Wanted::Pause => {
+                    changed.position = apply(Some(changed.position), Event::Done, changed.facts())?.to;
+                }
+                None => {}
             }
-            None if wanted == Wanted::Pause => {
-                changed.position = apply(Some(changed.position), Event::Done, changed.facts())?.to;
-            }
-            None => {}
-        }
-        let stored = w.migration_swap(&changed, now).await?;
-        w.commit().await?;
-        Ok(stored)
+            let stored = w.migration_swap(&changed, now).await?;
+            w.commit().await?;
+            Ok(stored)
+        })
+        .await
     }
 
     /// Stores the snapshot that the cycle copies from, with sizes and change ids. The same one again changes nothing.
@@ -241,20 +247,20 @@ impl Store {
         disks: &[SnapshotDisk],
         now: Timestamp,
     ) -> Result<Job, Error> {
-        let mut w = self.write().await?;
-        let job = w.job_open(id).await?;
-        match &job.snapshot {
-            Some(have) if have == snapshot => return Ok(job),
-            Some(have) => {
-                return Err(Error::SnapshotDiffers {
-                    job: job.id,
-                    have: have.clone(),
-                    got: snapshot.to_owned(),
-                });
+        self.write(|mut w| async move {
+            let job = w.job_open(id).await?;
+            match &job.snapshot {
+                Some(have) if have == snapshot => return Ok(job),
+                Some(have) => {
+                    return Err(Error::SnapshotDiffers {
+                        job: job.id,
+                        have: have.clone(),
+                        got: snapshot.to_owned(),
+                    });
+                }
+                None => {}
             }
-            None => {}
-        }
-        sql(
+            sql(
             "UPDATE replication_jobs SET snapshot_id = ?, snapshot_taken_at = ?, updated_at = ? WHERE id = ?",
         )
         .bind(snapshot)
@@ -264,11 +270,11 @@ impl Store {
         .execute(&mut *w.tx)
         .await
         .doing("storing a snapshot")?;
-        for d in &job.disks {
-            let Some(taken) = disks.iter().find(|s| s.key == d.key) else {
-                return Err(Error::NoSnapshot { job: job.id, disk: d.disk.clone() });
-            };
-            sql(
+            for d in &job.disks {
+                let Some(taken) = disks.iter().find(|s| s.key == d.key) else {
+                    return Err(Error::NoSnapshot { job: job.id, disk: d.disk.clone() });
+                };
+                sql(
                 "UPDATE job_disks SET new_change_id = ?, new_size_bytes = ? WHERE job_id = ? AND disk_id = ?",
             )
             .bind(taken.change_id.as_deref())
@@ -278,11 +284,13 @@ impl Store {
             .execute(&mut *w.tx)
             .await
             .doing("storing a snapshot")?;
-        }
-        w.job_event(id, &job.migration, job.status, now).await?;
-        let job = w.job(id).await?;
-        w.commit().await?;
-        Ok(job)
+            }
+            w.job_event(id, &job.migration, job.status, now).await?;
+            let job = w.job(id).await?;
+            w.commit().await?;
+            Ok(job)
+        })
+        .await
     }
 
     /// Changes how one disk is brought up to date, as a finding asks (a hash-diff instead of a delta).
@@ -297,26 +305,28 @@ impl Store {
         strategy: &Strategy,
         now: Timestamp,
     ) -> Result<Job, Error> {
-        let mut w = self.write().await?;
-        let job = w.job_open(id).await?;
-        match job.disks.iter().find(|d| d.disk == *disk) {
-            None => return Err(Error::DisksDiffer { job: job.id, disk: disk.clone() }),
-            Some(d) if d.finished => return Err(Error::Sealed { job: job.id, disk: disk.clone() }),
-            Some(_) => {}
-        }
-        let (word, since) = strategy_columns(strategy);
-        sql("UPDATE job_disks SET strategy = ?, base_change_id = ? WHERE job_id = ? AND disk_id = ?")
-            .bind(word)
-            .bind(since)
-            .bind(id.as_str())
-            .bind(disk.as_str())
-            .execute(&mut *w.tx)
-            .await
-            .doing("changing a strategy")?;
-        w.job_event(id, &job.migration, job.status, now).await?;
-        let job = w.job(id).await?;
-        w.commit().await?;
-        Ok(job)
+        self.write(|mut w| async move {
+            let job = w.job_open(id).await?;
+            match job.disks.iter().find(|d| d.disk == *disk) {
+                None => return Err(Error::DisksDiffer { job: job.id, disk: disk.clone() }),
+                Some(d) if d.finished => return Err(Error::Sealed { job: job.id, disk: disk.clone() }),
+                Some(_) => {}
+            }
+            let (word, since) = strategy_columns(strategy);
+            sql("UPDATE job_disks SET strategy = ?, base_change_id = ? WHERE job_id = ? AND disk_id = ?")
+                .bind(word)
+                .bind(since)
+                .bind(id.as_str())
+                .bind(disk.as_str())
+                .execute(&mut *w.tx)
+                .await
+                .doing("changing a strategy")?;
+            w.job_event(id, &job.migration, job.status, now).await?;
+            let job = w.job(id).await?;
+            w.commit().await?;
+            Ok(job)
+        })
+        .await
     }
 
     /// Seals a disk: from the COMMIT on nothing more is recorded for it in this cycle. Again: changes nothing.
@@ -333,166 +343,34 @@ impl Store {
         sealed: Option<u64>,
         now: Timestamp,
     ) -> Result<Job, Error> {
-        let mut w = self.write().await?;
-        let job = w.job_open(id).await?;
-        let Some(d) = job.disks.iter().find(|d| d.disk == *disk) else {
-            return Err(Error::DisksDiffer { job: job.id, disk: disk.clone() });
-        };
-        w.epoch_current(disk, epoch, id).await?;
-        if d.finished {
-            return Ok(job);
-        }
-        if job.kind.writes() {
-            w.settled(id, disk).await?;
-        }
-        let (planned, done) = sealed.map_or((d.progress.planned, d.progress.done), |bytes| (bytes, bytes));
-        sql("UPDATE job_disks SET finished = 1, plan_complete = 1, planned_bytes = ?, done_bytes = ? \
-             WHERE job_id = ? AND disk_id = ?")
-        .bind(shown(planned))
-        .bind(shown(done))
-        .bind(id.as_str())
-        .bind(disk.as_str())
-        .execute(&mut *w.tx)
-        .await
-        .doing("sealing a disk")?;
-        w.job_event(id, &job.migration, job.status, now).await?;
-        let job = w.job(id).await?;
-        w.commit().await?;
-        Ok(job)
-    }
-}
-
-impl Write {
-    async fn job_wanted(&mut self, id: &JobId, wanted: Wanted, now: Timestamp) -> Result<Job, Error> {
-        let job = self.job_open(id).await?;
-        sql("UPDATE replication_jobs SET wanted = ?, updated_at = ? WHERE id = ?")
-            .bind(wanted.as_str())
-            .bind(time(now))
-            .bind(id.as_str())
-            .execute(&mut *self.tx)
-            .await
-            .doing("changing a cycle")?;
-        self.job_event(id, &job.migration, job.status, now).await?;
-        Ok(Job { wanted, updated_at: super::row::stored(now), ..job })
-    }
-
-    async fn job_open(&mut self, id: &JobId) -> Result<Job, Error> {
-        let job = self.job(id).await?;
-        if job.status.ended() {
-            return Err(Error::JobClosed { job: job.id, status: job.status });
-        }
-        Ok(job)
-    }
-
-    async fn job_active(&mut self, migration: &MigrationId) -> Result<Option<JobId>, Error> {
-        let row = sql("SELECT id FROM replication_jobs WHERE active_migration = ?")
-            .bind(migration.as_str())
-            .fetch_optional(&mut *self.tx)
-            .await
-            .doing("looking for a running cycle")?;
-        row.map(|row| super::row::Row::new(&row, "replication_jobs", "id")?.parsed("id")).transpose()
-    }
-
-    /// Ids say in which order the cycles of a migration were, also where the clock was set back between two.
-    async fn job_id_free(&mut self, migration: &MigrationId, now: Timestamp) -> Result<JobId, Error> {
-        const FORM: &str = "job-%Y%m%d-%H%M%S";
-        let row = sql("SELECT id FROM replication_jobs WHERE migration_id = ? ORDER BY id DESC LIMIT 1");
-        let row =
-            row.bind(migration.as_str()).fetch_optional(&mut *self.tx).await.doing("reading a cycle")?;
-        let last =
-            row.map(|row| super::row::Row::new(&row, "replication_jobs", "id")?.text("id")).transpose()?;
-        let last = last.and_then(|id| Offset::UTC.to_timestamp(DateTime::strptime(FORM, id).ok()?).ok());
-        let mut at = last.map_or(now, |last| now.max(last));
-        loop {
-            let id: JobId = at.strftime(FORM).to_string().parse().expect("digits and dashes");
-            let taken = sql("SELECT id FROM replication_jobs WHERE id = ?")
-                .bind(id.as_str())
-                .fetch_optional(&mut *self.tx)
-                .await
-                .doing("looking for a free id")?;
-            if taken.is_none() {
-                return Ok(id);
-            }
-            at = at.saturating_add(SignedDuration::from_secs(1)).expect("a span of seconds fits any time");
-        }
-    }
-
-    /// The cycle has every disk of its migration, once, and no other.
-    pub(super) async fn same_disks<'d>(
-        &mut self,
-        job: &JobId,
-        migration: &MigrationId,
-        disks: impl Iterator<Item = &'d DiskId>,
-    ) -> Result<(), Error> {
-        let mut of_job: Vec<&DiskId> = disks.collect();
-        let of_migration = self.disk_list(migration).await?;
-        for disk in &of_migration {
-            match of_job.iter().position(|d| **d == disk.id) {
-                Some(index) => of_job.swap_remove(index),
-                None => return Err(Error::DisksDiffer { job: job.clone(), disk: disk.id.clone() }),
+        self.write(|mut w| async move {
+            let job = w.job_open(id).await?;
+            let Some(d) = job.disks.iter().find(|d| d.disk == *disk) else {
+                return Err(Error::DisksDiffer { job: job.id, disk: disk.clone() });
             };
-        }
-        match of_job.first() {
-            None => Ok(()),
-            Some(disk) => Err(Error::DisksDiffer { job: job.clone(), disk: (*disk).clone() }),
-        }
-    }
-
-    async fn job_disk_insert(
-        &mut self,
-        job: &JobId,
-        disk: &DiskId,
-        strategy: &Strategy,
-        epoch: Epoch,
-    ) -> Result<(), Error> {
-        let (word, since) = strategy_columns(strategy);
-        sql("INSERT INTO job_disks (job_id, disk_id, strategy, base_change_id, epoch, finished, plan_complete, \
-             planned_bytes, done_bytes, read_bytes, wire_bytes, data_bytes, resumed_bytes) \
-             VALUES (?, ?, ?, ?, ?, 0, 0, 0, 0, 0, 0, 0, 0)")
-        .bind(job.as_str())
-        .bind(disk.as_str())
-        .bind(word)
-        .bind(since)
-        .bind(int("an epoch", epoch.0)?)
-        .execute(&mut *self.tx)
-        .await
-        .doing("making a cycle's disk")?;
-        Ok(())
-    }
-
-    /// Sets the status with what belongs to it, and the event.
-    pub(super) async fn job_status_set(
-        &mut self,
-        job: &Job,
-        status: JobStatus,
-        error: Option<&Failure>,
-        now: Timestamp,
-    ) -> Result<(), Error> {
-        sql(
-            "UPDATE replication_jobs SET status = ?, active_migration = ?, finished_at = ?, updated_at = ?, \
-             error_reason = ?, error_message = ? WHERE id = ?",
-        )
-        .bind(status.as_str())
-        .bind((!status.ended()).then_some(job.migration.as_str()))
-        .bind(status.ended().then(|| time(now)))
-        .bind(time(now))
-        .bind(error.map(|e| e.reason.as_str()))
-        .bind(error.map(|e| e.message.as_str()))
-        .bind(job.id.as_str())
-        .execute(&mut *self.tx)
-        .await
-        .doing("changing a cycle")?;
-        self.job_event(&job.id, &job.migration, status, now).await
-    }
-
-    pub(super) async fn job_event(
-        &mut self,
-        job: &JobId,
-        migration: &MigrationId,
-        status: JobStatus,
-        now: Timestamp,
-    ) -> Result<(), Error> {
-        self.event(now, Some(migration), Some(job), "cycle_changed", json!({ "status": status.as_str() }))
+            w.epoch_current(disk, epoch, id).await?;
+            if d.finished {
+                return Ok(job);
+            }
+            if job.kind.writes() {
+                w.settled(id, disk).await?;
+            }
+            let (planned, done) =
+                sealed.map_or((d.progress.planned, d.progress.done), |bytes| (bytes, bytes));
+            sql("UPDATE job_disks SET finished = 1, plan_complete = 1, planned_bytes = ?, done_bytes = ? \
+             WHERE job_id = ? AND disk_id = ?")
+            .bind(shown(planned))
+            .bind(shown(done))
+            .bind(id.as_str())
+            .bind(disk.as_str())
+            .execute(&mut *w.tx)
             .await
+            .doing("sealing a disk")?;
+            w.job_event(id, &job.migration, job.status, now).await?;
+            let job = w.job(id).await?;
+            w.commit().await?;
+            Ok(job)
+        })
+        .await
     }
 }

@@ -20,6 +20,8 @@ pub struct Migration {
     pub position: Position,
     /// No cycle starts by itself.
     pub held: bool,
+    /// Bytes a second for all its disks together; 0: no limit of its own.
+    pub rate: u64,
     /// At least one cycle was committed; set by [`Store::job_commit`] only.
     pub has_committed: bool,
     /// The source still holds something of ours.
@@ -82,7 +84,7 @@ impl Migration {
 
 macro_rules! columns {
     () => {
-        "id, vm_uuid, vm_name, agent_id, phase, state, held, has_committed, release_pending, generation, \
+        "id, vm_uuid, vm_name, agent_id, phase, state, held, rate_bytes_per_second, has_committed, release_pending, generation, \
          error_reason, error_message, findings, created_at, updated_at, finished_at"
     };
 }
@@ -94,39 +96,43 @@ impl Store {
     /// [`Error::AlreadyProtected`], also when two begins run at once; [`Error::DiskExists`] when two disks have
     /// one key; [`Error::Database`].
     pub async fn migration_create(&self, new: &NewMigration, now: Timestamp) -> Result<Migration, Error> {
-        let mut w = self.write().await?;
-        if let Some(row) = sql("SELECT id FROM migrations WHERE unfinished_vm = ?")
-            .bind(new.vm.as_str())
-            .fetch_optional(&mut *w.tx)
-            .await
-            .doing("looking for a migration of the VM")?
-        {
-            let migration = Row::new(&row, "migrations", "id")?.parsed("id")?;
-            return Err(Error::AlreadyProtected { vm: new.vm.clone(), migration });
-        }
-        let position = Position::BeginRunning;
-        sql("INSERT INTO migrations (id, vm_uuid, vm_name, agent_id, phase, state, held, has_committed, \
+        self.write(|mut w| async move {
+            if let Some(row) = sql("SELECT id FROM migrations WHERE unfinished_vm = ?")
+                .bind(new.vm.as_str())
+                .fetch_optional(&mut *w.tx)
+                .await
+                .doing("looking for a migration of the VM")?
+            {
+                let migration = Row::new(&row, "migrations", "id")?.parsed("id")?;
+                return Err(Error::AlreadyProtected { vm: new.vm.clone(), migration });
+            }
+            let position = Position::BeginRunning;
+            sql(
+                "INSERT INTO migrations (id, vm_uuid, vm_name, agent_id, phase, state, held, has_committed, \
              release_pending, generation, unfinished_vm, findings, created_at, updated_at) \
-             VALUES (?, ?, ?, ?, ?, ?, 0, 0, 0, 1, ?, '[]', ?, ?)")
-        .bind(new.id.as_str())
-        .bind(new.vm.as_str())
-        .bind(new.vm_name.as_str())
-        .bind(new.agent.as_str())
-        .bind(position.phase().as_str())
-        .bind(position.state().as_str())
-        .bind(new.vm.as_str())
-        .bind(time(now))
-        .bind(time(now))
-        .execute(&mut *w.tx)
+             VALUES (?, ?, ?, ?, ?, ?, 0, 0, 0, 1, ?, '[]', ?, ?)",
+            )
+            .bind(new.id.as_str())
+            .bind(new.vm.as_str())
+            .bind(new.vm_name.as_str())
+            .bind(new.agent.as_str())
+            .bind(position.phase().as_str())
+            .bind(position.state().as_str())
+            .bind(new.vm.as_str())
+            .bind(time(now))
+            .bind(time(now))
+            .execute(&mut *w.tx)
+            .await
+            .doing("making a migration")?;
+            for (index, disk) in (0u64..).zip(&new.disks) {
+                w.disk_insert(&new.id, index, disk).await?;
+            }
+            let made = w.migration(&new.id).await?;
+            w.migration_event(&made, now).await?;
+            w.commit().await?;
+            Ok(made)
+        })
         .await
-        .doing("making a migration")?;
-        for (index, disk) in (0u64..).zip(&new.disks) {
-            w.disk_insert(&new.id, index, disk).await?;
-        }
-        let made = w.migration(&new.id).await?;
-        w.migration_event(&made, now).await?;
-        w.commit().await?;
-        Ok(made)
     }
 
     /// # Errors
@@ -196,7 +202,7 @@ impl Store {
         Ok(list)
     }
 
-    /// Compare-and-swap: stores `changed` (position, hold, error, findings, release_pending) if the row still
+    /// Compare-and-swap: stores `changed` (position, hold, rate, error, findings, release_pending) if the row still
     /// has `changed.generation`, and returns the row as it now is. A position that ends the migration frees its VM.
     ///
     /// # Errors
@@ -206,10 +212,12 @@ impl Store {
         changed: &Migration,
         now: Timestamp,
     ) -> Result<Migration, Error> {
-        let mut w = self.write().await?;
-        let stored = w.migration_swap(changed, now).await?;
-        w.commit().await?;
-        Ok(stored)
+        self.write(|mut w| async move {
+            let stored = w.migration_swap(changed, now).await?;
+            w.commit().await?;
+            Ok(stored)
+        })
+        .await
     }
 }
 
@@ -237,12 +245,13 @@ impl Write {
             finished_at: finished_at.map(stored),
             ..changed.clone()
         };
-        let done = sql("UPDATE migrations SET phase = ?, state = ?, held = ?, has_committed = ?, release_pending = ?, \
-             generation = ?, unfinished_vm = ?, error_reason = ?, error_message = ?, findings = ?, updated_at = ?, \
+        let done = sql("UPDATE migrations SET phase = ?, state = ?, held = ?, rate_bytes_per_second = ?, has_committed = ?, \
+             release_pending = ?, generation = ?, unfinished_vm = ?, error_reason = ?, error_message = ?, findings = ?, updated_at = ?, \
              finished_at = ? WHERE id = ? AND generation = ?")
         .bind(next.position.phase().as_str())
         .bind(next.position.state().as_str())
         .bind(flag(next.held))
+        .bind(int("a rate", next.rate)?)
         .bind(flag(next.has_committed))
         .bind(flag(next.release_pending))
         .bind(int("a generation", next.generation)?)
@@ -271,6 +280,7 @@ impl Write {
             "phase": m.position.phase().as_str(),
             "state": m.position.state().as_str(),
             "held": m.held,
+            "rate_bytes_per_second": m.rate,
             "generation": m.generation,
             "error_reason": m.error.as_ref().map(|e| e.reason.as_str()),
         });
@@ -316,13 +326,14 @@ fn migration(row: &AnyRow) -> Result<Migration, Error> {
         agent: row.parsed("agent_id")?,
         position,
         held: row.flag("held")?,
+        rate: row.count("rate_bytes_per_second")?,
         has_committed: row.flag("has_committed")?,
         release_pending: row.flag("release_pending")?,
         generation: row.count("generation")?,
         error: failure(&row)?,
         findings: row.findings("findings")?,
-        created_at: row.parsed("created_at")?,
-        updated_at: row.parsed("updated_at")?,
-        finished_at: row.opt_parsed("finished_at")?,
+        created_at: row.time("created_at")?,
+        updated_at: row.time("updated_at")?,
+        finished_at: row.opt_time("finished_at")?,
     })
 }

@@ -1,8 +1,9 @@
 //! The control plane's memory: the only place with SQL.
 //!
 //! ```text
-//!  services, reconcilers ──► Store ──► one writing connection (BEGIN IMMEDIATE, one transaction a method)
-//!                                 └──► reading connections (query_only)
+//!  services, reconcilers ──► Store ──► one writing connection (one transaction a method: see `transaction`)
+//!                                 └──► reading connections (which cannot write)
+//!                                        SQLite, or MariaDB/MySQL: what differs is in `dialect`
 //! ```
 //!
 //! A method is one transaction, and one that changes something returns only after its COMMIT. What a peer shows
@@ -17,16 +18,21 @@
 
 mod agent;
 mod checkpoint;
+mod claim;
 mod commit;
+mod dialect;
 mod disk;
 mod error;
 mod event;
 mod job;
 mod job_change;
+mod job_rows;
 mod migration;
 mod restore_point;
 mod row;
 mod schema;
+mod server;
+mod transaction;
 mod url;
 mod words;
 
@@ -35,6 +41,7 @@ mod tests;
 
 pub use agent::{Agent, AgentHello};
 pub use checkpoint::{CheckpointOf, Checkpoints};
+pub use claim::DatabaseClaim;
 pub use commit::{Committed, CycleCommit, DiskCommit};
 pub use disk::{Arm, Disk, Manifest, NewDisk, VolumeContent};
 pub use error::Error;
@@ -45,81 +52,153 @@ pub use migration::{Failure, Migration, NewMigration, Protection, Which};
 pub use restore_point::{RestorePoint, RestorePointDisk};
 pub use words::{CheckpointKind, JobKind, JobStatus, Wanted};
 
-use error::Doing;
+use dialect::{Dialect, Role};
+use error::Doing as _;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
-use sqlx::{Any, AnyPool, Connection as _, Transaction};
+use sqlx::{AnyConnection, AnyPool, Connection as _, Row as _};
+use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
+use std::str::FromStr as _;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
+use transaction::{Place, Write};
+use url::Location;
 
 /// How many readers may be at work at once.
 const READERS: u32 = 4;
 
-/// How long a statement waits for a connection before the store says that it is overloaded.
+/// Connections for writing, of which one is in use: a server's may be silent for a long time before it is known to be
+/// lost, and keeps its place until then.
+const WRITERS: u32 = 4;
+
+/// How long a transaction waits for those before it before the store says that it is overloaded.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long a server may take to accept a connection, being started included.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// A handle; clones share the connections.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Store {
-    /// SQLite has one writer: one connection queues them fairly, where several would meet in SQLITE_BUSY.
+    dialect: Dialect,
+    /// For people.
+    shown: Arc<str>,
+    /// For the driver.
+    options: Arc<AnyConnectOptions>,
+    /// One writer at a time, queued fairly.
     write: AnyPool,
+    slot: Arc<Mutex<()>>,
     read: AnyPool,
     changes: watch::Sender<u64>,
+    place: Arc<Place>,
+    /// Set, for ever, when another program has taken the database.
+    overtaken: watch::Sender<bool>,
 }
 
-/// The file whose lock says that a control plane uses the database.
+/// The options hold the password.
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("database", &self.shown).finish_non_exhaustive()
+    }
+}
+
+/// The file whose lock says that a control plane uses the database; `None` for a server's, which is claimed by
+/// [`Store::claim`]. Checks the URL as a whole.
 ///
 /// # Errors
-/// [`Error::Url`].
-pub fn lock_file(database_url: &str) -> Result<PathBuf, Error> {
-    Ok(PathBuf::from(format!("{}.lock", url::sqlite_file(database_url)?.shown)))
+/// [`Error::Url`], [`Error::NoFolder`].
+pub fn lock_file(database_url: &str) -> Result<Option<PathBuf>, Error> {
+    Ok(match url::parse(database_url)? {
+        Location::Sqlite(file) => Some(PathBuf::from(format!("{}.lock", file.shown))),
+        Location::MariaDb(_) => None,
+    })
 }
 
 impl Store {
-    /// Opens the database; makes the file when it is missing, never the folder. Does not touch the schema:
-    /// call [`migrate`](Self::migrate) next.
+    /// Opens the database; makes the file when it is missing, never the folder, nor a server's database. Does not touch
+    /// the schema: call [`claim`](Self::claim) and [`migrate`](Self::migrate) next.
     ///
     /// # Errors
-    /// [`Error::Url`], [`Error::NoFolder`], [`Error::Connect`].
+    /// [`Error::Url`], [`Error::NoFolder`], [`Error::Connect`]; [`Error::Server`] when the server does not keep what it
+    /// confirms.
     pub async fn connect(database_url: &str) -> Result<Self, Error> {
         sqlx::any::install_default_drivers();
-        let file = url::sqlite_file(database_url)?;
-        let failed = |source| Error::Connect { url: file.shown.clone(), source };
-        let options = AnyConnectOptions::from_str(&file.url).map_err(failed)?;
-        // A pool retries until its patience ends; one plain connection says at once what is wrong with the file.
-        let mut probe = sqlx::AnyConnection::connect_with(&options).await.map_err(failed)?;
-        set_up(&mut probe, WRITER).await.map_err(failed)?;
+        let (dialect, url, shown) = match url::parse(database_url)? {
+            Location::Sqlite(file) => (Dialect::Sqlite, file.url, file.shown),
+            Location::MariaDb(server) => (Dialect::MariaDb, server.url, server.shown),
+        };
+        let failed = |source| Error::Connect { url: shown.clone(), source };
+        let options = AnyConnectOptions::from_str(&url).map_err(failed)?;
+        // A pool retries until its patience ends; one plain connection says at once what is wrong.
+        let probe = tokio::time::timeout(CONNECT_TIMEOUT, AnyConnection::connect_with(&options)).await;
+        let mut probe = probe.unwrap_or(Err(sqlx::Error::PoolTimedOut)).map_err(failed)?;
+        set_up(&mut probe, dialect, Role::Writer).await.map_err(failed)?;
+        let mut galera = false;
+        if dialect == Dialect::MariaDb {
+            galera = server::look(&mut probe, &shown).await?.galera;
+        }
         probe.close().await.map_err(failed)?;
-        let pool = || {
+        let place = Arc::new(Place::new());
+        let pool = |role: Role| {
+            let place = Arc::clone(&place);
             AnyPoolOptions::new()
-                .acquire_timeout(ACQUIRE_TIMEOUT)
+                .acquire_timeout(if dialect == Dialect::Sqlite { ACQUIRE_TIMEOUT } else { CONNECT_TIMEOUT })
                 .idle_timeout(None)
                 .max_lifetime(None)
                 .test_before_acquire(false)
                 .before_acquire(|c, _| Box::pin(is_idle(c)))
+                .after_connect(move |c, _| {
+                    let place = Arc::clone(&place);
+                    Box::pin(async move {
+                        set_up(c, dialect, role).await?;
+                        if galera {
+                            sqlx::raw_sql("SET SESSION wsrep_sync_wait = 1").execute(&mut *c).await?;
+                        }
+                        if (dialect, role) == (Dialect::MariaDb, Role::Writer) {
+                            place.opened(connection_number(c).await?);
+                        }
+                        Ok(())
+                    })
+                })
         };
-        let write = pool()
-            .max_connections(1)
-            .after_connect(|c, _| Box::pin(async move { set_up(c, WRITER).await }))
+        let writers = if dialect == Dialect::Sqlite { 1 } else { WRITERS };
+        let write = pool(Role::Writer)
+            .max_connections(writers)
             .connect_with(options.clone())
             .await
             .map_err(failed)?;
-        let read = pool()
+        let read = pool(Role::Reader)
             .max_connections(READERS)
-            .after_connect(|c, _| Box::pin(async move { set_up(c, READER).await }))
-            .connect_with(options)
+            .connect_with(options.clone())
             .await
             .map_err(failed)?;
-        Ok(Self { write, read, changes: watch::Sender::new(0) })
+        Ok(Self {
+            dialect,
+            shown: shown.into(),
+            options: Arc::new(options),
+            write,
+            slot: Arc::default(),
+            read,
+            changes: watch::Sender::new(0),
+            place,
+            overtaken: watch::Sender::new(false),
+        })
     }
 
-    /// Brings the schema up to date. Doing it again changes nothing.
+    /// Brings the schema up to date, and makes this store the one that may write. Doing it again changes nothing.
     ///
     /// # Errors
     /// [`Error::Schema`]: among others, when a newer version of the program has been here.
     pub async fn migrate(&self) -> Result<(), Error> {
-        schema::up(&self.write).await?;
+        schema::up(&self.write, self.dialect).await?;
+        if self.dialect == Dialect::MariaDb {
+            row::sql("UPDATE writer SET owner = ?, transaction_id = '' WHERE name = 'writer'")
+                .bind(self.place.owner.as_str())
+                .execute(&self.write)
+                .await
+                .doing("taking the database")?;
+        }
         let last = self.event_last().await?;
         self.changes.send_replace(last);
         Ok(())
@@ -130,7 +209,7 @@ impl Store {
     /// # Errors
     /// [`Error::Schema`].
     pub async fn migrate_down(&self, version: i64) -> Result<(), Error> {
-        schema::down(&self.write, version).await
+        schema::down(&self.write, self.dialect, version).await
     }
 
     /// The number of the newest event; woken after each commit that wrote one.
@@ -138,61 +217,30 @@ impl Store {
         self.changes.subscribe()
     }
 
-    /// Waits for what is running, then closes the file.
+    /// Waits for what is running, then closes the connections.
     pub async fn close(&self) {
         self.write.close().await;
         self.read.close().await;
     }
-
-    /// Opens the one writing transaction; dropped without [`Write::commit`], it leaves nothing.
-    async fn write(&self) -> Result<Write, Error> {
-        // IMMEDIATE: the write lock is taken before the first read, so nothing read can be stale when written.
-        let tx = self.write.begin_with("BEGIN IMMEDIATE").await.doing("opening a transaction")?;
-        Ok(Write { tx, changes: self.changes.clone(), event: None })
-    }
-}
-
-/// A writing transaction.
-struct Write {
-    tx: Transaction<'static, Any>,
-    changes: watch::Sender<u64>,
-    event: Option<u64>,
-}
-
-impl Write {
-    async fn commit(self) -> Result<(), Error> {
-        self.tx.commit().await.doing("committing")?;
-        if let Some(seq) = self.event {
-            self.changes.send_if_modified(|last| {
-                let newer = seq > *last;
-                *last = seq.max(*last);
-                newer
-            });
-        }
-        Ok(())
-    }
 }
 
 /// A full disk makes SQLite roll back by itself; the driver goes on counting the transaction as open, and would refuse
-/// every other for ever. Such a connection is replaced.
-async fn is_idle(connection: &mut sqlx::AnyConnection) -> Result<bool, sqlx::Error> {
+/// every other for ever. Such a connection is replaced, and one that a server has dropped.
+async fn is_idle(connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
     // A rollback may still be queued: the answer comes after it.
     connection.ping().await?;
     Ok(!connection.is_in_transaction())
 }
 
-/// FULL: a COMMIT that returned survives a power cut; WAL alone would only survive a crash of the program.
-const WRITER: &[&str] = &[
-    "PRAGMA journal_mode = WAL",
-    "PRAGMA synchronous = FULL",
-    "PRAGMA foreign_keys = ON",
-    "PRAGMA busy_timeout = 10000",
-];
-const READER: &[&str] = &["PRAGMA busy_timeout = 10000", "PRAGMA query_only = ON"];
-
-async fn set_up(connection: &mut sqlx::AnyConnection, pragmas: &[&'static str]) -> Result<(), sqlx::Error> {
-    for &pragma in pragmas {
-        sqlx::query(pragma).execute(&mut *connection).await?;
+async fn set_up(connection: &mut AnyConnection, dialect: Dialect, role: Role) -> Result<(), sqlx::Error> {
+    for &statement in dialect.session(role) {
+        sqlx::raw_sql(statement).execute(&mut *connection).await?;
     }
     Ok(())
+}
+
+/// The server's number of a connection: what KILL takes.
+async fn connection_number(connection: &mut AnyConnection) -> Result<i64, sqlx::Error> {
+    // The function's own type is another one on MySQL.
+    sqlx::query("SELECT CAST(CONNECTION_ID() AS SIGNED)").fetch_one(connection).await?.try_get(0)
 }

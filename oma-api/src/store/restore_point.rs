@@ -72,37 +72,43 @@ impl Store {
     /// [`Error::RestorePointNeeded`] for the newest one of a migration that is neither aborted nor finalized;
     /// [`Error::Database`].
     pub async fn restore_point_delete(&self, id: &RestorePointId, now: Timestamp) -> Result<(), Error> {
-        let mut w = self.write().await?;
-        let row = sql("SELECT id, migration_id FROM restore_points WHERE id = ?")
-            .bind(id.as_str())
-            .fetch_optional(&mut *w.tx)
-            .await
-            .doing("reading a restore point")?;
-        let Some(row) = row else { return Ok(()) };
-        let migration: MigrationId = Row::new(&row, "restore_points", "id")?.parsed("migration_id")?;
-        let newest = list(&mut w.tx, &migration).await?.pop();
-        let ending = match w.migration(&migration).await?.position.phase() {
-            Phase::Abort | Phase::Finalize => true,
-            Phase::Begin | Phase::Sync | Phase::Switch | Phase::Rollback => false,
-        };
-        if !ending && newest.is_some_and(|p| p.id == *id) {
-            return Err(Error::RestorePointNeeded { id: id.clone() });
-        }
-        for statement in [
-            "DELETE FROM restore_point_disks WHERE restore_point_id = ?",
-            "DELETE FROM restore_points WHERE id = ?",
-        ] {
-            sql(statement).bind(id.as_str()).execute(&mut *w.tx).await.doing("deleting a restore point")?;
-        }
-        w.event(
-            now,
-            Some(&migration),
-            None,
-            "restore_point_deleted",
-            json!({ "restore_point_id": id.as_str() }),
-        )
-        .await?;
-        w.commit().await
+        self.write(|mut w| async move {
+            let row = sql("SELECT id, migration_id FROM restore_points WHERE id = ?")
+                .bind(id.as_str())
+                .fetch_optional(&mut *w.tx)
+                .await
+                .doing("reading a restore point")?;
+            let Some(row) = row else { return Ok(()) };
+            let migration: MigrationId = Row::new(&row, "restore_points", "id")?.parsed("migration_id")?;
+            let newest = list(&mut w.tx, &migration).await?.pop();
+            let ending = match w.migration(&migration).await?.position.phase() {
+                Phase::Abort | Phase::Finalize => true,
+                Phase::Begin | Phase::Sync | Phase::Switch | Phase::Rollback => false,
+            };
+            if !ending && newest.is_some_and(|p| p.id == *id) {
+                return Err(Error::RestorePointNeeded { id: id.clone() });
+            }
+            for statement in [
+                "DELETE FROM restore_point_disks WHERE restore_point_id = ?",
+                "DELETE FROM restore_points WHERE id = ?",
+            ] {
+                sql(statement)
+                    .bind(id.as_str())
+                    .execute(&mut *w.tx)
+                    .await
+                    .doing("deleting a restore point")?;
+            }
+            w.event(
+                now,
+                Some(&migration),
+                None,
+                "restore_point_deleted",
+                json!({ "restore_point_id": id.as_str() }),
+            )
+            .await?;
+            w.commit().await
+        })
+        .await
     }
 }
 
@@ -155,8 +161,8 @@ async fn with_disks(c: &mut sqlx::AnyConnection, row: &AnyRow) -> Result<Restore
         migration: row.parsed("migration_id")?,
         job: row.parsed("job_id")?,
         snapshot_name: row.text("snapshot_name")?,
-        taken_at: row.parsed("taken_at")?,
-        committed_at: row.parsed("committed_at")?,
+        taken_at: row.time("taken_at")?,
+        committed_at: row.time("committed_at")?,
         disks: disks.iter().map(disk).collect::<Result<_, _>>()?,
         id,
     })

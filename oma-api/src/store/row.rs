@@ -2,6 +2,8 @@
 
 use super::Error;
 use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
 use shared::cycle::{Finding, FindingKind, Strategy};
 use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::query::Query;
@@ -92,6 +94,14 @@ impl<'r> Row<'r> {
         self.opt_text(column)?.map(|text| text.parse().map_err(|e| self.corrupt(column, e))).transpose()
     }
 
+    pub(super) fn time(&self, column: &'static str) -> Result<Timestamp, Error> {
+        parse_time(&self.text(column)?).map_err(|e| self.corrupt(column, e))
+    }
+
+    pub(super) fn opt_time(&self, column: &'static str) -> Result<Option<Timestamp>, Error> {
+        self.opt_text(column)?.map(|text| parse_time(&text).map_err(|e| self.corrupt(column, e))).transpose()
+    }
+
     /// A word and, where the word needs one, a change id.
     pub(super) fn strategy(&self, column: &'static str, since: &'static str) -> Result<Strategy, Error> {
         match (self.text(column)?.as_str(), self.opt_text(since)?) {
@@ -133,6 +143,15 @@ pub(super) fn time(at: Timestamp) -> String {
 
 pub(super) fn opt_time(at: Option<Timestamp>) -> Option<String> {
     at.map(time)
+}
+
+/// The store's own spelling, and what `NOW()` leaves when somebody writes by hand (`2026-11-21 12:55:46`), which is taken
+/// for UTC.
+fn parse_time(text: &str) -> Result<Timestamp, jiff::Error> {
+    match text.as_bytes().get(10) {
+        Some(b' ') => Ok(text.parse::<DateTime>()?.to_zoned(TimeZone::UTC)?.timestamp()),
+        Some(_) | None => text.parse(),
+    }
 }
 
 /// The time as it will come back from the database.
@@ -204,6 +223,19 @@ mod tests {
             "2026-11-21T12:55:46.123456Z"
         );
         assert_eq!(time("2026-11-21T12:55:46Z".parse().expect("a time")), "2026-11-21T12:55:46.000000Z");
+    }
+
+    #[test]
+    fn a_time_written_by_hand_is_taken_for_utc() {
+        let at = |text: &str| parse_time(text).map(time).map_err(|e| e.to_string());
+        assert_eq!(at("2025-09-05 15:26:15").as_deref(), Ok("2025-09-05T15:26:15.000000Z"));
+        assert_eq!(at("2025-09-05 15:26:15.123456").as_deref(), Ok("2025-09-05T15:26:15.123456Z"));
+        assert_eq!(at("2025-09-05T15:26:15.123456Z").as_deref(), Ok("2025-09-05T15:26:15.123456Z"));
+        for wrong in
+            ["yesterday", "2025-09-05", "2025-09-05 25:00:00", "0000-00-00 00:00:00", "2025-09-05T15:26:15"]
+        {
+            assert!(at(wrong).is_err(), "{wrong}");
+        }
     }
 
     proptest! {

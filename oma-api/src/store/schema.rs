@@ -1,11 +1,17 @@
 //! The schema's versions, embedded, up and down.
 //!
 //! A version that has been released is never edited: sqlx keeps a checksum of each and refuses to go on.
+//!
+//! SQLite changes a schema in a transaction. A MariaDB or MySQL server commits each CREATE and DROP by itself, so that a
+//! program killed in the middle leaves a version half made, and marked so: the next start makes what is missing of it.
 
 use super::Error;
-use sqlx::AnyPool;
-use sqlx::SqlSafeStr as _;
+use super::dialect::Dialect;
+use super::error::Doing as _;
+use super::transaction::number;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::{AnyPool, AssertSqlSafe, Row as _, SqlSafeStr as _};
+use tracing::warn;
 
 struct Version {
     number: i64,
@@ -14,26 +20,107 @@ struct Version {
     down: &'static str,
 }
 
-const VERSIONS: &[Version] = &[Version {
-    number: 1,
-    name: "replicate",
-    up: include_str!("../../migrations/0001_replicate.up.sql"),
-    down: include_str!("../../migrations/0001_replicate.down.sql"),
-}];
+const VERSIONS: &[Version] = &[
+    Version {
+        number: 1,
+        name: "replicate",
+        up: include_str!("../../migrations/0001_replicate.up.sql"),
+        down: include_str!("../../migrations/0001_replicate.down.sql"),
+    },
+    Version {
+        number: 2,
+        name: "writer",
+        up: include_str!("../../migrations/0002_writer.up.sql"),
+        down: include_str!("../../migrations/0002_writer.down.sql"),
+    },
+    Version {
+        number: 3,
+        name: "rate",
+        up: include_str!("../../migrations/0003_rate.up.sql"),
+        down: include_str!("../../migrations/0003_rate.down.sql"),
+    },
+];
 
-fn migrator() -> Migrator {
+fn migrator(dialect: Dialect) -> Migrator {
     let pair = |v: &Version| {
         [(MigrationType::ReversibleUp, v.up), (MigrationType::ReversibleDown, v.down)].map(
-            |(direction, sql)| Migration::new(v.number, v.name.into(), direction, sql.into_sql_str(), false),
+            |(direction, sql)| {
+                let sql = AssertSqlSafe(dialect.schema(sql).into_owned()).into_sql_str();
+                Migration::new(v.number, v.name.into(), direction, sql, false)
+            },
         )
     };
     Migrator::with_migrations(VERSIONS.iter().flat_map(pair).collect())
 }
 
-pub(super) async fn up(pool: &AnyPool) -> Result<(), Error> {
-    migrator().run(pool).await.map_err(Error::Schema)
+pub(super) async fn up(pool: &AnyPool, dialect: Dialect) -> Result<(), Error> {
+    if dialect == Dialect::MariaDb {
+        complete(pool, dialect).await.doing("completing the database schema")?;
+    }
+    migrator(dialect).run(pool).await.map_err(Error::Schema)
 }
 
-pub(super) async fn down(pool: &AnyPool, version: i64) -> Result<(), Error> {
-    migrator().undo(pool, version).await.map_err(Error::Schema)
+/// There already: a table, a column, an index, a row.
+const THERE: [u16; 4] = [1050, 1060, 1061, 1062];
+
+/// Makes what is missing of versions that are half made.
+async fn complete(pool: &AnyPool, dialect: Dialect) -> Result<(), sqlx::Error> {
+    let half = sqlx::query("SELECT version FROM _sqlx_migrations WHERE success = 0 ORDER BY version");
+    let half = match half.fetch_all(pool).await {
+        Ok(rows) => rows,
+        // No schema at all yet.
+        Err(error) if number(&error) == Some(1146) => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    for row in half {
+        let of: i64 = row.try_get(0)?;
+        // One of a newer program is left to it: the migrator says so.
+        let Some(version) = VERSIONS.iter().find(|v| v.number == of) else { continue };
+        warn!(version = of, "the change of the database schema was cut short; it is completed");
+        for statement in statements(&dialect.schema(version.up)) {
+            match sqlx::raw_sql(AssertSqlSafe(statement)).execute(pool).await {
+                Err(error) if number(&error).is_some_and(|n| THERE.contains(&n)) => {}
+                done => done.map(|_| ())?,
+            }
+        }
+        let done = sqlx::query("UPDATE _sqlx_migrations SET success = 1 WHERE version = ?").bind(of);
+        done.execute(pool).await?;
+    }
+    Ok(())
+}
+
+/// Each ends with a line that ends with a semicolon; comments are lines of their own.
+fn statements(sql: &str) -> Vec<String> {
+    let code: Vec<_> = sql.lines().filter(|line| !line.trim_start().starts_with("--")).collect();
+    let mut all: Vec<_> =
+        code.join("\n").split(";\n").map(|s| s.trim().trim_end_matches(';').to_owned()).collect();
+    all.retain(|statement| !statement.is_empty());
+    all
+}
+
+pub(super) async fn down(pool: &AnyPool, dialect: Dialect, version: i64) -> Result<(), Error> {
+    migrator(dialect).undo(pool, version).await.map_err(Error::Schema)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_cut_into_its_statements() {
+        let all = |v: &Version| [statements(v.up), statements(v.down)].concat();
+        let words = [
+            "CREATE TABLE ",
+            "CREATE INDEX ",
+            "CREATE UNIQUE INDEX ",
+            "INSERT INTO ",
+            "DROP TABLE ",
+            "ALTER TABLE ",
+        ];
+        for statement in VERSIONS.iter().flat_map(all) {
+            assert!(words.iter().any(|word| statement.starts_with(word)), "{statement}");
+            assert!(!statement.contains([';', '\'']) || statement.starts_with("INSERT"), "{statement}");
+        }
+        assert_eq!(statements(VERSIONS[1].up).len(), 2);
+    }
 }

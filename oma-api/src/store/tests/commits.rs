@@ -137,10 +137,9 @@ async fn a_commit_that_fails_at_any_write_leaves_nothing() {
         "INSERT ON events",
         "UPDATE ON migrations",
     ] {
-        let trigger = format!("CREATE TRIGGER cut BEFORE {write} BEGIN SELECT RAISE(ABORT, 'cut'); END");
-        sqlx::query(sqlx::AssertSqlSafe(trigger)).execute(&f.store.write).await.expect("a trigger");
+        f.by_hand(&Fixture::trigger(write)).await;
         let refused = f.store.job_commit(&commit_of(&job), at(5)).await;
-        sqlx::query("DROP TRIGGER cut").execute(&f.store.write).await.expect("no trigger");
+        f.by_hand("DROP TRIGGER cut").await;
         assert!(matches!(refused, Err(Error::Database { .. })), "{write}: {refused:?}");
         assert_eq!(all(&f.store, &m.id).await, before, "{write}");
     }

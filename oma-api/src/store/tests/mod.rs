@@ -1,35 +1,84 @@
-//! One suite for every database; `Fixture` is what a second one has to offer.
+//! One suite for every database: the files named in `on_sqlite` and `on_mariadb` are compiled once for each, with a
+//! `Fixture` of it. `files` and `server` are about what only one of them has.
 
-mod agents;
-mod checkpoints;
-mod commits;
-mod cycles;
 mod files;
-mod migrations;
+mod on_mariadb;
+mod on_sqlite;
+mod server;
+mod wire;
 mod writes;
 
 use super::*;
+use integration_tests::mariadb::Server;
 use jiff::Timestamp;
 use shared::cycle::{SnapshotDisk, Strategy};
 use shared::ids::{AgentId, DiskId, JobId, MigrationId, RestorePointId, VmUuid};
 use shared::migration::{Action, Position, apply};
 use shared::range::{ByteRange, RangeSet};
+use std::marker::PhantomData;
 
-/// A database of its own, at the newest schema.
-pub(super) struct Fixture {
-    pub(super) store: Store,
-    pub(super) url: String,
-    /// The folder goes with the last reader of the file.
-    _folder: tempfile::TempDir,
+/// What a database needs for the suite.
+pub(super) trait Database {
+    /// What has to live as long as the database is used.
+    type Kept;
+    /// Names of the tables that are ours.
+    const TABLES: &'static str;
+    /// A URL of an empty database.
+    fn fresh() -> (String, Self::Kept);
+    /// A trigger `cut` that refuses `write`, as `UPDATE ON disks`.
+    fn trigger(write: &str) -> String;
 }
 
-impl Fixture {
-    pub(super) async fn new() -> Self {
+pub(super) struct Sqlite;
+
+impl Database for Sqlite {
+    /// The folder goes with the last reader of the file.
+    type Kept = tempfile::TempDir;
+    const TABLES: &'static str =
+        "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'";
+
+    fn fresh() -> (String, Self::Kept) {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let url = format!("sqlite://{}", folder.path().join("oma.db").display());
+        (format!("sqlite://{}", folder.path().join("oma.db").display()), folder)
+    }
+
+    fn trigger(write: &str) -> String {
+        format!("CREATE TRIGGER cut BEFORE {write} BEGIN SELECT RAISE(ABORT, 'cut'); END")
+    }
+}
+
+pub(super) struct MariaDb;
+
+impl Database for MariaDb {
+    type Kept = ();
+    const TABLES: &'static str =
+        "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE()";
+
+    fn fresh() -> (String, Self::Kept) {
+        (Server::shared().database().expect("a database"), ())
+    }
+
+    fn trigger(write: &str) -> String {
+        format!(
+            "CREATE TRIGGER cut BEFORE {write} FOR EACH ROW SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'cut'"
+        )
+    }
+}
+
+/// A database of its own, at the newest schema.
+pub(super) struct FixtureOn<D: Database> {
+    pub(super) store: Store,
+    pub(super) url: String,
+    _kept: D::Kept,
+    database: PhantomData<D>,
+}
+
+impl<D: Database> FixtureOn<D> {
+    pub(super) async fn new() -> Self {
+        let (url, kept) = D::fresh();
         let store = Store::connect(&url).await.expect("connect");
         store.migrate().await.expect("migrate");
-        Self { store, url, _folder: folder }
+        Self { store, url, _kept: kept, database: PhantomData }
     }
 
     /// The program ends and starts again.
@@ -37,6 +86,23 @@ impl Fixture {
         self.store.close().await;
         self.store = Store::connect(&self.url).await.expect("connect again");
         self.store.migrate().await.expect("migrate again");
+    }
+
+    /// As somebody would with the database's own client.
+    pub(super) async fn by_hand(&self, statement: &str) {
+        let statement = sqlx::AssertSqlSafe(statement.to_owned());
+        sqlx::raw_sql(statement).execute(&self.store.write).await.expect("by hand");
+    }
+
+    /// The tables that are there, our own of the schema's versions excepted.
+    pub(super) async fn tables(&self) -> Vec<String> {
+        let rows = sqlx::query(D::TABLES).fetch_all(&self.store.read).await.expect("the schema");
+        let names = rows.iter().map(|row| row.get::<String, _>(0));
+        names.filter(|name| !name.starts_with("_sqlx")).collect()
+    }
+
+    pub(super) fn trigger(write: &str) -> String {
+        D::trigger(write)
     }
 }
 
@@ -149,21 +215,4 @@ pub(super) async fn whole_cycle(store: &Store, migration: &MigrationId, now: Tim
 
 pub(super) fn job_id(text: &str) -> JobId {
     text.parse().expect("a job id")
-}
-
-/// Services run on any thread; a method whose future cannot move between them would be found out only there.
-#[tokio::test]
-async fn the_methods_can_run_on_any_thread() {
-    fn any_thread<F: Future + Send>(future: F) -> F {
-        future
-    }
-    let f = Fixture::new().await;
-    let m = any_thread(migration_at(&f.store, 1, 1, Position::SyncRunning)).await;
-    let job = any_thread(cycle(&f.store, &m.id, at(0))).await;
-    let job = any_thread(transfer(&f.store, &job, &ranges(&[(0, 1)]))).await;
-    any_thread(f.store.job_commit(&commit_of(&job), at(1))).await.expect("commit");
-    any_thread(f.store.job_list(&m.id)).await.expect("jobs");
-    any_thread(f.store.restore_point_list(&m.id)).await.expect("points");
-    any_thread(f.store.agent_list()).await.expect("agents");
-    any_thread(f.store.event_list(0, Some(&m.id), 1)).await.expect("events");
 }

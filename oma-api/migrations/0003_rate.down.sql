@@ -1,0 +1,1 @@
+ALTER TABLE migrations DROP COLUMN rate_bytes_per_second;

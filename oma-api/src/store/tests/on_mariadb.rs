@@ -1,0 +1,19 @@
+//! The suite on a MariaDB server.
+#![expect(clippy::duplicate_mod, reason = "one suite for two databases")]
+
+#[path = "agents.rs"]
+mod agents;
+#[path = "checkpoints.rs"]
+mod checkpoints;
+#[path = "commits.rs"]
+mod commits;
+#[path = "cycles.rs"]
+mod cycles;
+#[path = "migrations.rs"]
+mod migrations;
+#[path = "schema.rs"]
+mod schema;
+
+use super::*;
+
+pub(super) type Fixture = FixtureOn<MariaDb>;
