@@ -2,6 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -49,15 +50,15 @@ impl Link {
 /// One end's stream.
 pub(super) struct Wire {
     tcp: TcpStream,
-    link: std::sync::Arc<Link>,
+    link: Arc<Link>,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 impl Wire {
-    pub(super) fn new(tcp: TcpStream, link: &std::sync::Arc<Link>) -> io::Result<Self> {
+    pub(super) fn new(tcp: TcpStream, link: &Arc<Link>) -> io::Result<Self> {
         tcp.set_nodelay(true)?;
         let cut = Box::pin(link.cut.clone().cancelled_owned());
-        Ok(Self { tcp, link: std::sync::Arc::clone(link), cut })
+        Ok(Self { tcp, link: Arc::clone(link), cut })
     }
 
     /// Ready when nothing may pass: with an error, or never.
