@@ -28,7 +28,7 @@ test: ## install what tests need, run all of them
 
 SEED := $(or $(SEED),$(shell od -An -N4 -tu4 /dev/urandom | tr -d " "))
 KILLS ?= 200
-soak: ## two hundred kills among all other faults, of a new seed; nightly (SEED=… repeats one, KILLS=… makes it shorter)
+soak: ## two hundred kills among all other faults, of a new seed: seven minutes, nightly (SEED=… repeats one, KILLS=… for fewer)
 	deploy/install-deps.sh test
 	$(CARGO) build $(LOCKED) --workspace --bins
 	MIGRATEKIT_SEED=$(SEED) MIGRATEKIT_KILLS=$(KILLS) $(CARGO) test $(LOCKED) -p integration-tests --test e2e -- \
