@@ -13,9 +13,16 @@ use std::time::{Duration, Instant};
 /// HTTP/2's pings: after 10 s without a word, 10 s for the answer; and the first pause before another connection.
 const FOUND_BY: Duration = Duration::from_secs(10 + 10 + 4);
 
-/// In the middle of a copy, or at an answer that somebody waits for.
-const KINDS: &[&str] =
-    &["PushRequest.open", "PushRequest.chunk", "PushRequest.finish", "PushResponse.durable"];
+/// Where the cycle cannot end without another word: once all disks are sealed, the OMA commits it by itself.
+const POINTS: &[(&str, Moment)] = &[
+    ("PushRequest.open", Moment::Before),
+    ("PushRequest.open", Moment::After),
+    ("PushResponse.opened", Moment::Before),
+    ("PushRequest.intent", Moment::After),
+    ("PushRequest.chunk", Moment::Before),
+    ("PushRequest.chunk", Moment::After),
+    ("PushRequest.finish", Moment::Before),
+];
 
 fn count(daemon: &Daemon, what: &str) -> anyhow::Result<usize> {
     Ok(daemon.logged()?.lines().filter(|line| line.contains(what)).count())
@@ -24,8 +31,7 @@ fn count(daemon: &Daemon, what: &str) -> anyhow::Result<usize> {
 impl Behind {
     /// A copy that falls silent.
     async fn silent(&mut self) -> anyhow::Result<(Rule, Instant)> {
-        let kind = KINDS.choose(&mut self.seed.random).unwrap_or(&KINDS[0]);
-        let moment = if self.seed.coin() { Moment::Before } else { Moment::After };
+        let (kind, moment) = *POINTS.choose(&mut self.seed.random).unwrap_or(&POINTS[0]);
         let rule = Rule::at(kind, Fault::Stall(moment));
         self.middle.arm([rule.clone()]);
         self.world.act(v1::Action::Sync).await?;
