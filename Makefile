@@ -5,7 +5,7 @@ TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 BUF := $(firstword $(wildcard $(TARGET)/tools/bin/buf) $(shell command -v buf))
 LOCKED := --locked
 
-.PHONY: help demo build test bench lint format clean-tools
+.PHONY: help demo build test soak bench lint format clean-tools
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -25,6 +25,14 @@ test: ## install what tests need, run all of them
 	# The end-to-end tests run the programs themselves.
 	$(CARGO) build $(LOCKED) --workspace --bins
 	$(CARGO) test $(LOCKED) --workspace --no-fail-fast
+
+SEED := $(or $(SEED),$(shell od -An -N4 -tu4 /dev/urandom | tr -d " "))
+KILLS ?= 200
+soak: ## two hundred kills among all other faults, of a new seed: seven minutes, nightly (SEED=… repeats one, KILLS=… for fewer)
+	deploy/install-deps.sh test
+	$(CARGO) build $(LOCKED) --workspace --bins
+	MIGRATEKIT_SEED=$(SEED) MIGRATEKIT_KILLS=$(KILLS) $(CARGO) test $(LOCKED) -p integration-tests --test e2e -- \
+	    kills:: links:: clocks:: crowd:: --nocapture --test-threads=1
 
 bench: ## the data path side by side with nbdcopy and b3sum: optimised build, tables, bench-results/*.json (BENCH=--quick)
 	deploy/install-deps.sh test bench

@@ -37,6 +37,7 @@ mariadb-server     | cmd:mariadbd                 | test                        
 openssl            | cmd:openssl                  | test                         | judges our certificates
 gnutls-bin         | cmd:certtool                 | test                         | certificates for NBD over TLS
 strace             | cmd:strace                   | test                         | shows that a flush happened
+faketime           | cmd:faketime                 | test                         | a wall clock that jumps, for the daemons alone
 curl               | cmd:curl                     | test                         | asks the progress API as its users do
 jq                 | cmd:jq                       | test demo                    | reads -o json
 b3sum              | cmd:b3sum                    | bench                        | hashes a file by one thread: what a verification is measured against

@@ -7,9 +7,11 @@
 //!
 //! Daemons can be killed and started again at any moment; dropping the world ends what it started, by process id.
 
+mod clock;
 mod daemon;
 mod world;
 
+pub use clock::Clock;
 pub use daemon::{Daemon, binary};
 pub use world::{Options, SourceKind, Transport, VM_UUID, World, hash_file, write_agent_config};
 

@@ -7,4 +7,5 @@ pub mod harness;
 pub mod link;
 pub mod live_vm;
 pub mod mariadb;
+pub mod middle;
 pub mod nbd_tap;

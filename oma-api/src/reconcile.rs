@@ -75,6 +75,10 @@ async fn tell(app: &App, migration: &MigrationId, failure: Waiting) {
     };
     if let Ok(Some(job)) = job {
         app.hub.set_waiting(&job.id, failure);
+        // What has ended keeps its row.
+        if !job.status.ended() {
+            app.hub.pace.changed(&job.id);
+        }
         app.hub.migration_changed(migration);
     }
 }

@@ -157,12 +157,13 @@ impl Session<'_> {
         // At once: a source that the hello did not wait for may have answered since.
         let looking = look(self.manager, Duration::ZERO);
         tokio::pin!(looking);
+        let mut revision = 0;
         // Three heartbeats of silence from below HTTP/2's own keep-alive would be a stuck OMA; its pings see to that.
         loop {
             let sent = tokio::select! {
                 message = down.next() => match message {
                     Some(Ok(message)) => {
-                        if let Err(ended) = self.take(message) {
+                        if let Err(ended) = self.take(message, &mut revision) {
                             return ended;
                         }
                         continue;
@@ -198,10 +199,21 @@ impl Session<'_> {
         }
     }
 
-    fn take(&self, message: v1::ConnectResponse) -> Result<(), Ended> {
+    /// `newest` is the revision of the last desired state of this connection.
+    fn take(&self, message: v1::ConnectResponse, newest: &mut u64) -> Result<(), Ended> {
         match message.kind {
             Some(Down::Desired(desired)) => match DesiredState::try_from(desired) {
-                Ok(desired) => self.manager.desire(desired),
+                // Taken for the last word, it would undo what was begun since, and nothing would come after it.
+                Ok(desired) if desired.revision < *newest => {
+                    warn!(
+                        revision = desired.revision,
+                        newest, "a desired state that was overtaken is ignored"
+                    );
+                }
+                Ok(desired) => {
+                    *newest = desired.revision;
+                    self.manager.desire(desired);
+                }
                 Err(error) => {
                     return Err(Ended::Refused(format!("the desired state is not usable: {error}")));
                 }

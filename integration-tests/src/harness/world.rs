@@ -93,6 +93,8 @@ pub struct World {
     pub diagnostics: String,
     /// Of the agent's progress API.
     pub progress: String,
+    /// What both daemons run under when they are started again: a program and its arguments.
+    pub wrapper: Vec<String>,
     replicas: PathBuf,
     _link: Option<Link>,
     // Last: removed when all else has ended.
@@ -169,6 +171,7 @@ impl World {
             rest,
             diagnostics,
             progress,
+            wrapper: vec![],
             replicas,
             _link: link,
             _temp: temp,
@@ -183,15 +186,19 @@ impl World {
     /// Starts the agent again, after it ended; waits until it is connected.
     pub fn agent_restart(&mut self) -> anyhow::Result<()> {
         self.agent.kill();
-        self.agent = Daemon::start("vma-agent", &self.dir.join("vma.toml"), &self.dir.join("vma.log"), &[])?;
+        let wrapper: Vec<_> = self.wrapper.iter().map(String::as_str).collect();
+        self.agent =
+            Daemon::start("vma-agent", &self.dir.join("vma.toml"), &self.dir.join("vma.log"), &wrapper)?;
         self.agent.wait_for("connected to the OMA", START)?;
         Ok(())
     }
 
-    /// Starts the OMA again, after it ended, under `wrapper` if there is one.
+    /// Starts the OMA again, after it ended, under `wrapper` if there is one, within the world's own.
     pub fn oma_restart(&mut self, wrapper: &[&str]) -> anyhow::Result<()> {
         self.oma.kill();
-        self.oma = Daemon::start("oma-api", &self.dir.join("oma.toml"), &self.dir.join("oma.log"), wrapper)?;
+        let wrapper: Vec<_> =
+            self.wrapper.iter().map(String::as_str).chain(wrapper.iter().copied()).collect();
+        self.oma = Daemon::start("oma-api", &self.dir.join("oma.toml"), &self.dir.join("oma.log"), &wrapper)?;
         self.oma.wait_for("control plane ready", START)?;
         Ok(())
     }

@@ -81,6 +81,48 @@ async fn a_source_that_fails_and_goes_away_is_waited_for() -> anyhow::Result<()>
     Ok(())
 }
 
+/// A server that takes five seconds for a read is given two: the reason is said, and it goes on when it is quick again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_slower_than_its_deadline_is_waited_for() -> anyhow::Result<()> {
+    let temp = tempfile::tempdir()?;
+    let [file, socket] = ["disk.raw", "nbd.sock"].map(|name| temp.path().join(name));
+    source_file(&file, 9 * MIB + 512, 4)?;
+    let start = |delay: &str| {
+        let _ = std::fs::remove_file(&socket);
+        let mut command = Command::new("nbdkit");
+        command.args(["-f", "--exit-with-parent", "-U"]).arg(&socket).args(["--filter=delay", "file"]);
+        command.arg(&file).arg(format!("delay-read={delay}"));
+        let child = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().context("nbdkit")?;
+        anyhow::Ok(Server { child })
+    };
+    let there = || async { Ok(socket.exists().then_some(())) };
+    let slow = start("5")?;
+    eventually("the NBD server", SOON, there).await?;
+    let mut options = Options::files(&[]);
+    let uri = format!("nbd+unix:///?socket={}", socket.display());
+    options.source = SourceKind::Uris(vec![("root".to_owned(), uri)]);
+    options.transfer.push_str("source_deadline = \"2s\"\n");
+    let world = World::start(&options).await?;
+    world.begin().await?;
+    world.act(v1::Action::Sync).await?;
+    let waits = |m: &v1::Migration| m.error_reason == "SOURCE_READ_FAILED";
+    let m = world.wait("the reason", SOON, |m| waits(m) || m.state() != v1::State::Running).await?;
+    ensure!(m.state() == v1::State::Running && m.restore_points.is_empty(), "{m:?}");
+    ensure!(
+        m.error_message.contains("has not answered for 2 s"),
+        "the deadline is named: {}",
+        m.error_message
+    );
+    said_in_the_database(&world, "Waiting: SOURCE_READ_FAILED").await?;
+    drop(slow);
+    let _quick = start("0")?;
+    let m = world.synced().await?;
+    ensure!(m.error_reason.is_empty(), "{m:?}");
+    ensure!(hash_file(&world.replica(&m, "root")?)? == hash_file(&file)?, "the replica is not the source");
+    ensure!(world.verify(false).await?.0.equal);
+    Ok(())
+}
+
 /// A small file system, gone with the guard.
 struct SmallDisk(PathBuf);
 
@@ -108,6 +150,19 @@ impl Drop for SmallDisk {
     }
 }
 
+/// What the only cycle does, as an operator would ask it of the database.
+async fn said_in_the_database(world: &World, operation: &str) -> anyhow::Result<()> {
+    let query = "SELECT current_operation FROM replication_jobs";
+    eventually(operation, SOON, || async {
+        let mut sqlite = Command::new("sqlite3");
+        let asked =
+            sqlite.args(["-readonly", "-cmd", ".timeout 5000"]).arg(world.dir.join("oma.db")).arg(query);
+        let said = String::from_utf8(asked.output()?.stdout)?;
+        Ok((said.trim() == operation).then_some(()))
+    })
+    .await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_target_is_waited_for() -> anyhow::Result<()> {
     let temp = tempfile::tempdir()?;
@@ -125,14 +180,17 @@ async fn a_full_target_is_waited_for() -> anyhow::Result<()> {
     let full = |m: &v1::Migration| m.error_reason == "TARGET_FULL" || m.state() != v1::State::Running;
     let m = world.wait("waiting for room", SOON, full).await?;
     ensure!(m.state() == v1::State::Running, "the cycle ended on a full target: {m:?}");
+    said_in_the_database(&world, "Waiting: TARGET_FULL").await?;
     // Room for the replica (16 MiB of data), not for its restore point.
     disk.grow("20m")?;
     let sent = |m: &v1::Migration| m.cycle.as_ref().is_some_and(|c| c.status == "committing");
     world.wait("all of it sent", SOON, sent).await?;
     let m = world.wait("waiting for room again", SOON, full).await?;
     ensure!(m.state() == v1::State::Running && m.restore_points.is_empty(), "{m:?}");
+    said_in_the_database(&world, "Waiting: TARGET_FULL").await?;
     disk.grow("100m")?;
     let m = world.synced().await?;
+    said_in_the_database(&world, "Complete").await?;
     ensure!(hash_file(&world.replica(&m, "root")?)? == hash_file(&file)?, "the replica is not the source");
     ensure!(hash_file(&world.restore_point(&m, "root")?)? == hash_file(&file)?, "nor is the restore point");
     ensure!(world.verify(false).await?.0.equal);

@@ -2,10 +2,12 @@
 //! (counted at the source), no process left.
 //!
 //! Forty points in all: twenty of plain disks, sixteen of a live VM whose guest writes on, four of files that the
-//! agent serves to itself. A failure says its seed; `MIGRATEKIT_SEED=… cargo test … kills::` runs it again.
+//! agent serves to itself; `MIGRATEKIT_KILLS=200` makes it two hundred (`make soak`). Between them other things go wrong
+//! as well (`kills::weather`). A failure says its seed; `MIGRATEKIT_SEED=… cargo test … kills::` runs it again.
 
 mod driver;
 mod stop;
+mod weather;
 
 use crate::cycles::{assert_replicated, live_hashes, snapshot_of_next};
 use driver::{Attack, Who, hold_processes_of, random_disk, scribble, wait_for_another};
@@ -16,6 +18,7 @@ use proto::v1;
 use rand::Rng as _;
 use std::path::PathBuf;
 use std::time::Duration;
+use weather::Weather;
 
 const MIB: u64 = 1 << 20;
 
@@ -76,10 +79,11 @@ async fn plain_disks() -> anyhow::Result<()> {
     let mut attack = Attack::seeded(1, "kills::plain_disks");
     let sizes = [("root", 160 * MIB + 5 * 512), ("data", 72 * MIB + 512)];
     let mut plain = Plain::start(attack.seed, &sizes, JITTER).await?;
+    let weather = Weather::over(&mut plain.world).await?;
     let mut points = attack.points(12, 8);
     let (mut disordered, mut cycles) = (0, 0);
     while !points.is_empty() {
-        anyhow::ensure!(cycles < 20, "cycles end before their points");
+        anyhow::ensure!(cycles < attack.scaled(20), "cycles end before their points");
         if cycles > 0 {
             for (_, path) in &plain.disks {
                 scribble(path, &mut attack.random, 96 * MIB)?;
@@ -90,6 +94,7 @@ async fn plain_disks() -> anyhow::Result<()> {
         plain.world.act(v1::Action::Sync).await?;
         for _ in 0..POINTS_A_CYCLE {
             let Some(point) = points.pop() else { break };
+            weather.change(&mut attack, &plain.tap)?;
             if !attack.strike(&mut plain.world, &plain.tap, point).await? {
                 points.push(point);
                 break;
@@ -101,6 +106,7 @@ async fn plain_disks() -> anyhow::Result<()> {
             }
             attack.revive(&mut plain.world, &plain.tap, point.who)?;
         }
+        plain.tap.set_rate(None);
         plain.tap.release();
         let m = plain.world.synced().await?;
         attack.committed(&plain.tap)?;
@@ -109,6 +115,7 @@ async fn plain_disks() -> anyhow::Result<()> {
         cycles += 1;
     }
     assert!(disordered > 100, "only {disordered} answers were overtaken");
+    assert!(weather.fired() > 0, "no fault at any message: nothing but kills was tested");
     let (verdict, mismatches) = plain.world.verify(false).await?;
     assert!(verdict.equal, "{mismatches:?}");
     let dir = plain.world.dir.clone();
@@ -126,15 +133,16 @@ async fn a_live_vm() -> anyhow::Result<()> {
     let mut world =
         World::start(&Options::live(&[("root", 128 * MIB + 3 * 512), ("data", 80 * MIB + 512)])).await?;
     let tap = behind_a_tap(&mut world, attack.seed)?;
+    let weather = Weather::over(&mut world).await?;
     let options = WriterOptions { seed: attack.seed, rate: Some(96 * MIB), largest: 1 << 20 };
     let writers = [world.live()?.writer(&options)?];
     writers[0].wait_for_bytes(200 * MIB)?;
     drop(writers);
     let writers = [world.live()?.writer(&WriterOptions { rate: Some(12 * MIB), ..options })?];
     world.begin().await?;
-    let (mut points, mut cycles, mut at_snapshot) = (attack.points(6, 8), 0, 2);
+    let (mut points, mut cycles, mut at_snapshot) = (attack.points(6, 8), 0, attack.scaled(2));
     while !points.is_empty() || at_snapshot > 0 {
-        anyhow::ensure!(cycles < 20, "cycles end before their points");
+        anyhow::ensure!(cycles < attack.scaled(20), "cycles end before their points");
         writers[0].wait_for_bytes(48 * MIB)?;
         tap.forget();
         tap.release();
@@ -157,12 +165,14 @@ async fn a_live_vm() -> anyhow::Result<()> {
         drop(still);
         for _ in 0..POINTS_A_CYCLE {
             let Some(point) = points.pop() else { break };
+            weather.change(&mut attack, &tap)?;
             if !attack.strike(&mut world, &tap, point).await? {
                 points.push(point);
                 break;
             }
             attack.revive(&mut world, &tap, point.who)?;
         }
+        tap.set_rate(None);
         tap.release();
         let m = world.synced().await?;
         attack.committed(&tap)?;
@@ -213,6 +223,15 @@ fn snapshots_of(world: &World) -> Option<usize> {
 #[tokio::test(flavor = "multi_thread")]
 async fn files_and_their_servers() -> anyhow::Result<()> {
     let mut attack = Attack::seeded(3, "kills::files_and_their_servers");
+    // As many as fit into one copy, and copy after copy.
+    for _ in 0..attack.scaled(4) / 4 {
+        one_copy_of_files(&mut attack).await?;
+    }
+    attack.survived(false);
+    Ok(())
+}
+
+async fn one_copy_of_files(attack: &mut Attack) -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let (root, data) = (dir.path().join("root.img"), dir.path().join("data.img"));
     random_disk(&root, 160 * MIB + 512, attack.seed)?;
@@ -242,7 +261,5 @@ async fn files_and_their_servers() -> anyhow::Result<()> {
     }
     let dir = world.dir.clone();
     drop(world);
-    hold_processes_of(&dir.display().to_string())?;
-    attack.survived(false);
-    Ok(())
+    hold_processes_of(&dir.display().to_string())
 }

@@ -2,6 +2,8 @@
 
 mod bench;
 mod certificates;
+mod clocks;
+mod crowd;
 mod cycles;
 mod database;
 mod doubles;
@@ -13,6 +15,9 @@ mod grpcurl;
 mod hand;
 mod interrupted;
 mod kills;
+mod links;
 mod progress;
+mod seed;
 mod verify;
+mod versions;
 mod wire;

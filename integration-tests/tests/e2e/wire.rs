@@ -133,15 +133,6 @@ async fn a_migrations_limit_holds_at_once() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Windows of the connections that the OMA has opened.
-fn windows(world: &World) -> anyhow::Result<Vec<u64>> {
-    let log = world.oma.logged()?;
-    let lines = log.lines().filter(|line| line.contains("connection opened") && line.contains("agent/"));
-    let window = |line: &str| line.split("window=").nth(1)?.split_whitespace().next()?.parse().ok();
-    lines.map(|line| window(line).with_context(|| format!("no window in {line:?}"))).collect()
-}
-
-#[tokio::test]
 // The link runs in here, and waiting for a line of a log blocks.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_far_agent_gets_windows_that_fill_its_link() -> anyhow::Result<()> {

@@ -211,6 +211,7 @@ impl App {
             CycleEvent::Waiting { reason, message } => {
                 warn!(job_id = %job.id, %reason, %message, "the cycle waits");
                 self.hub.set_waiting(&job.id, Waiting { reason, message });
+                self.hub.pace.changed(&job.id);
                 Ok(())
             }
             CycleEvent::Findings(findings) => self.findings(migration, job, findings).await,

@@ -69,7 +69,8 @@ impl App {
     }
 
     async fn progress_record(&self, id: &JobId) -> Result<(), Error> {
-        let Some(live) = self.hub.live(id).filter(|live| !live.disks.is_empty()) else { return Ok(()) };
+        let known = |live: &Live| !live.disks.is_empty() || live.waiting().is_some();
+        let Some(live) = self.hub.live(id).filter(known) else { return Ok(()) };
         let job = self.store.job_fetch(id).await?;
         if job.status.ended() {
             // A report that came with the end.
@@ -126,9 +127,16 @@ fn counters<'a>(disk: &'a JobDisk, live: Option<&'a Live>) -> &'a DiskProgress {
 /// The columns of `replication_jobs`. They do not run backwards, whatever an attempt that began anew says.
 pub(super) fn progress_of(job: &Job, live: Option<&Live>) -> Progress {
     let before = &job.progress;
-    let Some(live) = live.filter(|live| !live.disks.is_empty() && !job.status.ended()) else {
-        return before.clone();
+    let Some(live) = live.filter(|_| !job.status.ended()) else { return before.clone() };
+    // For who looks into the database: why it does not get on.
+    let operation = match live.waiting() {
+        Some(waiting) => format!("Waiting: {}", waiting.reason),
+        None => "Transfer".to_owned(),
     };
+    if live.disks.is_empty() {
+        let operation = if live.waiting().is_some() { operation } else { before.operation.clone() };
+        return Progress { operation, ..before.clone() };
+    }
     let disks: Vec<_> = job.disks.iter().map(|d| counters(d, Some(live))).collect();
     // What an agent says may be anything.
     let sum = |of: fn(&DiskProgress) -> u64| disks.iter().map(|d| of(d)).fold(0, u64::saturating_add);
@@ -139,7 +147,7 @@ pub(super) fn progress_of(job: &Job, live: Option<&Live>) -> Progress {
     let moved = live.moved.min(total).max(before.transferred);
     Progress {
         percent: share.max(before.percent),
-        operation: "Transfer".to_owned(),
+        operation,
         transferred: moved,
         total: total.max(moved),
         speed: live.speed,

@@ -133,8 +133,11 @@ impl Store {
 impl Write {
     /// The bar of a cycle that came to its end; its speed is the average over all of its time.
     pub(super) async fn progress_full(&mut self, job: &Job, now: Timestamp) -> Result<(), Error> {
-        let millis = now.duration_since(job.started_at).as_millis().max(1).unsigned_abs();
-        let speed = u128::from(job.progress.transferred) * 1000 / millis;
+        let speed = match u128::try_from(now.duration_since(job.started_at).as_millis()) {
+            Ok(millis @ 1..) => u128::from(job.progress.transferred) * 1000 / millis,
+            // The clock was set back: as it was last measured.
+            Ok(0) | Err(_) => u128::from(job.progress.speed),
+        };
         sql("UPDATE replication_jobs SET progress_percent = 100, current_operation = 'Complete', \
              transfer_speed_bps = ? WHERE id = ?")
         .bind(shown(u64::try_from(speed).unwrap_or(u64::MAX)))

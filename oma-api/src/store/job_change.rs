@@ -94,7 +94,7 @@ impl Store {
         if let Some(job) = w.job_active(&new.migration).await? {
             return Err(Error::JobActive { migration: migration.id, job });
         }
-        let id = w.job_id_free(now).await?;
+        let id = w.job_id_free(&new.migration, now).await?;
         w.same_disks(&id, &new.migration, new.disks.iter().map(|(disk, _)| disk)).await?;
         sql("INSERT INTO replication_jobs (id, migration_id, active_migration, kind, status, wanted, started_at, \
              progress_percent, current_operation, bytes_transferred, total_bytes, transfer_speed_bps, updated_at) \

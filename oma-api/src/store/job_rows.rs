@@ -4,6 +4,8 @@ use super::error::Doing as _;
 use super::row::{int, sql, strategy_columns, time};
 use super::words::{JobStatus, Wanted};
 use super::{Error, Failure, Job, Write};
+use jiff::civil::DateTime;
+use jiff::tz::Offset;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use shared::cycle::Strategy;
@@ -45,10 +47,22 @@ impl Write {
         row.map(|row| super::row::Row::new(&row, "replication_jobs", "id")?.parsed("id")).transpose()
     }
 
-    pub(super) async fn job_id_free(&mut self, now: Timestamp) -> Result<JobId, Error> {
-        let mut at = now;
+    /// Ids say in which order the cycles of a migration were, also where the clock was set back between two.
+    pub(super) async fn job_id_free(
+        &mut self,
+        migration: &MigrationId,
+        now: Timestamp,
+    ) -> Result<JobId, Error> {
+        const FORM: &str = "job-%Y%m%d-%H%M%S";
+        let row = sql("SELECT id FROM replication_jobs WHERE migration_id = ? ORDER BY id DESC LIMIT 1");
+        let row =
+            row.bind(migration.as_str()).fetch_optional(&mut *self.tx).await.doing("reading a cycle")?;
+        let last =
+            row.map(|row| super::row::Row::new(&row, "replication_jobs", "id")?.text("id")).transpose()?;
+        let last = last.and_then(|id| Offset::UTC.to_timestamp(DateTime::strptime(FORM, id).ok()?).ok());
+        let mut at = last.map_or(now, |last| now.max(last));
         loop {
-            let id: JobId = at.strftime("job-%Y%m%d-%H%M%S").to_string().parse().expect("digits and dashes");
+            let id: JobId = at.strftime(FORM).to_string().parse().expect("digits and dashes");
             let taken = sql("SELECT id FROM replication_jobs WHERE id = ?")
                 .bind(id.as_str())
                 .fetch_optional(&mut *self.tx)

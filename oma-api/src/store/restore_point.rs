@@ -40,11 +40,9 @@ macro_rules! columns {
     };
 }
 
-const LIST: &str = concat!(
-    "SELECT ",
-    columns!(),
-    " FROM restore_points WHERE migration_id = ? ORDER BY committed_at, job_id"
-);
+// By the jobs' ids, not by the time: where the clock was set back, the newest would be the first to go.
+const LIST: &str =
+    concat!("SELECT ", columns!(), " FROM restore_points WHERE migration_id = ? ORDER BY job_id");
 
 impl Store {
     /// Oldest first.

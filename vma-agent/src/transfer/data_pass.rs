@@ -4,6 +4,7 @@ use super::TransferError;
 use super::disk::{OpenSource, Outcome, Running};
 use super::push::{Answers, PushError};
 use super::window::Window;
+use futures::FutureExt as _;
 use migratekit::plan::{Planner, Window as Planned};
 use proto::v1::push_response::Kind as Answer;
 use shared::wire::ranges_from_wire;
@@ -110,14 +111,15 @@ pub(super) async fn run(
         running.finish().await?;
         std::future::pending().await
     };
-    tokio::pin!(receive);
+    let send = send.fuse();
+    tokio::pin!(receive, send);
     let ended = tokio::select! {
         ended = to_the_end => ended,
-        Err(error) = send => Err(error),
+        Err(error) = &mut send => Err(error),
         ended = &mut receive => return ended,
     };
     match ended {
         Ok(outcome) => Ok(outcome),
-        Err(error) => Err(error.explained_by(async { receive.await.map(|_| ()) }).await),
+        Err(error) => Err(error.explained_by(async { receive.await.map(|_| ()) }, send).await),
     }
 }

@@ -2,6 +2,7 @@
 
 use super::push::PushError;
 use crate::source;
+use migratekit::read;
 use shared::cycle::Finding;
 use std::time::Duration;
 
@@ -38,17 +39,22 @@ impl TransferError {
         }
     }
 
-    /// A refusal closes both directions: sending may notice it before its reason has been read. Gives the reason if
-    /// `answers` come to one soon.
-    pub(super) async fn explained_by(self, answers: impl Future<Output = Result<(), Self>>) -> Self {
-        match self {
-            Self::Push(PushError::Interrupted { .. }) => {
-                match tokio::time::timeout(REASON_DEADLINE, answers).await {
-                    Ok(Err(reason)) => reason,
-                    Ok(Ok(())) | Err(_) => self,
-                }
-            }
-            other => other,
+    /// A refusal closes both directions: sending may notice it before its reason has been read; and a reader that ended
+    /// may be noticed by who asks it before its reason was taken. Gives the reason if `answers`, or `pieces`, come to
+    /// one soon.
+    pub(super) async fn explained_by(
+        self,
+        answers: impl Future<Output = Result<(), Self>>,
+        pieces: impl Future<Output = Result<(), Self>>,
+    ) -> Self {
+        let explained = match self {
+            Self::Push(PushError::Interrupted { .. }) => tokio::time::timeout(REASON_DEADLINE, answers).await,
+            Self::Read(read::Error::Closed { .. }) => tokio::time::timeout(REASON_DEADLINE, pieces).await,
+            other => return other,
+        };
+        match explained {
+            Ok(Err(reason)) => reason,
+            Ok(Ok(())) | Err(_) => self,
         }
     }
 

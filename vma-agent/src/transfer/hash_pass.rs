@@ -14,6 +14,7 @@ use super::disk::{Mode, OpenSource, Running};
 use super::push::{Answers, PushError};
 use super::window::Window;
 use bytes::Bytes;
+use futures::FutureExt as _;
 use migratekit::piece::Piece;
 use migratekit::plan::Planner;
 use proto::v1::push_response::Kind as Answer;
@@ -191,16 +192,17 @@ pub(super) async fn run(
             }
         }
     };
-    tokio::pin!(receive);
+    let send = send.fuse();
+    tokio::pin!(receive, send);
     let ended = tokio::select! {
         ended = to_the_end => ended,
-        Err(error) = send => Err(error),
+        Err(error) = &mut send => Err(error),
         Err(error) = send_again() => Err(error),
         Err(error) = &mut receive => return Err(error),
     };
     match ended {
         Ok(whole) => Ok(whole),
-        Err(error) => Err(error.explained_by(receive).await),
+        Err(error) => Err(error.explained_by(receive, send).await),
     }
 }
 

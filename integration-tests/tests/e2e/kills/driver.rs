@@ -16,6 +16,9 @@ const MIB: u64 = 1 << 20;
 /// What a kill may make the agent read again, a disk.
 const MOST_REDONE: u64 = 64 * MIB;
 
+/// Kills of all tests together, on every day.
+const USUAL: usize = 40;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Who {
     Agent,
@@ -43,28 +46,54 @@ pub(super) struct Attack {
     pub(super) seed: u64,
     pub(super) random: SmallRng,
     name: &'static str,
+    /// Kills of all tests together.
+    kills: usize,
+    begun: Instant,
     redone: u64,
     done: Vec<String>,
+    /// Of these, no kills.
+    notes: usize,
     survived: bool,
 }
 
 impl Attack {
-    /// With `MIGRATEKIT_SEED`, or this seed.
+    /// With `MIGRATEKIT_SEED`, or this seed; `MIGRATEKIT_KILLS` says how many kills there are in all.
     pub(super) fn seeded(seed: u64, name: &'static str) -> Self {
-        let given = std::env::var("MIGRATEKIT_SEED").ok().and_then(|s| s.parse().ok());
-        let seed = given.unwrap_or(seed);
+        let given = |name| std::env::var(name).ok().and_then(|s| s.parse().ok());
+        let seed = given("MIGRATEKIT_SEED").unwrap_or(seed);
+        let kills = given("MIGRATEKIT_KILLS").and_then(|n| usize::try_from(n).ok()).unwrap_or(USUAL);
         Self {
+            kills,
+            begun: Instant::now(),
             seed,
             random: SmallRng::seed_from_u64(seed),
             name,
             redone: 0,
             done: Vec::new(),
+            notes: 0,
             survived: false,
         }
     }
 
-    /// So many points of each, in random order.
+    /// More than on every day.
+    pub(super) fn is_soak(&self) -> bool {
+        self.kills > USUAL
+    }
+
+    /// As many as there would be of `usual` on every day.
+    pub(super) fn scaled(&self, usual: usize) -> usize {
+        (usual * self.kills).div_ceil(USUAL)
+    }
+
+    /// What happened beside the kills.
+    pub(super) fn note(&mut self, said: String) {
+        self.notes += 1;
+        self.done.push(said);
+    }
+
+    /// So many points of each on every day, in random order.
     pub(super) fn points(&mut self, agents: usize, omas: usize) -> Vec<Point> {
+        let (agents, omas) = (self.scaled(agents), self.scaled(omas));
         let random = &mut self.random;
         let mut whom = [vec![Who::Agent; agents], vec![Who::Oma; omas]].concat();
         whom.shuffle(random);
@@ -158,7 +187,17 @@ impl Attack {
     pub(super) fn survived(&mut self, counted: bool) {
         assert!(!counted || self.redone > 0, "no kill made the agent read anything again");
         self.survived = true;
-        eprintln!("{}: {} points, {} MiB read again", self.name, self.done.len(), self.redone / MIB);
+        let (kills, took) = (self.done.len() - self.notes, self.begun.elapsed().as_secs());
+        eprintln!(
+            "MIGRATEKIT_SEED={} {}: {kills} kills, {} other faults, {} MiB read again, {took} s",
+            self.seed,
+            self.name,
+            self.notes,
+            self.redone / MIB
+        );
+        if self.is_soak() {
+            self.done.iter().for_each(|done| eprintln!("    {done}"));
+        }
     }
 }
 

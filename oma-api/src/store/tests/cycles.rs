@@ -51,6 +51,27 @@ async fn ids_are_the_second_or_the_next_free_one() {
     );
 }
 
+/// Which cycle is the newest, and which restore point goes, is not the clock's to say.
+#[tokio::test]
+async fn a_clock_that_was_set_back_changes_no_order() {
+    let f = Fixture::new().await;
+    let m = migration_at(&f.store, 1, 1, Position::SyncRunning).await;
+    let mut jobs = Vec::new();
+    for second in [86_400, 0, 86_400, 1] {
+        if !jobs.is_empty() {
+            act(&f.store, &m.id, Action::Sync).await;
+        }
+        let job = cycle(&f.store, &m.id, at(second)).await;
+        let job = transfer(&f.store, &job, &ranges(&[(0, 65536)])).await;
+        let made = f.store.job_commit(&commit_of(&job), at(second)).await.expect("commit");
+        jobs.push(job.id.clone());
+        assert_eq!(f.store.job_last(&m.id).await.expect("last").map(|j| j.id), Some(job.id.clone()));
+        let points = f.store.restore_point_list(&m.id).await.expect("points");
+        assert_eq!(points.into_iter().map(|p| p.job).collect::<Vec<_>>(), jobs);
+        assert!(made.surplus.iter().all(|p| jobs.iter().rev().skip(2).any(|old| *old == p.job)));
+    }
+}
+
 #[tokio::test]
 async fn a_migration_has_one_cycle_at_a_time_and_only_where_it_may() {
     let f = Fixture::new().await;
