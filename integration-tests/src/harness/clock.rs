@@ -58,6 +58,19 @@ impl Clock {
     }
 }
 
+/// Removes what libfaketime leaves in shared memory of processes that were killed.
+pub(super) fn sweep() {
+    let Ok(all) = std::fs::read_dir("/dev/shm") else { return };
+    for path in all.flatten().map(|entry| entry.path()) {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let pid = name.strip_prefix("faketime_shm_").or_else(|| name.strip_prefix("sem.faketime_sem_"));
+        if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            // Another test's sweep may have been first.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
 fn library() -> Option<PathBuf> {
     let folders = std::fs::read_dir("/usr/lib").ok()?.flatten().map(|entry| entry.path());
     folders

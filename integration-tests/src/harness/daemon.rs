@@ -121,5 +121,6 @@ impl Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         self.kill();
+        super::clock::sweep();
     }
 }
