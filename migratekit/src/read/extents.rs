@@ -22,8 +22,9 @@ struct Asker {
 }
 
 impl Asker {
-    /// What `context` says from `from` on: ranges in order without gaps, clipped to the question, and where the answer
-    /// ends. The answer is empty when the server left the context out.
+    /// What `context` says from `from` on: ranges in order without gaps, and where the answer ends: that may be past
+    /// `to` (the protocol lets the last extent go on), but not past the export. The answer is empty when the server left
+    /// the context out.
     async fn ask(&self, context: &str, from: u64, to: u64) -> Result<(Vec<(ByteRange, u32)>, u64), Error> {
         let question = ByteRange::new(from, to.min(from.saturating_add(MOST)));
         let (reply, answer) = oneshot::channel();
@@ -38,7 +39,7 @@ impl Asker {
             if range.start > at {
                 break;
             }
-            let part = ByteRange::new(at, range.end.min(question.end));
+            let part = ByteRange::new(at, range.end.min(self.export.size));
             if !part.is_empty() {
                 at = part.end;
                 ranges.push((part, flags));
@@ -51,26 +52,34 @@ impl Asker {
 /// Tells data from zeros by `base:allocation`; all is data where the server does not have it, or fails to answer.
 pub struct SourceExtents {
     asker: Asker,
+    /// The end of the last answer, which may reach beyond what was asked. Used, because asking is not cheap everywhere:
+    /// nbdkit on tmpfs walks to the next hole page by page, however little it is asked about.
+    last: Option<(ByteRange, u32)>,
     warned: bool,
 }
 
 impl SourceExtents {
     pub(super) fn new(shared: Arc<Shared>, export: Arc<Export>) -> Self {
-        Self { asker: Asker { shared, export }, warned: false }
+        Self { asker: Asker { shared, export }, last: None, warned: false }
     }
 
     async fn known(&mut self, window: ByteRange) -> Result<Vec<ByteRange>, Error> {
         let mut data: Vec<ByteRange> = Vec::new();
         let mut at = window.start;
         while at < window.end {
-            let (ranges, end) = match self.asker.ask(BASE_ALLOCATION, at, window.end).await {
-                Ok(answer) => answer,
-                Err(Error::Nbd(error @ nbd::Error::Status { .. })) => {
-                    self.warn(&error);
-                    (Vec::new(), at)
-                }
-                Err(error) => return Err(error),
+            let told = self.last.filter(|(range, _)| range.start <= at && at < range.end);
+            let (ranges, end) = match told {
+                Some((range, flags)) => (vec![(ByteRange::new(at, range.end), flags)], range.end),
+                None => match self.asker.ask(BASE_ALLOCATION, at, window.end).await {
+                    Ok(answer) => answer,
+                    Err(Error::Nbd(error @ nbd::Error::Status { .. })) => {
+                        self.warn(&error);
+                        (Vec::new(), at)
+                    }
+                    Err(error) => return Err(error),
+                },
             };
+            self.last = ranges.last().copied();
             for (range, flags) in ranges {
                 // A hole that does not read as zeros may read as anything.
                 if flags & STATE_ZERO == 0 {

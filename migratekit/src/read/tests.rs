@@ -160,6 +160,23 @@ async fn extents_beyond_32_bits_are_told() {
 }
 
 #[tokio::test]
+async fn what_an_answer_said_beyond_the_question_is_not_asked_again() {
+    let args = ["-r", "--filter=log", "file", "{dir}/disk", "logfile={dir}/log"];
+    let server = Server::nbdkit_with(&args, |dir| {
+        std::fs::write(dir.join("disk"), noise(1, 8 << 20)).expect("written")
+    });
+    let (reader, _pieces) = Reader::open(&server.uri(), &options()).await.expect("opens");
+    let mut extents = reader.extents();
+    for at in (0..8 << 20).step_by(1 << 20) {
+        let window = ByteRange::new(at, at + (1 << 20));
+        let data: RangeSet = extents.data(window).await.expect("told").into_iter().collect();
+        assert!(data.contains(window), "{window:?}: {data:?}");
+    }
+    let log = std::fs::read_to_string(server.dir().join("log")).expect("a log");
+    assert_eq!(log.lines().filter(|line| line.contains(" Extents id=")).count(), 1, "{log}");
+}
+
+#[tokio::test]
 async fn memory_is_bounded_while_nobody_receives() {
     let server = Server::nbdkit(&["-r", "pattern", "size=64M"]);
     let (reader, mut pieces) = Reader::open(&server.uri(), &options()).await.expect("opens");

@@ -42,7 +42,7 @@ impl Source for Away {
     async fn open(&self, _: &Snapshot, _: &DiskKey) -> Result<OpenDisk, Error> {
         Err(Error::ShuttingDown)
     }
-    async fn confirm(&self, _: &Snapshot) -> Result<(), Error> {
+    async fn confirm(&self, _: &Snapshot, _: &DiskKey) -> Result<(), Error> {
         Err(Error::ShuttingDown)
     }
     async fn delete(&self, _: &SnapshotName) -> Result<(), Error> {

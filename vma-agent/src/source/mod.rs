@@ -52,6 +52,16 @@ impl Snapshot {
             .find(|disk| disk.key == *key)
             .ok_or_else(|| Error::DiskUnknown { disk: key.clone() })
     }
+
+    /// [`Error::SnapshotLost`] when the disk, which has `size` bytes now, had another size in the snapshot.
+    pub fn still_has(&self, key: &DiskKey, size: u64) -> Result<(), Error> {
+        let had = self.disk(key)?.size;
+        if had == size {
+            return Ok(());
+        }
+        let why = format!("disk {key} had {had} bytes in it, and has {size} now");
+        Err(Error::SnapshotLost { name: self.name.clone(), why })
+    }
 }
 
 /// A disk of a snapshot.
@@ -98,8 +108,8 @@ pub trait Source: Send + Sync {
     /// [`Error::SnapshotExists`] while there is another one of ours: a VM has one at a time.
     async fn snapshot(&self, name: &SnapshotName) -> Result<Snapshot, Error>;
 
-    /// The snapshot of this name if it is whole, with the time and change ids that were given back when it was made.
-    /// One that is half-made or broken is `None`.
+    /// The snapshot of this name if it is whole, with the sizes, time and change ids that were given back when it was
+    /// made. One that is half-made or broken is `None`.
     async fn find(&self, name: &SnapshotName) -> Result<Option<Snapshot>, Error>;
 
     /// All snapshots of ours, half-made and broken ones too.
@@ -122,11 +132,11 @@ pub trait Source: Send + Sync {
     /// Where to read a disk of the snapshot.
     async fn open(&self, snapshot: &Snapshot, disk: &DiskKey) -> Result<OpenDisk, Error>;
 
-    /// Whether everything that has been read from the snapshot so far was its point in time.
+    /// Whether everything that has been read of a disk of the snapshot so far was its point in time.
     ///
     /// To be asked after the last read and before the cycle is called sent: a snapshot that ran out of room may go
     /// on answering, with newer data. Otherwise [`Error::SnapshotLost`].
-    async fn confirm(&self, snapshot: &Snapshot) -> Result<(), Error>;
+    async fn confirm(&self, snapshot: &Snapshot, disk: &DiskKey) -> Result<(), Error>;
 
     /// Removes the snapshot and waits until nothing of it is left; its change ids stay. Nothing there is success.
     async fn delete(&self, name: &SnapshotName) -> Result<(), Error>;

@@ -183,7 +183,7 @@ impl Running<'_> {
     /// Asks for the seal, once everything has been read and sent.
     pub(super) async fn finish(&self) -> Result<(), TransferError> {
         // A snapshot that ran out of room may have answered with newer data.
-        self.job.source.confirm(&self.job.snapshot).await?;
+        self.job.source.confirm(&self.job.snapshot, &self.job.disk.key).await?;
         let done = self.job.counters.get();
         Ok(self.push.finish(done.data, done.planned.saturating_sub(done.data)).await?)
     }
@@ -199,7 +199,9 @@ impl Running<'_> {
             stall_timeout: settings.read_deadline,
             ..ReadOptions::default()
         };
-        let (reader, pieces) = Reader::open(&opened.uri, &options).await?;
+        let reader = Reader::open(&opened.uri, &options).await;
+        let (reader, pieces) = reader.map_err(TransferError::Open)?;
+        self.job.snapshot.still_has(&self.job.disk.key, reader.size())?;
         Ok(OpenSource { reader, pieces, _keep: opened, _share: share })
     }
 

@@ -15,6 +15,8 @@ pub enum TransferError {
     Push(#[from] PushError),
     #[error("source")]
     Source(#[from] source::Error),
+    #[error("opening the source")]
+    Open(#[source] migratekit::read::Error),
     #[error("reading the source")]
     Read(#[from] migratekit::read::Error),
     #[error("planning")]
@@ -33,7 +35,7 @@ impl TransferError {
         match self {
             Self::Push(PushError::Overtaken { .. }) => "OVERTAKEN",
             Self::Push(PushError::Refused { reason, .. } | PushError::Interrupted { reason, .. }) => reason,
-            Self::Source(_) => "SOURCE_UNAVAILABLE",
+            Self::Source(_) | Self::Open(_) => "SOURCE_UNAVAILABLE",
             Self::Read(_) => "SOURCE_READ_FAILED",
             Self::Plan(_) => "SOURCE_PLAN_FAILED",
         }
@@ -66,7 +68,7 @@ impl TransferError {
             Self::Plan(error) => std::iter::successors(Some(error as &dyn std::error::Error), |e| e.source())
                 .find_map(|e| e.downcast_ref::<source::Error>())
                 .and_then(source::Error::finding),
-            Self::Push(_) | Self::Read(_) => None,
+            Self::Push(_) | Self::Open(_) | Self::Read(_) => None,
         }
     }
 }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::future::try_join_all;
 use migratekit::nbd::{ConnectOptions, Handle, NbdUri};
 use shared::cycle::{Vm, VmDisk};
 use shared::ids::{DiskKey, VmUuid};
@@ -76,19 +77,31 @@ impl PlainSource {
     }
 
     async fn sizes(&self) -> Result<Vec<VmDisk>, Error> {
-        let mut disks = Vec::new();
-        for disk in &self.config.disks {
-            let uri = self.serve(disk).await?.uri;
-            let size = blocking(move || {
-                let options = ConnectOptions { contexts: vec![], ..ConnectOptions::default() };
-                let handle = Handle::<()>::connect(&uri, &options)?;
-                let size = handle.export().size;
-                handle.disconnect(Duration::from_secs(1));
-                Ok(size)
-            });
-            disks.push(VmDisk { key: disk.key.clone(), size: size.await? });
-        }
-        Ok(disks)
+        let asked = self
+            .config
+            .disks
+            .iter()
+            .map(async |disk| Ok(VmDisk { key: disk.key.clone(), size: self.size(disk).await? }));
+        try_join_all(asked).await
+    }
+
+    /// A connection of its own: servers tell the size once. It is not cheap everywhere (nbdkit looks for holes in all of
+    /// a file on tmpfs, VDDK logs in), so it is asked for only where an answer may differ.
+    async fn size(&self, disk: &DiskConfig) -> Result<u64, Error> {
+        let uri = self.serve(disk).await?.uri;
+        blocking(move || {
+            let options = ConnectOptions { contexts: vec![], ..ConnectOptions::default() };
+            let handle = Handle::<()>::connect(&uri, &options)?;
+            let size = handle.export().size;
+            handle.disconnect(Duration::from_secs(1));
+            Ok(size)
+        })
+        .await
+    }
+
+    fn config_of(&self, disk: &DiskKey) -> Result<&DiskConfig, Error> {
+        let found = self.config.disks.iter().find(|other| other.key == *disk);
+        found.ok_or_else(|| Error::DiskUnknown { disk: disk.clone() })
     }
 
     async fn load(&self, name: &SnapshotName) -> Result<Option<Snapshot>, Error> {
@@ -147,9 +160,8 @@ impl Source for PlainSource {
     }
 
     async fn find(&self, name: &SnapshotName) -> Result<Option<Snapshot>, Error> {
-        let Some(snapshot) = self.load(name).await? else { return Ok(None) };
-        let disks = snapshot.disks.iter().map(|disk| VmDisk { key: disk.key.clone(), size: disk.size });
-        Ok((self.sizes().await? == disks.collect::<Vec<_>>()).then_some(snapshot))
+        // Whoever reads sees the size of now, and `confirm` looks once more.
+        self.load(name).await
     }
 
     async fn snapshots(&self) -> Result<Vec<SnapshotName>, Error> {
@@ -170,18 +182,15 @@ impl Source for PlainSource {
 
     async fn open(&self, snapshot: &Snapshot, disk: &DiskKey) -> Result<OpenDisk, Error> {
         snapshot.disk(disk)?;
-        let found = self.config.disks.iter().find(|other| other.key == *disk);
-        self.serve(found.ok_or_else(|| Error::DiskUnknown { disk: disk.clone() })?).await
+        self.serve(self.config_of(disk)?).await
     }
 
-    async fn confirm(&self, snapshot: &Snapshot) -> Result<(), Error> {
-        match self.find(&snapshot.name).await? {
-            Some(found) if found == *snapshot => Ok(()),
-            Some(_) | None => Err(Error::SnapshotLost {
-                name: snapshot.name.clone(),
-                why: "its record is gone, or a disk has another size now".to_owned(),
-            }),
+    async fn confirm(&self, snapshot: &Snapshot, disk: &DiskKey) -> Result<(), Error> {
+        if self.find(&snapshot.name).await?.as_ref() != Some(snapshot) {
+            let why = "its record is gone, or another one".to_owned();
+            return Err(Error::SnapshotLost { name: snapshot.name.clone(), why });
         }
+        snapshot.still_has(disk, self.size(self.config_of(disk)?).await?)
     }
 
     async fn delete(&self, name: &SnapshotName) -> Result<(), Error> {

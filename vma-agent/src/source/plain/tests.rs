@@ -76,15 +76,51 @@ async fn a_nominal_snapshot_outlives_the_agent_but_not_a_new_size() {
     drop(first);
     let second = source(dir.path(), &disks);
     assert_eq!(second.find(&name("job-1")).await.unwrap(), Some(snapshot.clone()));
-    second.confirm(&snapshot).await.unwrap();
+    second.confirm(&snapshot, &snapshot.disks[0].key).await.unwrap();
     drop(second);
     std::fs::write(&file, [1; 4096]).unwrap();
     let third = source(dir.path(), &disks);
-    assert_eq!(third.find(&name("job-1")).await.unwrap(), None);
-    assert!(matches!(third.confirm(&snapshot).await, Err(Error::SnapshotLost { .. })));
+    let error = snapshot.still_has(&snapshot.disks[0].key, 4096).unwrap_err().to_string();
+    assert!(error.contains("disk root had 8192 bytes in it, and has 4096 now"), "{error}");
+    assert!(matches!(
+        third.confirm(&snapshot, &snapshot.disks[0].key).await,
+        Err(Error::SnapshotLost { .. })
+    ));
     third.delete(&name("job-1")).await.unwrap();
     third.delete(&name("job-1")).await.unwrap();
     assert_eq!(third.snapshots().await.unwrap(), []);
+}
+
+/// A connection takes VDDK a second, and nbdkit on tmpfs a walk over all of the file.
+#[tokio::test]
+async fn servers_are_connected_to_as_seldom_as_can_be() {
+    let dir = tempfile::tempdir().unwrap();
+    let (socket, log) = (dir.path().join("nbd"), dir.path().join("log"));
+    let logfile = format!("logfile={}", log.display());
+    let arguments =
+        ["--foreground", "--filter=log", "--unix", socket.to_str().unwrap(), "memory", "1M", &logfile];
+    let server = Child::start(Spec::new("nbdkit", arguments.map(Into::into).to_vec(), socket.clone()));
+    let server = server.unwrap();
+    server.ready(PATIENCE).await.unwrap();
+    let connections = || {
+        let log = std::fs::read_to_string(&log).unwrap();
+        log.lines().filter(|line| line.contains(" Connect ")).count()
+    };
+    let disk =
+        |n| format!("{{\"key\": \"disk-{n}\", \"uri\": \"nbd+unix:///?socket={}\"}}", socket.display());
+    let source = source(dir.path(), &format!("[{}, {}, {}]", disk(1), disk(2), disk(3)));
+    let before = connections();
+    let snapshot = source.snapshot(&name("job-1")).await.unwrap();
+    assert_eq!(connections() - before, 3, "one a disk");
+    assert_eq!(source.find(&name("job-1")).await.unwrap(), Some(snapshot.clone()));
+    for disk in &snapshot.disks {
+        source.open(&snapshot, &disk.key).await.unwrap();
+    }
+    assert_eq!(connections() - before, 3, "none to find and open it");
+    for disk in &snapshot.disks {
+        source.confirm(&snapshot, &disk.key).await.unwrap();
+    }
+    assert_eq!(connections() - before, 6, "one a disk");
 }
 
 #[tokio::test]

@@ -366,7 +366,8 @@ impl Source for QemuSource {
         Ok(OpenDisk { uri: self.config.nbd.uri(&part.names.export)?, server: None })
     }
 
-    async fn confirm(&self, snapshot: &Snapshot) -> Result<(), Error> {
+    /// A snapshot stands or falls as a whole.
+    async fn confirm(&self, snapshot: &Snapshot, _disk: &DiskKey) -> Result<(), Error> {
         let _turn = self.turn.lock().await;
         let lost = |why| Error::SnapshotLost { name: snapshot.name.clone(), why };
         match self.whole(&snapshot.name).await?.map_err(lost)? == *snapshot {

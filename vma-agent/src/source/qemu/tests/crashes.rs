@@ -168,7 +168,10 @@ async fn change_ids_survive_an_orderly_stop_and_no_other() {
     vm.kill9();
     vm.restart().unwrap();
     assert_eq!(agent.find(&second.name).await.unwrap(), None);
-    assert_eq!(kind(&agent.confirm(&second).await.unwrap_err()), Some(FindingKind::SnapshotLost));
+    assert_eq!(
+        kind(&agent.confirm(&second, &second.disks[0].key).await.unwrap_err()),
+        Some(FindingKind::SnapshotLost)
+    );
     let lost = agent.changed(&second, &key("root"), &id(&first, "root"), 0).await.unwrap_err();
     assert_eq!(kind(&lost), Some(FindingKind::SnapshotLost));
     agent.delete(&second.name).await.unwrap();
@@ -198,7 +201,10 @@ async fn a_name_made_again_has_another_change_id() {
     assert_ne!(id(&first, "root"), id(&second, "root"));
     let unknown = agent.changed(&second, &key("root"), &id(&first, "root"), 0).await.unwrap_err();
     assert_eq!(kind(&unknown), Some(FindingKind::ChangeIdUnknown));
-    assert_eq!(kind(&agent.confirm(&first).await.unwrap_err()), Some(FindingKind::SnapshotLost));
+    assert_eq!(
+        kind(&agent.confirm(&first, &first.disks[0].key).await.unwrap_err()),
+        Some(FindingKind::SnapshotLost)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -257,12 +263,12 @@ async fn a_full_scratch_folder_costs_the_snapshot_and_not_the_guest() {
     let noise: Vec<u8> = (0u32..1 << 20).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
     guest.write(0, &noise).unwrap();
     let snapshot = agent.snapshot(&name("job-1")).await.unwrap();
-    agent.confirm(&snapshot).await.unwrap();
+    agent.confirm(&snapshot, &snapshot.disks[0].key).await.unwrap();
     // 4 MiB must be copied, and there is room for one.
     guest.write(0, &vec![1; noise.len()]).unwrap();
     assert_eq!(vm.read_disk("root").unwrap(), vec![1; noise.len()], "the guest's write went through");
     assert_ne!(content(&agent, &vm, &snapshot, "root").await, noise, "reads go on, with newer data");
-    let lost = agent.confirm(&snapshot).await.unwrap_err();
+    let lost = agent.confirm(&snapshot, &snapshot.disks[0].key).await.unwrap_err();
     assert_eq!(kind(&lost), Some(FindingKind::SnapshotLost), "{lost}");
     assert_eq!(agent.find(&snapshot.name).await.unwrap(), None);
     agent.delete(&snapshot.name).await.unwrap();

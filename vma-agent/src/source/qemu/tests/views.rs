@@ -37,7 +37,7 @@ async fn a_snapshot_stands_still_while_the_guest_writes() {
             }
         }
         assert_eq!(content(&source, &vm, &snapshot, "root").await, expected);
-        source.confirm(&snapshot).await.unwrap();
+        source.confirm(&snapshot, &snapshot.disks[0].key).await.unwrap();
         source.delete(&name).await.unwrap();
     }
 }
