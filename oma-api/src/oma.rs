@@ -9,6 +9,7 @@ use crate::store::{self, DatabaseClaim, Store};
 use crate::{grpc, reconcile, rest};
 use anyhow::Context as _;
 use shared::claim::Claim;
+use shared::tls::{self, Limits, Protection};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::TcpListener;
@@ -51,7 +52,7 @@ impl Listeners {
 pub struct Oma {
     app: App,
     tls: Arc<rustls::ServerConfig>,
-    limits: shared::tls::Limits,
+    limits: Limits,
     _claims: Vec<Claim>,
     /// On a server's; that on a file is among the others.
     database: Option<DatabaseClaim>,
@@ -105,7 +106,7 @@ impl Oma {
         let in_clear = async {
             if let Some(listener) = cleartext {
                 let (limits, routes) = (self.limits.clone(), routes.clone());
-                shared::tls::serve_cleartext(listener, limits, routes, stop.clone()).await;
+                tls::serve(listener, Protection::Cleartext, limits, routes, stop.clone()).await;
             }
         };
         let database = self.database;
@@ -121,7 +122,7 @@ impl Oma {
         };
         let ((), (), (), (), (), kept) = tokio::join!(
             in_clear,
-            shared::tls::serve(grpc, self.tls, self.limits.clone(), routes.clone(), stop.clone()),
+            tls::serve(grpc, Protection::Tls(self.tls), self.limits.clone(), routes.clone(), stop.clone()),
             rest::serve(rest, self.app.clone(), stop.clone()),
             self.app.progress_run(stop.clone()),
             reconcile::run(self.app.clone(), stop.clone()),

@@ -17,7 +17,7 @@ mod preface;
 mod reason;
 mod window;
 
-pub use accept::{Limits, serve, serve_cleartext};
+pub use accept::{Limits, Protection, serve};
 pub use client::Dialer;
 pub use files::{Error, Files};
 pub use identity::{Identity, Peer, Role};

@@ -2,7 +2,7 @@
 
 use crate::grpc;
 use shared::progress::Register;
-use shared::tls::{Limits, Role, serve as serve_tls};
+use shared::tls::{Limits, Protection, Role, serve as serve_tls};
 use shared::wire::access::{Access, Table};
 use shared::wire::refusal;
 use std::sync::Arc;
@@ -53,5 +53,12 @@ pub(crate) async fn serve(
     let progress = grpc::progress(register, &shutdown);
     let routes = Routes::new(health).add_service(v1).add_service(v1alpha).add_service(progress).prepare();
     let routes = Access::new(TABLE, routes);
-    serve_tls(listener, tls, Limits { connections: 16, ..Limits::default() }, routes, shutdown).await;
+    serve_tls(
+        listener,
+        Protection::Tls(tls),
+        Limits { connections: 16, ..Limits::default() },
+        routes,
+        shutdown,
+    )
+    .await;
 }

@@ -7,11 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{Request, Response, header};
-use http_body_util::BodyExt as _;
+use http::{Request, Response};
 use shared::leaf::LeafHash;
-use shared::tls::{Dialer, Limits, Role, serve};
-use shared::wire::push::{Decoder, Incoming, Out, Sender, channel};
+use shared::tls::{Dialer, Limits, Protection, Role, serve};
+use shared::wire::push::{Incoming, Out, Receiver, Sender, channel, request};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -55,18 +54,14 @@ impl Wire {
         let stop = CancellationToken::new();
         let service = Receive { to, failed: Arc::clone(&failed) };
         let tls = server.server().map_err(broken)?;
-        tokio::spawn(serve(listener, tls, Limits::default(), service, stop.clone()));
+        tokio::spawn(serve(listener, Protection::Tls(tls), Limits::default(), service, stop.clone()));
         let dialer = Dialer::new(&format!("localhost:{port}"), client.client().map_err(broken)?);
         let mut connection = dialer.map_err(broken)?.connect().await.map_err(broken)?;
         // As an agent does: two messages wait at most.
         let (sender, frames) = channel(2);
-        let request = Request::post("/migratekit.v1.TransferService/Push")
-            .header(header::CONTENT_TYPE, "application/grpc")
-            .body(Body::new(frames))
-            .map_err(broken)?;
         let answer = tokio::spawn(async move {
             std::future::poll_fn(|cx| connection.poll_ready(cx)).await.map_err(broken)?;
-            connection.call(request).await.map(|_| ()).map_err(broken)
+            connection.call(request(frames)).await.map(|_| ()).map_err(broken)
         });
         Ok(Self { sender: Some(sender), answer, failed, _server: stop.drop_guard() })
     }
@@ -117,7 +112,7 @@ impl Service<Request<Body>> for Receive {
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let this = self.clone();
         Box::pin(async move {
-            if let Err(error) = this.receive(request.into_body()).await {
+            if let Err(error) = this.receive(Receiver::new(request.into_body())).await {
                 this.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
             }
             Ok(Response::new(Body::empty()))
@@ -126,18 +121,12 @@ impl Service<Request<Body>> for Receive {
 }
 
 impl Receive {
-    async fn receive(&self, mut body: Body) -> Result<(), Error> {
-        let mut decoder = Decoder::default();
-        while let Some(frame) = body.frame().await {
-            if let Ok(data) = frame.map_err(broken)?.into_data() {
-                decoder.put(data);
-            }
-            while let Some(incoming) = decoder.take().map_err(broken)? {
-                let Incoming::Chunk { offset, leaf_hashes, data } = incoming else { continue };
-                if let Some(to) = &self.to {
-                    for piece in pieces_from_wire(offset, &leaf_hashes, data).map_err(broken)? {
-                        to.write(piece).await?;
-                    }
+    async fn receive(&self, mut messages: Receiver) -> Result<(), Error> {
+        while let Some(incoming) = messages.next().await.map_err(broken)? {
+            let Incoming::Chunk { offset, leaf_hashes, data } = incoming else { continue };
+            if let Some(to) = &self.to {
+                for piece in pieces_from_wire(offset, &leaf_hashes, data).map_err(broken)? {
+                    to.write(piece).await?;
                 }
             }
         }

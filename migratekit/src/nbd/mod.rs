@@ -10,6 +10,7 @@
 mod buffer;
 mod error;
 mod ffi;
+mod patience;
 mod uri;
 
 #[cfg(test)]
@@ -24,6 +25,7 @@ use shared::range::ByteRange;
 pub use buffer::Buffer;
 pub use error::Error;
 pub use ffi::{Completed, Handle};
+pub(crate) use patience::{Patience, part};
 pub use uri::NbdUri;
 
 /// The metadata context that tells data from zeros.

@@ -2,14 +2,16 @@
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use shared::range::ByteRange;
 
 use super::pool::Lease;
 use super::queue::{Job, Next, Out, Shared, StatusReply};
 use super::{Error, ReadOptions};
-use crate::nbd::{BASE_ALLOCATION, Completed, ConnectOptions, Handle, NbdUri, dirty_bitmap_context};
+use crate::nbd::{
+    BASE_ALLOCATION, Completed, ConnectOptions, Handle, NbdUri, Patience, dirty_bitmap_context, part,
+};
 
 /// How long an unwanted answer is waited for, and a good-bye may take.
 const PARTING: Duration = Duration::from_secs(2);
@@ -75,9 +77,9 @@ pub(super) fn spawn(
         std::thread::Builder::new()
             .name(format!("nbd-read-{index}"))
             .spawn(move || {
-                let mut worker = Worker { handle, index, shared, out, stall, moved: Instant::now() };
+                let mut worker = Worker { handle, index, shared, out, patience: Patience::new(stall) };
                 let result = worker.run(&wake);
-                worker.part(result);
+                worker.end(result);
             })
             .map_err(setup("start a reading thread"))?;
     }
@@ -89,9 +91,7 @@ struct Worker {
     index: usize,
     shared: Arc<Shared>,
     out: Out,
-    stall: Duration,
-    /// When an answer last came, or the first request went out.
-    moved: Instant,
+    patience: Patience,
 }
 
 impl Worker {
@@ -101,22 +101,14 @@ impl Worker {
             if self.shared.is_stopped() || (closed && self.handle.in_flight() == 0) {
                 return Ok(());
             }
-            let owes = self.handle.in_flight() > 0;
-            let left = if owes {
-                self.stall.saturating_sub(self.moved.elapsed())
-            } else {
-                Duration::from_secs(3600)
-            };
-            if owes && left.is_zero() {
-                return Err(self.stalled());
-            }
+            let left = self.patience.left(&self.handle).ok_or_else(|| self.stalled())?;
             // Once closed, the wake-up stays readable.
             let wake = (!closed).then(|| wake.as_fd());
             let waited = self.handle.wait(wake, left);
             // What ended before the connection broke is still good.
             while let Some(done) = self.handle.completed() {
                 self.finish(done)?;
-                self.moved = Instant::now();
+                self.patience.renew();
             }
             waited?;
         }
@@ -126,7 +118,7 @@ impl Worker {
     fn fill(&mut self) -> Result<bool, Error> {
         while self.handle.in_flight() < DEPTH {
             if self.handle.in_flight() == 0 {
-                self.moved = Instant::now();
+                self.patience.renew();
             }
             match self.shared.next(self.index) {
                 Next::Job(Job::Read { range, asked, mut lease }) => {
@@ -166,22 +158,14 @@ impl Worker {
 
     fn stalled(&self) -> Error {
         let offset = self.handle.oldest().map_or(0, |range| range.start);
-        Error::Stalled { source_name: self.shared.name().to_owned(), offset, after: self.stall }
+        Error::Stalled { source_name: self.shared.name().to_owned(), offset, after: self.patience.limit() }
     }
 
     /// Tells the error, or lets requests in flight end and says good-bye.
-    fn part(mut self, result: Result<(), Error>) {
+    fn end(self, result: Result<(), Error>) {
         if let Err(error) = result {
             self.shared.fail(error, &self.out);
         }
-        let deadline = Instant::now() + PARTING;
-        while self.handle.in_flight() > 0 {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() || self.handle.wait(None, left).is_err() {
-                return;
-            }
-            while self.handle.completed().is_some() {}
-        }
-        self.handle.disconnect(deadline.saturating_duration_since(Instant::now()));
+        part(self.handle, PARTING);
     }
 }

@@ -8,13 +8,13 @@ use crate::service::transfer::{Hashed, Mode, OpenRequest, Opened, Transfer, Tran
 use bytes::Bytes;
 use http::{Request, Response, header};
 use http_body::Frame;
-use http_body_util::{BodyExt as _, StreamBody};
+use http_body_util::StreamBody;
 use migratekit::piece::{Piece, hashes_from_wire, pieces_from_wire};
 use migratekit::replica::Acks;
 use proto::v1::{self, push_request::Kind as Ask, push_response::Kind as Answer};
 use shared::ids::{AgentId, DiskId, Epoch, JobId};
 use shared::range::{ByteRange, RangeSet};
-use shared::wire::push::{Decoder, Incoming, message};
+use shared::wire::push::{Incoming, Receiver, message};
 use shared::wire::{Invalid, ranges_from_wire, ranges_to_wire, refusal};
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -66,10 +66,10 @@ impl Service<Request<Body>> for PushService {
             }
             let (answers, frames) = mpsc::channel(64);
             let agent = access::agent_of(request.extensions());
-            let body = request.into_body();
+            let messages = Receiver::new(request.into_body());
             tokio::spawn(async move {
                 let result = match agent {
-                    Ok(agent) => stream(&app, &agent, body, &answers).await,
+                    Ok(agent) => stream(&app, &agent, messages, &answers).await,
                     Err(status) => Err(status),
                 };
                 let status = result.err().unwrap_or_else(|| Status::ok(""));
@@ -88,9 +88,8 @@ impl Service<Request<Body>> for PushService {
 }
 
 /// One stream, from its first message to its end.
-async fn stream(app: &App, agent: &AgentId, mut body: Body, answers: &Answers) -> Result<(), Status> {
-    let mut decoder = Decoder::default();
-    let first = tokio::time::timeout(OPEN_DEADLINE, next(&mut body, &mut decoder)).await;
+async fn stream(app: &App, agent: &AgentId, mut messages: Receiver, answers: &Answers) -> Result<(), Status> {
+    let first = tokio::time::timeout(OPEN_DEADLINE, messages.next()).await;
     let first =
         first.map_err(|_| refusal::status(Code::DeadlineExceeded, "NO_OPEN", "no message within 30 s"))??;
     let request = match first {
@@ -113,7 +112,7 @@ async fn stream(app: &App, agent: &AgentId, mut body: Body, answers: &Answers) -
     let settled = Notify::new();
     let telling = tell_durable(acks, answers, &unsettled, &settled);
     tokio::pin!(telling);
-    let receiving = receive(body, decoder, &transfer, answers, &unsettled);
+    let receiving = receive(messages, &transfer, answers, &unsettled);
     tokio::pin!(receiving);
     let received = tokio::select! {
         received = &mut receiving => received,
@@ -185,15 +184,14 @@ async fn is_empty(unsettled: &Unsettled, settled: &Notify) {
 }
 
 async fn receive(
-    mut body: Body,
-    mut decoder: Decoder,
+    mut messages: Receiver,
     transfer: &Transfer,
     answers: &Answers,
     unsettled: &Unsettled,
 ) -> Result<End, Ended> {
     // The sender announces ahead: what it announced before goes on arriving while this is logged.
     let mut intending = JoinSet::new();
-    while let Some(asked) = next(&mut body, &mut decoder).await? {
+    while let Some(asked) = messages.next().await? {
         match asked {
             Incoming::Chunk { offset, leaf_hashes, data } => {
                 for piece in pieces_from_wire(offset, &leaf_hashes, data)? {
@@ -259,26 +257,6 @@ async fn tell_durable(
         settled.notify_one();
     }
     Ok(())
-}
-
-/// The next message, or `None` at the end of the stream.
-async fn next(body: &mut Body, decoder: &mut Decoder) -> Result<Option<Incoming>, Status> {
-    let broken = |why: String| refusal::status(Code::InvalidArgument, "BAD_STREAM", why);
-    loop {
-        if let Some(incoming) = decoder.take().map_err(broken)? {
-            return Ok(Some(incoming));
-        }
-        match body.frame().await {
-            Some(Ok(frame)) => {
-                if let Ok(data) = frame.into_data() {
-                    decoder.put(data);
-                }
-            }
-            Some(Err(status)) => return Err(status),
-            None if decoder.is_empty() => return Ok(None),
-            None => return Err(broken("the stream ended within a message".to_owned())),
-        }
-    }
 }
 
 fn hashed(block: &v1::HashBlock) -> Result<Hashed, Invalid> {

@@ -3,9 +3,6 @@
 /// `oma-api`: gRPC for agents and operators, mutual TLS.
 pub const OMA_GRPC: u16 = 8443;
 
-/// `oma-api`: gRPC for agents in clear, where an operator asks for it.
-pub const OMA_CLEARTEXT: u16 = 8445;
-
 /// `oma-api`: REST, read only and in clear: for this machine's tools and a reverse proxy.
 pub const OMA_REST: u16 = 8082;
 

@@ -60,38 +60,21 @@ impl Default for Limits {
     }
 }
 
+/// What protects a listener's connections.
+#[derive(Clone)]
+pub enum Protection {
+    /// Mutual TLS: certificates say who the peers are.
+    Tls(Arc<ServerConfig>),
+    /// None of ours: agents say who they are, and are believed.
+    Cleartext,
+}
+
 /// Serves `service` on `listener` until `shutdown`, then waits up to `limits.grace` for the requests in flight.
 ///
 /// Every request carries its [`Peer`] in its extensions.
 pub async fn serve<S>(
     listener: TcpListener,
-    tls: Arc<ServerConfig>,
-    limits: Limits,
-    service: S,
-    shutdown: CancellationToken,
-) where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
-    S::Future: Send,
-{
-    accept(listener, Some(TlsAcceptor::from(tls)), limits, service, shutdown).await;
-}
-
-/// As [`serve`], but in clear: agents say who they are.
-pub async fn serve_cleartext<S>(
-    listener: TcpListener,
-    limits: Limits,
-    service: S,
-    shutdown: CancellationToken,
-) where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
-    S::Future: Send,
-{
-    accept(listener, None, limits, service, shutdown).await;
-}
-
-async fn accept<S>(
-    listener: TcpListener,
-    acceptor: Option<TlsAcceptor>,
+    protection: Protection,
     limits: Limits,
     service: S,
     shutdown: CancellationToken,
@@ -109,8 +92,12 @@ async fn accept<S>(
         match accepted {
             Ok((stream, address)) => match Arc::clone(&room).try_acquire_owned() {
                 Ok(permit) => {
-                    let one =
-                        Connection { acceptor: acceptor.clone(), limits: limits.clone(), address, permit };
+                    let one = Connection {
+                        protection: protection.clone(),
+                        limits: limits.clone(),
+                        address,
+                        permit,
+                    };
                     tasks.spawn(one.run(stream, service.clone(), shutdown.clone()));
                 }
                 Err(_) => warn!(%address, limit = limits.connections, "connection closed: too many are open"),
@@ -137,8 +124,7 @@ async fn part(mut stream: TcpStream) {
 }
 
 struct Connection {
-    /// `None`: in clear.
-    acceptor: Option<TlsAcceptor>,
+    protection: Protection,
     limits: Limits,
     address: SocketAddr,
     permit: OwnedSemaphorePermit,
@@ -151,15 +137,15 @@ impl Connection {
         S::Future: Send,
     {
         let refused = |reason: String| warn!(address = %self.address, %reason, "connection refused");
-        match &self.acceptor {
-            Some(acceptor) => match self.establish(acceptor, stream).await {
+        match &self.protection {
+            Protection::Tls(tls) => match self.establish(Arc::clone(tls), stream).await {
                 Ok((io, identity, round_trip)) => {
                     let window = self.limits.windows.of(round_trip);
                     self.requests(io, identity, window, service, shutdown).await;
                 }
                 Err(reason) => refused(reason),
             },
-            None => match self.greeted(stream).await {
+            Protection::Cleartext => match self.greeted(stream).await {
                 Ok((io, identity)) => {
                     let window = self.limits.windows.unknown();
                     self.requests(io, Ok(identity), window, service, shutdown).await;
@@ -229,7 +215,7 @@ impl Connection {
     /// With how long our part of the handshake took to be answered: a round trip, and the cryptography.
     async fn establish(
         &self,
-        acceptor: &TlsAcceptor,
+        tls: Arc<ServerConfig>,
         stream: TcpStream,
     ) -> Result<
         (preface::Rewound<tokio_rustls::server::TlsStream<TcpStream>>, Result<Identity, String>, Duration),
@@ -240,7 +226,7 @@ impl Connection {
             // What is wrong with the stream shows below as well.
             let _ = stream.readable().await;
             let begun = Instant::now();
-            let shaken = acceptor.accept(stream).into_fallible().await;
+            let shaken = TlsAcceptor::from(tls).accept(stream).into_fallible().await;
             shaken.map(|stream| (stream, begun.elapsed()))
         };
         let (stream, round_trip) = match tokio::time::timeout(self.limits.handshake, handshake).await {

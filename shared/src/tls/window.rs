@@ -21,8 +21,8 @@ pub struct Windows {
 /// Bytes a millisecond at 4 Gbit/s.
 const BANDWIDTH: u64 = 500_000;
 
-/// Of a handshake, taken for cryptography. It is not always enough: the first one of two daemons that start together took
-/// 68 ms over loopback, and such a near peer gets the window of a far one until it connects again.
+/// Of a handshake, taken for cryptography. It is not enough where a processor is busy for longer: a near peer then has the
+/// window of a far one until it connects again, which costs memory and nothing else.
 const WORK: Duration = Duration::from_millis(15);
 
 /// Where nothing tells the delay: full speed over 1 Gbit/s and 50 ms.

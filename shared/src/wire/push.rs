@@ -6,6 +6,19 @@
 
 mod decode;
 mod encode;
+mod receive;
 
-pub use decode::{Decoder, Incoming, MAX_MESSAGE};
+pub use decode::{Incoming, MAX_MESSAGE};
 pub use encode::{Frames, Out, Sender, channel, message};
+pub use receive::Receiver;
+
+/// The request that opens a stream; what it says comes out of `frames`.
+pub fn request(frames: Frames) -> http::Request<tonic::body::Body> {
+    let mut request = http::Request::new(tonic::body::Body::new(frames));
+    *request.method_mut() = http::Method::POST;
+    *request.uri_mut() = http::Uri::from_static("/migratekit.v1.TransferService/Push");
+    let (kind, trailers) = ("application/grpc", "trailers");
+    request.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(kind));
+    request.headers_mut().insert(http::header::TE, http::HeaderValue::from_static(trailers));
+    request
+}

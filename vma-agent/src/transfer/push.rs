@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 use futures::StreamExt as _;
-use http::{Request, header};
 use migratekit::compress::{Mode, Packed, Packer};
 use migratekit::piece::{MAX_DATA, Piece};
 use migratekit::rate::Limit;
@@ -10,12 +9,11 @@ use proto::v1::{self, push_request::Kind as Ask, push_response::Kind as Answer};
 use shared::ids::{DiskId, Epoch, JobId};
 use shared::leaf::{LEAF, LEAF_LEN, LeafHash};
 use shared::range::{ByteRange, RangeSet};
-use shared::wire::push::{Out, Sender, channel};
+use shared::wire::push::{Out, Sender, channel, request};
 use shared::wire::{ranges_from_wire, ranges_to_wire, refusal};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tonic::body::Body;
 use tonic::codec::{Codec as _, Streaming};
 use tonic::codegen::Service as _;
 use tonic::transport::Channel;
@@ -115,14 +113,9 @@ pub(super) async fn open(mut channel: Channel, open: Open) -> Result<(Push, Answ
     let (packer, limits) = (Packer::new(Mode::Off), open.limits);
     let mut push = Push { sender, wire: AtomicU64::new(0), packer, limits };
     push.send(Out::message(&v1::PushRequest { kind: Some(Ask::Open(ask)) })).await?;
-    let request = Request::post("/migratekit.v1.TransferService/Push")
-        .header(header::CONTENT_TYPE, "application/grpc")
-        .header(header::TE, "trailers")
-        .body(Body::new(frames))
-        .map_err(PushError::broken)?;
     let opening = async {
         std::future::poll_fn(|cx| channel.poll_ready(cx)).await.map_err(PushError::broken)?;
-        let response = channel.call(request).await.map_err(PushError::broken)?;
+        let response = channel.call(request(frames)).await.map_err(PushError::broken)?;
         if let Some(status) = Status::from_header_map(response.headers())
             && status.code() != Code::Ok
         {

@@ -4,11 +4,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::queue::{Job, Next, Reply, Shared};
 use super::{Error, NbdOptions, Op};
-use crate::nbd::{BASE_ALLOCATION, Buffer, Completed, ConnectOptions, Export, Handle, NbdUri, Status};
+use crate::nbd::{
+    BASE_ALLOCATION, Buffer, Completed, ConnectOptions, Export, Handle, NbdUri, Patience, Status, part,
+};
 
 /// How long answers are waited for, and a good-bye may take, when nobody wants them any more.
 const PARTING: Duration = Duration::from_secs(2);
@@ -74,9 +76,9 @@ pub(super) fn spawn(
         .name(format!("nbd-write-{index}"))
         .spawn(move || {
             let _guard = Guard(Arc::clone(&shared));
-            let mut worker = Worker { handle, index, shared, stall, moved: Instant::now() };
+            let mut worker = Worker { handle, index, shared, patience: Patience::new(stall) };
             let result = worker.run(&wake);
-            worker.part(result);
+            worker.end(result);
         })
         .map_err(|e| Error::from_io(Op::Open, Path::new(&name), 0, e))
 }
@@ -96,9 +98,7 @@ struct Worker {
     handle: Handle<Tag>,
     index: usize,
     shared: Arc<Shared>,
-    stall: Duration,
-    /// When an answer last came, or the first request went out.
-    moved: Instant,
+    patience: Patience,
 }
 
 impl Worker {
@@ -108,24 +108,14 @@ impl Worker {
             if closed && self.handle.in_flight() == 0 {
                 return Ok(());
             }
-            let owes = self.handle.in_flight() > 0;
-            let left = if owes {
-                self.stall.saturating_sub(self.moved.elapsed())
-            } else {
-                Duration::from_secs(3600)
-            };
-            if owes && left.is_zero() {
-                let offset = self.handle.oldest().map_or(0, |range| range.start);
-                let target = self.shared.name().to_owned();
-                return Err(Error::Stalled { target, offset, after: self.stall });
-            }
+            let left = self.patience.left(&self.handle).ok_or_else(|| self.stalled())?;
             // Once closed, the wake-up stays readable.
             let waited = self.handle.wait((!closed).then(|| wake.as_fd()), left);
             // What ended before the connection broke is still good; what broke with it is told as the broken connection.
             let mut failed = Ok(());
             while let Some(done) = self.handle.completed() {
                 failed = failed.and(self.finish(done));
-                self.moved = Instant::now();
+                self.patience.renew();
             }
             waited.map_err(|error| self.shared.told(error)).and(failed)?;
         }
@@ -135,7 +125,7 @@ impl Worker {
     fn fill(&mut self) -> Result<bool, Error> {
         while self.handle.in_flight() < DEPTH {
             if self.handle.in_flight() == 0 {
-                self.moved = Instant::now();
+                self.patience.renew();
             }
             let issued = match self.shared.next(self.index) {
                 Next::Job(Job::Change { id, range, data: Some(data) }) => {
@@ -185,19 +175,17 @@ impl Worker {
         Ok(())
     }
 
+    fn stalled(&self) -> Error {
+        let offset = self.handle.oldest().map_or(0, |range| range.start);
+        let target = self.shared.name().to_owned();
+        Error::Stalled { target, offset, after: self.patience.limit() }
+    }
+
     /// Tells the error, or says good-bye.
-    fn part(mut self, result: Result<(), Error>) {
+    fn end(self, result: Result<(), Error>) {
         if let Err(error) = result {
             self.shared.fail(error);
         }
-        let deadline = Instant::now() + PARTING;
-        while self.handle.in_flight() > 0 {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() || self.handle.wait(None, left).is_err() {
-                return;
-            }
-            while self.handle.completed().is_some() {}
-        }
-        self.handle.disconnect(deadline.saturating_duration_since(Instant::now()));
+        part(self.handle, PARTING);
     }
 }

@@ -19,7 +19,7 @@ pub enum Incoming {
 
 /// Takes DATA frames, gives messages.
 #[derive(Default)]
-pub struct Decoder {
+pub(super) struct Decoder {
     frames: Segments,
     /// Length of the message whose prefix was read.
     length: Option<usize>,
@@ -27,7 +27,7 @@ pub struct Decoder {
 
 impl Decoder {
     /// One DATA frame.
-    pub fn put(&mut self, frame: Bytes) {
+    pub(super) fn put(&mut self, frame: Bytes) {
         if !frame.is_empty() {
             self.frames.total += frame.len();
             self.frames.parts.push_back(frame);
@@ -38,7 +38,7 @@ impl Decoder {
     ///
     /// # Errors
     /// A text saying what is wrong with the stream; it cannot be read on after that.
-    pub fn take(&mut self) -> Result<Option<Incoming>, String> {
+    pub(super) fn take(&mut self) -> Result<Option<Incoming>, String> {
         let length = match self.length {
             Some(length) => length,
             None if self.frames.remaining() < 5 => return Ok(None),
@@ -61,7 +61,7 @@ impl Decoder {
     }
 
     /// Whether the stream ended between two messages.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.length.is_none() && self.frames.remaining() == 0
     }
 }
