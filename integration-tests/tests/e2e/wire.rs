@@ -1,10 +1,11 @@
 //! What goes over the wire: compressed, and not faster than allowed.
 
 use anyhow::{Context as _, ensure};
-use integration_tests::harness::{Options, Transport, World, eventually, hash_file};
+use integration_tests::harness::{Options, Transport, World, binary, eventually, hash_file};
 use integration_tests::link::Shape;
 use proto::v1;
 use proto::v1::migration_service_client::MigrationServiceClient;
+use shared::tls::Role;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -114,7 +115,15 @@ async fn a_migrations_limit_holds_at_once() -> anyhow::Result<()> {
         Ok((sent().await? > 8 * MIB).then_some(()))
     })
     .await?;
-    let migration = limit(MIB).await?.migration.context("the migration")?;
+    // As an operator does it.
+    let files = world.ca.files(Role::Operator, "admin");
+    let mut cli = tokio::process::Command::new(binary("migratekit")?);
+    cli.args(["migration", "limit", "web", "--rate", "1MiB", "--oma", &world.address]);
+    cli.arg("--ca").arg(&files.ca).arg("--cert").arg(&files.cert).arg("--key").arg(&files.key);
+    let output = cli.output().await?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(output.status.success(), "{said}");
+    let migration = world.get().await?;
     ensure!(migration.rate_bytes_per_second == MIB, "{migration:?}");
     // What was handed over before is counted within the next two reports.
     tokio::time::sleep(Duration::from_millis(1500)).await;
