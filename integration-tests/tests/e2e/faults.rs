@@ -2,13 +2,14 @@
 
 use crate::fencing::{DISKS, by_hand};
 use crate::hand::{Hand, LEAF, open_of};
+use crate::progress::progress;
 use anyhow::{Context as _, ensure};
 use integration_tests::harness::{Options, SourceKind, World, eventually, hash_file};
 use proto::v1::{self, cycle_report::Event};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const MIB: u64 = 1 << 20;
 const SOON: Duration = Duration::from_secs(60);
@@ -85,8 +86,9 @@ async fn a_source_that_fails_and_goes_away_is_waited_for() -> anyhow::Result<()>
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_slower_than_its_deadline_is_waited_for() -> anyhow::Result<()> {
     let temp = tempfile::tempdir()?;
-    let [file, socket] = ["disk.raw", "nbd.sock"].map(|name| temp.path().join(name));
+    let [file, socket, data] = ["disk.raw", "nbd.sock", "data.raw"].map(|name| temp.path().join(name));
     source_file(&file, 9 * MIB + 512, 4)?;
+    source_file(&data, 2 * MIB, 5)?;
     let start = |delay: &str| {
         let _ = std::fs::remove_file(&socket);
         let mut command = Command::new("nbdkit");
@@ -99,8 +101,13 @@ async fn a_source_slower_than_its_deadline_is_waited_for() -> anyhow::Result<()>
     let slow = start("5")?;
     eventually("the NBD server", SOON, there).await?;
     let mut options = Options::files(&[]);
-    let uri = format!("nbd+unix:///?socket={}", socket.display());
-    options.source = SourceKind::Uris(vec![("root".to_owned(), uri)]);
+    let uri = |socket: &Path| format!("nbd+unix:///?socket={}", socket.display());
+    // The other disk is finished in the first attempt, and not wanted in the next ones.
+    let [errors, other] = ["no-errors", "data.sock"].map(|name| temp.path().join(name));
+    let _other = Server::start(&other, &data, &errors)?;
+    eventually("the other NBD server", SOON, || async { Ok(other.exists().then_some(())) }).await?;
+    options.source =
+        SourceKind::Uris(vec![("root".to_owned(), uri(&socket)), ("data".to_owned(), uri(&other))]);
     options.transfer.push_str("source_deadline = \"2s\"\n");
     let world = World::start(&options).await?;
     world.begin().await?;
@@ -114,11 +121,24 @@ async fn a_source_slower_than_its_deadline_is_waited_for() -> anyhow::Result<()>
         m.error_message
     );
     said_in_the_database(&world, "Waiting: SOURCE_READ_FAILED").await?;
+    let job = m.cycle.as_ref().context("the cycle")?.job_id.clone();
+    let until = Instant::now() + Duration::from_secs(6);
+    while Instant::now() < until {
+        let m = world.get().await?;
+        ensure!(m.error_reason.is_empty() || m.error_reason.starts_with("SOURCE_"), "{m:?}");
+        let shown = progress(&world, &job)?.to_string();
+        ensure!(!shown.contains("finished already") && !shown.contains("DISK_FINISHED"), "{shown}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     drop(slow);
     let _quick = start("0")?;
     let m = world.synced().await?;
     ensure!(m.error_reason.is_empty(), "{m:?}");
+    let other = m.cycle.iter().flat_map(|cycle| &cycle.disks).find(|disk| disk.key == "data");
+    let other = other.context("the other disk")?;
+    ensure!(other.data_bytes > MIB && other.done_bytes == 2 * MIB, "what was moved stays so: {other:?}");
     ensure!(hash_file(&world.replica(&m, "root")?)? == hash_file(&file)?, "the replica is not the source");
+    ensure!(hash_file(&world.replica(&m, "data")?)? == hash_file(&data)?, "the other is not its source");
     ensure!(world.verify(false).await?.0.equal);
     Ok(())
 }

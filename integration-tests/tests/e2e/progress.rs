@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 const MIB: u64 = 1 << 20;
 
 /// What the agent's API says of the job.
-fn progress(world: &World, job: &str) -> anyhow::Result<Value> {
+pub(crate) fn progress(world: &World, job: &str) -> anyhow::Result<Value> {
     get(&world.progress, &format!("progress/{job}"))
 }
 

@@ -1,5 +1,6 @@
 //! What goes over the wire: compressed, and not faster than allowed.
 
+use crate::progress::progress;
 use anyhow::{Context as _, ensure};
 use integration_tests::harness::{Options, Transport, World, binary, eventually, hash_file};
 use integration_tests::link::Shape;
@@ -135,6 +136,12 @@ async fn a_migrations_limit_holds_at_once() -> anyhow::Result<()> {
     ensure!((MIB..most).contains(&bytes), "{bytes} in {took:?}");
     limit(0).await?;
     let migration = world.synced().await?;
+    // Each of these made another desired state, which is no reason to begin the disk again.
+    let cycle = migration.cycle.as_ref().context("the cycle")?;
+    let shown = progress(&world, &cycle.job_id)?;
+    ensure!(shown["status"] == "Completed" && shown["bytes_transferred"] == 96 * MIB, "{shown}");
+    let disk = &cycle.disks[0];
+    ensure!(disk.data_bytes == 96 * MIB && disk.done_bytes == disk.planned_bytes, "{disk:?}");
     ensure!(
         hash_file(&world.replica(&migration, "root")?)? == hash_file(&file)?,
         "the replica is the source"

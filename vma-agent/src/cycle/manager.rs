@@ -1,7 +1,7 @@
 //! Hands the desired state to the tasks of the VMs.
 
 use super::Outgoing;
-use super::vm::{Task, Wanted};
+use super::vm::{Sealed, Task, Wanted};
 use crate::source::Source;
 use crate::transfer::Settings;
 use migratekit::rate::Limit;
@@ -80,6 +80,7 @@ impl Manager {
                 known,
                 register: Arc::clone(register),
                 shown: Mutex::default(),
+                sealed: Sealed::default(),
             };
             tasks.spawn(task.run(wanted.subscribe(), stop.clone()));
             vms.insert(uuid, handle);

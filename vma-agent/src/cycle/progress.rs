@@ -33,14 +33,22 @@ impl Counters {
     }
 }
 
-/// Reports the counters until it is dropped.
+/// Reports the counters until it is dropped. Nothing is said before something has come from a source: an attempt that hangs
+/// like the one before would take that one's reason away.
 pub(super) async fn report(job: &JobId, disks: &[Counters], outgoing: &mpsc::Sender<Outgoing>, feed: &Feed) {
     let mut ticks = tokio::time::interval(PERIOD);
     loop {
         ticks.tick().await;
+        if !all(disks).iter().any(has_begun) {
+            continue;
+        }
         send(job, disks, outgoing);
         feed.update(&all(disks));
     }
+}
+
+fn has_begun(disk: &DiskProgress) -> bool {
+    disk.plan_complete || disk.planned > disk.resumed || disk.read > 0
 }
 
 /// Copies of the counters, as of now.

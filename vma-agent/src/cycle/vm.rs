@@ -2,9 +2,11 @@
 
 mod interrupt;
 mod report;
+mod sealed;
 mod transfer;
 
 pub(super) use report::vm_unknown;
+pub(super) use sealed::Sealed;
 
 use self::interrupt::{Interruption, interrupted};
 use self::report::snapshot_taken;
@@ -54,6 +56,7 @@ pub(super) struct Task {
     pub(super) register: Arc<Register>,
     /// The cycle that the register was last told of.
     pub(super) shown: Mutex<Option<Feed>>,
+    pub(super) sealed: Sealed,
 }
 
 /// What a reconciliation came to.

@@ -192,12 +192,14 @@ impl Running<'_> {
         let opened = self.job.source.open(&self.job.snapshot, &self.job.disk.key).await?;
         let settings = &self.job.settings;
         let share = settings.budget.take(opened.uri.host(), settings.connections, self.job.disks).await;
+        let usual = ReadOptions::default();
         let options = ReadOptions {
             connections: share.connections(),
             request_size: settings.request,
             memory: settings.memory,
+            connect_timeout: settings.read_deadline.min(usual.connect_timeout),
             stall_timeout: settings.read_deadline,
-            ..ReadOptions::default()
+            ..usual
         };
         let reader = Reader::open(&opened.uri, &options).await;
         let (reader, pieces) = reader.map_err(TransferError::Open)?;

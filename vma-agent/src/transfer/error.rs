@@ -34,6 +34,7 @@ impl TransferError {
     pub fn reason(&self) -> &str {
         match self {
             Self::Push(PushError::Overtaken { .. }) => "OVERTAKEN",
+            Self::Push(PushError::Finished) => "DISK_FINISHED",
             Self::Push(PushError::Refused { reason, .. } | PushError::Interrupted { reason, .. }) => reason,
             Self::Source(_) | Self::Open(_) => "SOURCE_UNAVAILABLE",
             Self::Read(_) => "SOURCE_READ_FAILED",

@@ -25,6 +25,9 @@ pub enum PushError {
     /// A higher epoch was allocated: whoever holds it writes now.
     #[error("overtaken: {message}")]
     Overtaken { message: String },
+    /// The disk was sealed in this cycle before.
+    #[error("it is finished already")]
+    Finished,
     /// The control plane refuses this transfer; trying again changes nothing.
     #[error("refused ({reason}): {message}")]
     Refused { reason: String, message: String },
@@ -45,6 +48,7 @@ impl PushError {
         let message = status.message().to_owned();
         match (status.code(), reason.as_str()) {
             (_, "STALE_EPOCH") => Self::Overtaken { message },
+            (_, "DISK_FINISHED") => Self::Finished,
             (
                 Code::InvalidArgument
                 | Code::PermissionDenied

@@ -4,12 +4,13 @@ use super::{Next, Task};
 use crate::cycle::feed::Feed;
 use crate::cycle::progress::{self, Counters};
 use crate::source::Snapshot;
-use crate::transfer::{self, DiskJob, Mode, Outcome, TransferError};
+use crate::transfer::{self, DiskJob, Mode, Outcome, PushError, TransferError};
 use futures::future::join_all;
 use shared::cycle::{
     CycleEvent, CycleKind, DesiredCycle, DesiredDisk, DesiredVm, DiskProgress, Finding, FindingKind, Strategy,
 };
 use shared::error::chain;
+use shared::ids::JobId;
 use shared::progress::Registration;
 use std::sync::{Arc, PoisonError};
 use tokio_util::sync::CancellationToken;
@@ -57,12 +58,27 @@ impl Task {
                 counters: Counters::new(progress),
             });
         }
-        let unfinished: Vec<_> = jobs.into_iter().filter(|job| !job.disk.finished).collect();
+        let sealed = self.sealed.of(&cycle.job);
+        let is_finished =
+            |disk: &DesiredDisk| disk.finished || sealed.contains(&(disk.disk.clone(), disk.epoch));
+        let unfinished: Vec<_> = jobs.into_iter().filter(|job| !is_finished(&job.disk)).collect();
+        if unfinished.is_empty() && self.has_shown(&cycle.job) {
+            // Said before, and perhaps lost.
+            self.report(&cycle.job, CycleEvent::Sent).await;
+            return Next::Wait;
+        }
         let counters: Vec<_> = unfinished.iter().map(|job| job.counters.clone()).collect();
         // What one disk found ends the cycle: the others stop at a durable point instead of going on for hours.
         let stop = pause.child_token();
         let work = join_all(unfinished.iter().map(async |job| {
-            let outcome = transfer::run(job, &stop).await;
+            let outcome = match transfer::run(job, &stop).await {
+                // The state that wants it is older than its seal.
+                Err(TransferError::Push(PushError::Finished)) => Ok(Outcome::Finished),
+                outcome => outcome,
+            };
+            if let Ok(Outcome::Finished) = outcome {
+                self.sealed.add(&job.job, (job.disk.disk.clone(), job.disk.epoch));
+            }
             if outcome.as_ref().is_err_and(|error| error.finding().is_some()) {
                 stop.cancel();
             }
@@ -102,6 +118,11 @@ impl Task {
         let feed = Feed::begin(&self.register, &cycle.job, &about, disks);
         *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = Some(feed.clone());
         feed
+    }
+
+    fn has_shown(&self, job: &JobId) -> bool {
+        let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        shown.as_ref().is_some_and(|feed| feed.job() == job)
     }
 
     fn name(&self) -> String {
