@@ -18,7 +18,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
-use tokio::net::UnixStream;
 
 /// How often the thread looks whether its child has ended.
 const LOOK: Duration = Duration::from_millis(20);
@@ -95,7 +94,7 @@ impl Child {
     pub async fn ready(&self, within: Duration) -> Result<(), Error> {
         let deadline = tokio::time::Instant::now() + within;
         loop {
-            if UnixStream::connect(&self.socket).await.is_ok() {
+            if listens(&self.socket) {
                 return Ok(());
             }
             if tokio::time::Instant::now() >= deadline {
@@ -135,6 +134,18 @@ impl Drop for Child {
         }
         let _ = std::fs::remove_file(&self.socket);
     }
+}
+
+/// Whether somebody listens, without connecting: nbdkit would complain of a client that goes without a word.
+fn listens(socket: &Path) -> bool {
+    // Flags in the fourth column, `__SO_ACCEPTCON`; the path is the rest of the line after seven.
+    let listening = |line: &str| {
+        line.split_ascii_whitespace().nth(3) == Some("00010000")
+            && socket.to_str().is_some_and(|path| line.ends_with(&format!(" {path}")))
+    };
+    // One that was removed is listened at all the same.
+    socket.exists()
+        && std::fs::read_to_string("/proc/net/unix").is_ok_and(|sockets| sockets.lines().any(listening))
 }
 
 /// The thread: start, wait, pause, again, until the other end of `stopped` is gone.
