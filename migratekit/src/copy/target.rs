@@ -233,7 +233,7 @@ fn find_file(
         Err(source) => return Err(Error::Io { action: "look at", path, source }),
     };
     let (mut held, mut short) = (None, None);
-    if let Some(metadata) = &metadata {
+    if metadata.is_some() {
         if !NbdUri::is_uri(&args.source) && is_same_file(args.source.as_ref(), &path) {
             return Err(Error::SameFile { path });
         }

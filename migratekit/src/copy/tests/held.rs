@@ -200,3 +200,41 @@ async fn a_target_that_was_made_shorter_is_said_to_be() {
 async fn words_of_small(args: &Args) -> String {
     words(&fails(args).await)
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_ends_is_said_to_have_ended() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let source = file(dir.path(), "disk", 6, 256 * LEAF);
+    let stored = |dir: &Path| std::fs::write(dir.join("t"), noise(6, 256 * LEAF)).expect("written");
+    for to_server in [false, true] {
+        let server = Server::nbdkit_with(
+            &["--filter=delay", "file", "{dir}/t", "rdelay=100ms", "wdelay=100ms"],
+            stored,
+        );
+        let target = dir.path().join("target");
+        let args = match to_server {
+            true => args(source.display(), server.uri().to_string().as_ref()),
+            false => args(server.uri(), &target),
+        };
+        let slow =
+            Args { rate: Some(8 << 20), resume: Some(dir.path().join(format!("r{to_server}"))), ..args };
+        let resume = slow.resume.clone().expect("given");
+        let copying = tokio::spawn(async move { run(&slow, &mut Vec::new()).await });
+        until("it does not begin", || {
+            std::fs::read_to_string(&resume).is_ok_and(|text| text.contains("intend"))
+        })
+        .await;
+        server.terminate();
+        let words = words(&copying.await.expect("no panic").expect_err("its server ended"));
+        assert!(words.contains("lost the connection") && !words.contains("os error"), "{words}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_odd_end_that_a_server_of_large_blocks_does_not_give_is_said() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let blocks = ["--filter=blocksize-policy", "blocksize-minimum=4096", "blocksize-error-policy=error"];
+    let server = server(&[&["-r", "file", "{dir}/disk"][..], &blocks].concat());
+    let words = words(&fails(&args(server.uri(), &dir.path().join("target"))).await);
+    assert!(words.contains("the last 777 bytes of") && words.contains("whole blocks of 4096"), "{words}");
+}
