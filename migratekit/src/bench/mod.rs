@@ -61,7 +61,7 @@ pub async fn run(args: &Args, out: &mut (dyn Write + Send)) -> Result<Report, Er
     let mut measuring = Box::pin(measure(args, &stop));
     let measured = tokio::select! {
         report = &mut measuring => report,
-        () = told.to_stop() => {
+        () = told.comes() => {
             stop.cancel();
             // In order, so that folders for manifests go, too; but a server that hangs is not waited for.
             let _ = tokio::time::timeout(PATIENCE, measuring).await;

@@ -13,6 +13,9 @@ use crate::nbd::NbdUri;
 /// that does not exist is made as a sparse file; one that exists is written over, and must be at least as large as
 /// SRC; what it has beyond SRC's size is left alone. SRC must not change meanwhile: copy a snapshot.
 ///
+/// A file or device as DST is written by one copy at a time: a second one is refused. Ended by SIGINT, SIGTERM or SIGHUP,
+/// a copy removes the file that it made, unless --resume is to go on with it.
+///
 /// An NBD export as DST must be writable. Nothing keeps a second copy, or anybody else, from writing to it at the same
 /// time: NBD has no lock, so see to it that this copy is its only writer.
 #[derive(Debug, Clone, clap::Args)]
@@ -43,9 +46,9 @@ pub struct Args {
     /// Keep what is durable in FILE (and FILE.manifest), and go on from there if FILE exists
     ///
     /// FILE is bound to SRC, its size and DST, and is removed when the copy is done. An interrupted copy that is run
-    /// again with the same FILE reads only what was not durable. SRC must still be the same snapshot. A DST that is an
-    /// NBD export has no identity but its address and size: what is said to be durable there is read back first, and
-    /// copied again where it is something else.
+    /// again with the same FILE reads only what was not durable. SRC must still be the same snapshot; a file that was
+    /// written to since is refused. A DST that is an NBD export has no identity but its address and size: what is said
+    /// to be durable there is read back first, and copied again where it is something else.
     #[arg(long, value_name = "FILE")]
     pub resume: Option<PathBuf>,
 

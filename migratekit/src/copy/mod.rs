@@ -88,7 +88,7 @@ pub async fn run(args: &Args, out: &mut (dyn Write + Send)) -> Result<Summary, E
     let mut copying = Box::pin(copy(args, &cancel));
     let summary = tokio::select! {
         done = &mut copying => done?,
-        () = told.to_stop() => {
+        () = told.comes() => {
             cancel.cancel();
             copying.await?
         }

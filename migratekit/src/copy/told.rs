@@ -26,7 +26,7 @@ impl Told {
     }
 
     /// Returns when the first of them has come.
-    pub(crate) async fn to_stop(&mut self) {
+    pub(crate) async fn comes(&mut self) {
         std::future::poll_fn(|cx| {
             let came = self.signals.iter_mut().any(|signal| signal.poll_recv(cx).is_ready());
             if came { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
