@@ -14,7 +14,7 @@ impl Told {
     pub(crate) fn listen() -> Self {
         let mut kinds = vec![SignalKind::interrupt(), SignalKind::terminate()];
         // `nohup` has it ignored, and means it.
-        if !std::fs::read_to_string("/proc/self/status").is_ok_and(|status| ignores_hangup(&status)) {
+        if !hangup_is_ignored() {
             kinds.push(SignalKind::hangup());
         }
         let listen = |kind| {
@@ -33,6 +33,11 @@ impl Told {
         })
         .await;
     }
+}
+
+/// Whether this process was started so that SIGHUP does nothing.
+pub(super) fn hangup_is_ignored() -> bool {
+    std::fs::read_to_string("/proc/self/status").is_ok_and(|status| ignores_hangup(&status))
 }
 
 /// By the kernel's list of ignored signals, a bit each.

@@ -16,14 +16,13 @@ fn file(dir: &Path, name: &str, seed: u64, bytes: usize) -> PathBuf {
     dir.join(name)
 }
 
-/// Begins a copy that is slow, and waits until its target is there and locked.
+/// Begins a copy that is slow, and waits until it is about to write: asking for its lock might take it away.
 async fn begin(args: &Args) -> tokio::task::JoinHandle<Result<Summary, Error>> {
-    let slow = Args { rate: Some(8 << 20), ..args.clone() };
+    let resume = args.target.with_extension("resume");
+    let slow = Args { rate: Some(8 << 20), resume: Some(resume.clone()), ..args.clone() };
     let copying = tokio::spawn(async move { copy(&slow, &CancellationToken::new()).await });
-    until("it does not begin", || {
-        args.target.exists() && matches!(claim(&args.target), Err(Error::Written { .. }))
-    })
-    .await;
+    until("it does not begin", || std::fs::read_to_string(&resume).is_ok_and(|text| text.contains("intend")))
+        .await;
     copying
 }
 
@@ -96,6 +95,10 @@ fn a_signal_ends_a_copy_in_order() {
         return;
     }
     for (signal, resume) in [("TERM", false), ("HUP", false), ("TERM", true)] {
+        if signal == "HUP" && told::hangup_is_ignored() {
+            eprintln!("SKIPPED in part: whoever started the tests has SIGHUP ignored");
+            continue;
+        }
         let dir = tempfile::tempdir().expect("a folder");
         let at = |name: &str| dir.path().join(name);
         file(dir.path(), "disk", 1, 256 * LEAF);
