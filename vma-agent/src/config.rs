@@ -14,6 +14,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The daemon's configuration. Every key is documented in `deploy/examples/vma-agent.toml`.
 #[derive(Clone, Debug, Deserialize)]
@@ -146,7 +147,11 @@ impl Config {
     /// What is wrong, where, and what to do.
     pub fn load(path: &Path, rate: Option<ByteSize>) -> Result<Self, config::Error> {
         let mut config: Self = config::load(path)?;
-        config.transfer.rate = rate.unwrap_or(config.transfer.rate);
+        check_rate(path, "transfer.rate", config.transfer.rate)?;
+        if let Some(rate) = rate {
+            check_rate(Path::new("command line"), "--rate", rate)?;
+            config.transfer.rate = rate;
+        }
         let invalid = |key: &str, why: &str| config::Error::invalid(path, key, why);
         let mib = 1 << 20;
         let transfer = &config.transfer;
@@ -156,8 +161,9 @@ impl Config {
         if !(1..=1024).contains(&transfer.connections_per_host) {
             return Err(invalid("transfer.connections_per_host", "must be 1 to 1024"));
         }
-        if (1..64 << 10).contains(&transfer.rate.bytes()) {
-            return Err(invalid("transfer.rate", "must be at least 64KiB (a second), or 0 for no limit"));
+        // Shorter, a source that is well has no time to answer; longer, one that is not is never told of.
+        if !(Duration::from_secs(1)..=Duration::from_secs(3600)).contains(&transfer.source_deadline.0) {
+            return Err(invalid("transfer.source_deadline", "must be 1s to 1h"));
         }
         if !(8 * mib..=64 * mib).contains(&transfer.window.bytes()) {
             return Err(invalid(
@@ -250,6 +256,16 @@ impl Config {
     }
 }
 
+/// `place` and `key` are where it was said.
+fn check_rate(place: &Path, key: &str, rate: ByteSize) -> Result<(), config::Error> {
+    match (1..64 << 10).contains(&rate.bytes()) {
+        true => {
+            Err(config::Error::invalid(place, key, "must be at least 64KiB (a second), or 0 for no limit"))
+        }
+        false => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -271,6 +287,30 @@ mod tests {
         let scratch = |c: &Config| c.vms[0].qemu.as_ref().and_then(|qemu| qemu.scratch.clone());
         assert_eq!((scratch(&plain), scratch(&all).is_some()), (None, true));
         assert_eq!(plain.sources().len(), 2, "one of each kind");
+    }
+
+    #[test]
+    fn a_deadline_that_nothing_meets_and_a_rate_that_never_ends_are_refused_where_they_were_said() {
+        let load = |transfer: &str, rate: Option<u64>| {
+            let file = tempfile::NamedTempFile::new().expect("temporary file");
+            let tls = "[tls]\nca = \"/x\"\ncert = \"/x\"\nkey = \"/x\"\n";
+            let text = format!("oma = \"localhost:1\"\nstate_dir = \"/x\"\n{tls}[transfer]\n{transfer}\n");
+            std::fs::write(file.path(), text).expect("written");
+            Config::load(file.path(), rate.map(ByteSize)).map(drop).map_err(|error| error.to_string())
+        };
+        for period in ["0s", "999ms", "2h"] {
+            let error = load(&format!("source_deadline = \"{period}\""), None).expect_err("refused");
+            assert!(error.contains("`transfer.source_deadline` must be 1s to 1h"), "{error}");
+        }
+        for period in ["1s", "1h"] {
+            load(&format!("source_deadline = \"{period}\""), None).expect("usable");
+        }
+        let words = "must be at least 64KiB (a second), or 0 for no limit";
+        let of_option = load("", Some(1)).expect_err("refused");
+        assert_eq!(of_option, format!("command line: `--rate` {words}"));
+        let of_file = load("rate = \"1B\"", Some(0)).expect_err("refused");
+        assert!(of_file.ends_with(&format!("`transfer.rate` {words}")), "{of_file}");
+        load("rate = \"64KiB\"", Some(0)).expect("usable");
     }
 
     #[test]

@@ -18,10 +18,10 @@ pub enum Error {
     NoData { source_name: String },
     #[error("{path} is there already and would be overwritten: name a folder, or say --overwrite if its content may be lost", path = path.display())]
     Exists { path: PathBuf },
-    #[error("{path} does not exist: name a folder", path = path.display())]
+    #[error("{path} does not exist: name a folder that does, or with --overwrite a file or a device that does", path = path.display())]
     Missing { path: PathBuf },
-    #[error("{target} has {have} bytes, too few to measure with: {need} are needed")]
-    TooSmall { target: String, have: u64, need: u64 },
+    #[error("{name} has {have} bytes, too few to measure with: {need} are needed")]
+    TooSmall { name: String, have: u64, need: u64 },
     #[error("half of the {free} bytes free in {path} is too little to measure with: free some, or name another folder", path = path.display())]
     NoRoom { path: PathBuf, free: u64 },
     /// A device in use, or the source itself.

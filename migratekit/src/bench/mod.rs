@@ -33,7 +33,7 @@ use shared::leaf::LEAF;
 use shared::range::RangeSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::copy::Output;
+use crate::copy::{Output, Told};
 use crate::manifest::Manifest;
 use crate::piece::Piece;
 use crate::replica::{Options, Prior, ReadsZero, ReplicaSession, ReplicaStream};
@@ -57,10 +57,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// One that names the thing, the cause and what to do; [`Error::exit_code`] has the process's exit code.
 pub async fn run(args: &Args, out: &mut (dyn Write + Send)) -> Result<Report, Error> {
     let stop = CancellationToken::new();
+    let mut told = Told::listen();
     let mut measuring = Box::pin(measure(args, &stop));
     let measured = tokio::select! {
         report = &mut measuring => report,
-        () = told_to_stop() => {
+        () = told.comes() => {
             stop.cancel();
             // In order, so that folders for manifests go, too; but a server that hangs is not waited for.
             let _ = tokio::time::timeout(PATIENCE, measuring).await;
@@ -227,20 +228,6 @@ impl Session {
     async fn seal(self) -> Result<Arc<Timed>, Error> {
         self.session.seal().await?;
         Ok(self.timed)
-    }
-}
-
-/// Ctrl-C, or SIGTERM.
-async fn told_to_stop() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let stop = async |kind| match signal(kind) {
-        Ok(mut signal) => drop(signal.recv().await),
-        // Without it, the signal ends the process.
-        Err(_) => std::future::pending().await,
-    };
-    tokio::select! {
-        () = stop(SignalKind::interrupt()) => {}
-        () = stop(SignalKind::terminate()) => {}
     }
 }
 

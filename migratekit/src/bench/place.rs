@@ -1,16 +1,14 @@
 //! Where it is written to. Nothing that was there before is touched unless the operator said so; nothing made here
 //! outlives the process, however it ends: a file in a folder has no name.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use shared::leaf::LEAF;
 
 use super::{Args, Error};
-use crate::copy::{Error as CopyError, claim_device, is_same_file};
+use crate::copy::{Claim, Error as CopyError, check_scheme, claim, is_same_file};
 use crate::nbd::NbdUri;
 use crate::target::{FileTarget, NbdOptions, NbdTarget, Target};
 
@@ -28,8 +26,8 @@ enum Kind {
     Folder(PathBuf),
     Existing {
         path: PathBuf,
-        /// Keeps a block device from being mounted meanwhile.
-        _claim: Option<File>,
+        /// Nobody else copies to it, or measures it, meanwhile.
+        _claim: Option<Claim>,
     },
     Nbd(Arc<NbdTarget>),
 }
@@ -38,6 +36,7 @@ impl Place {
     /// Looks, and touches nothing. Blocks.
     pub(super) fn find(args: &Args) -> Result<Self, Error> {
         let path = &args.target;
+        check_scheme(&path.to_string_lossy())?;
         let (kind, have) = if let Some(uri) = path.to_str().filter(|text| NbdUri::is_uri(text)) {
             Self::nbd(args, &uri.parse().map_err(Error::Uri)?)?
         } else {
@@ -48,12 +47,11 @@ impl Place {
                 Err(source) => return Err(Error::Io { action: "look at", path: path.clone(), source }),
                 Ok(metadata) if metadata.is_dir() => (Kind::Folder(path.clone()), free(path)? / 2),
                 Ok(_) if !args.overwrite => return Err(Error::Exists { path: path.clone() }),
-                Ok(metadata) => {
+                Ok(_) => {
                     if !NbdUri::is_uri(&args.source) && is_same_file(args.source.as_ref(), path) {
                         return Err(CopyError::SameFile { path: path.clone() }.into());
                     }
-                    let device = metadata.file_type().is_block_device();
-                    let claim = if device { Some(claim_device(path)?) } else { None };
+                    let claim = claim(path)?;
                     let size = FileTarget::open(path, 0)?.size();
                     (Kind::Existing { path: path.clone(), _claim: claim }, size)
                 }
@@ -63,7 +61,7 @@ impl Place {
         match (&kind, room < LEAST) {
             (_, false) => Ok(Self { kind, room }),
             (Kind::Folder(path), true) => Err(Error::NoRoom { path: path.clone(), free: have * 2 }),
-            (_, true) => Err(Error::TooSmall { target: path.display().to_string(), have, need: LEAST }),
+            (_, true) => Err(Error::TooSmall { name: path.display().to_string(), have, need: LEAST }),
         }
     }
 

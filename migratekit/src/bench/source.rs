@@ -2,10 +2,12 @@
 
 use std::collections::VecDeque;
 
+use shared::leaf::LEAF;
 use shared::range::{ByteRange, RangeSet};
 
 use super::Error;
 use super::measure::Limit;
+use crate::copy::check_scheme;
 use crate::nbd::NbdUri;
 use crate::piece::Piece;
 use crate::plan::{Areas, Planner};
@@ -28,10 +30,16 @@ impl Source {
         if let Some(connections) = connections {
             options.connections = usize::from(connections);
         }
+        check_scheme(name)?;
         let (reader, pieces) = match NbdUri::is_uri(name) {
             true => Reader::open(&name.parse().map_err(Error::Uri)?, &options).await?,
             false => Reader::open_file(name.as_ref(), &options).await?,
         };
+        // Whole leaves are sent. (Nothing at all is told as no data.)
+        if (1..LEAF).contains(&reader.size()) {
+            let (name, have) = (reader.name().to_owned(), reader.size());
+            return Err(Error::TooSmall { name, have, need: LEAF });
+        }
         let planner = plan(&reader);
         Ok(Self { reader, pieces, planner, ready: VecDeque::new(), again: false, any: false })
     }
@@ -52,8 +60,11 @@ impl Source {
         mut sink: impl AsyncFnMut(Piece) -> Result<bool, Error>,
     ) -> Result<u64, Error> {
         let (mut asked, mut got, mut wanted) = (0, 0, true);
-        while wanted || got < asked {
+        loop {
             wanted = wanted && !limit.reached(asked);
+            if !wanted && got >= asked {
+                return Ok(got);
+            }
             let next = if wanted { Some(self.peek().await?) } else { None };
             tokio::select! {
                 biased;
@@ -71,7 +82,6 @@ impl Source {
                 }
             }
         }
-        Ok(got)
     }
 
     /// The next request; from the start again at the end.

@@ -183,3 +183,51 @@ async fn seconds_end_a_measurement_and_a_source_that_fails_is_told() {
     assert!(matches!(error, Error::Source(_)), "{error}");
     assert!(names(&folder).is_empty());
 }
+
+/// The limit is reached when all that was asked for is there: then nothing is waited for.
+#[tokio::test(flavor = "multi_thread")]
+async fn tiny_sources_are_measured_or_refused() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (source, folder) = (dir.path().join("source"), dir.path().join("target"));
+    std::fs::create_dir(&folder).expect("made");
+    for bytes in [1, 511, 4096, 65535] {
+        std::fs::write(&source, noise(3, bytes)).expect("written");
+        let error = fails(&args(source.display(), &folder)).await;
+        assert!(matches!(error, Error::TooSmall { need: LEAF, .. }), "{error}");
+        assert!(error.to_string().contains(&format!("source has {bytes} bytes")), "{error}");
+    }
+    for bytes in [65536, 65537, 131072] {
+        std::fs::write(&source, noise(3, bytes)).expect("written");
+        for most in [MIB, 65536, 1] {
+            let args = Args { bytes: most, seconds: 1, ..args(source.display(), &folder) };
+            run(&args, &mut Vec::new()).await.expect("measured");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_a_copy_writes_to_is_refused() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let target = dir.path().join("target");
+    std::fs::write(&target, vec![7; 16 << 20]).expect("written");
+    let args = Args { overwrite: true, ..args(source(dir.path()), &target) };
+    let copying = crate::copy::claim(&target).expect("free");
+    let error = fails(&args).await;
+    assert!(matches!(error, Error::Device(crate::copy::Error::Written { .. })), "{error}");
+    assert!(error.exit_code() == 1 && std::fs::read(&target).expect("there") == vec![7; 16 << 20]);
+    drop(copying);
+    run(&args, &mut Vec::new()).await.expect("measured");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_address_and_what_is_not_there_is_said() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let good = source(dir.path());
+    let said = Args { overwrite: true, ..args(&good, dir.path().join("none")) };
+    let error = fails(&said).await.to_string();
+    assert!(error.contains("with --overwrite a file or a device that does"), "{error}");
+    for (source, target) in [("http://foo/", "."), (&*good, "http://foo/")] {
+        let error = fails(&args(source, target)).await;
+        assert!(error.exit_code() == 64 && error.to_string().contains("nbd+unix://"), "{error}");
+    }
+}

@@ -13,6 +13,9 @@ use crate::nbd::NbdUri;
 /// that does not exist is made as a sparse file; one that exists is written over, and must be at least as large as
 /// SRC; what it has beyond SRC's size is left alone. SRC must not change meanwhile: copy a snapshot.
 ///
+/// A file or device as DST is written by one copy at a time: a second one is refused. Ended by SIGINT, SIGTERM or SIGHUP,
+/// a copy removes the file that it made, unless --resume is to go on with it.
+///
 /// An NBD export as DST must be writable. Nothing keeps a second copy, or anybody else, from writing to it at the same
 /// time: NBD has no lock, so see to it that this copy is its only writer.
 #[derive(Debug, Clone, clap::Args)]
@@ -43,9 +46,9 @@ pub struct Args {
     /// Keep what is durable in FILE (and FILE.manifest), and go on from there if FILE exists
     ///
     /// FILE is bound to SRC, its size and DST, and is removed when the copy is done. An interrupted copy that is run
-    /// again with the same FILE reads only what was not durable. SRC must still be the same snapshot. A DST that is an
-    /// NBD export has no identity but its address and size: what is said to be durable there is read back first, and
-    /// copied again where it is something else.
+    /// again with the same FILE reads only what was not durable. SRC must still be the same snapshot; a file that was
+    /// written to since is refused. A DST that is an NBD export has no identity but its address and size: what is said
+    /// to be durable there is read back first, and copied again where it is something else.
     #[arg(long, value_name = "FILE")]
     pub resume: Option<PathBuf>,
 
@@ -65,8 +68,8 @@ pub struct Args {
     #[arg(long)]
     pub without_flush: bool,
 
-    /// Read at most so many bytes a second, such as 100M
-    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    /// Read at most so many bytes a second, such as 100M; 0: no limit
+    #[arg(long, value_name = "BYTES", value_parser = rate)]
     pub rate: Option<u64>,
 
     /// Tell a progress API how the copy stands, such as http://localhost:8081 of a vma-agent; needs --job-id
@@ -120,6 +123,21 @@ Examples:
 
 Exit code: 0 done; 64 wrong arguments; 1 anything else.";
 
+/// Something that looks like an address and is no NBD URI is not taken for a file: `./http://…` is one.
+///
+/// # Errors
+/// [`Error::UnknownScheme`]
+pub(crate) fn check_scheme(text: &str) -> Result<(), Error> {
+    let Some((scheme, _)) = text.split_once("://") else { return Ok(()) };
+    let of_scheme = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+    let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic()) && scheme.chars().all(of_scheme);
+    match is_scheme && !NbdUri::is_uri(text) {
+        // Without what follows: it may hold a password.
+        true => Err(Error::UnknownScheme { scheme: scheme.to_owned() }),
+        false => Ok(()),
+    }
+}
+
 /// A size with an optional unit, more than zero.
 pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
@@ -135,6 +153,15 @@ pub(crate) fn bytes(text: &str) -> Result<u64, String> {
         Some(0) => Err("it must be more than 0".into()),
         Some(bytes) => Ok(bytes),
         None => Err("write a number and K, M, G or T, such as 100M".into()),
+    }
+}
+
+/// With the daemons' bound: less than a leaf a second never ends.
+fn rate(text: &str) -> Result<u64, String> {
+    let bytes = if text == "0" { 0 } else { bytes(text)? };
+    match (1..64 << 10).contains(&bytes) {
+        true => Err("must be at least 64KiB (a second), or 0 for no limit".into()),
+        false => Ok(bytes),
     }
 }
 
@@ -170,6 +197,19 @@ mod tests {
     }
 
     #[test]
+    fn an_address_of_another_kind_is_not_taken_for_a_file() {
+        for file in ["disk", "./http://x/", "/a/b://c", "nbd://h/x", "nbds+unix:///x", "a b://c", "://x"] {
+            assert!(check_scheme(file).is_ok(), "{file}");
+        }
+        for other in ["http://ann:secret@foo/", "qcow2+x://y"] {
+            let error = check_scheme(other).expect_err("refused");
+            let words = error.to_string();
+            assert!(words.contains("nbd+unix://") && !words.contains("secret"), "{words}");
+            assert_eq!(error.exit_code(), 64);
+        }
+    }
+
+    #[test]
     fn the_command_line_is_sound() {
         #[derive(clap::Parser)]
         struct Cli {
@@ -191,10 +231,13 @@ mod tests {
         ]);
         let args = cli.map(|cli| cli.args).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!((args.rate, args.output, args.connections), (Some(1 << 30), Output::Json, Some(4)));
+        assert_eq!((rate("0"), rate("64KiB")), (Ok(0), Ok(65536)));
+        assert!(rate("1").is_err_and(|why| why == "must be at least 64KiB (a second), or 0 for no limit"));
         for wrong in [
             &["copy", "a"][..],
             &["copy", "a", "b", "--connections", "0"],
-            &["copy", "a", "b", "--rate", "0"],
+            &["copy", "a", "b", "--rate", "1"],
+            &["copy", "a", "b", "--rate", "63K"],
         ] {
             assert!(Cli::try_parse_from(wrong).is_err(), "{wrong:?}");
         }

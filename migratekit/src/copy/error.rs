@@ -30,6 +30,10 @@ pub enum Error {
     Different { target: String, bytes: u64, offset: u64, resumable: bool },
     #[error("--progress-url {url} cannot be used: write http://HOST:PORT, such as http://localhost:8081")]
     ProgressUrl { url: String },
+    #[error(
+        "{scheme}:// is no kind of address that a disk has here: write nbd://, nbds://, nbd+unix:// or nbds+unix://, or ./{scheme}://… for a file of that name"
+    )]
+    UnknownScheme { scheme: String },
     #[error("--bitmap needs an NBD server that has one; {path} is no NBD URI")]
     BitmapOfFile { path: String },
     #[error("--without-flush is for NBD targets; {path} is none, and is always flushed", path = path.display())]
@@ -40,6 +44,10 @@ pub enum Error {
     SameFile { path: PathBuf },
     #[error("{path} is mounted or in use: unmount it, or stop what uses it", path = path.display())]
     InUse { path: PathBuf },
+    #[error("{path} is written by another copy or measurement that still runs, and two would spoil it: wait until that one has ended, or name another target", path = path.display())]
+    Written { path: PathBuf },
+    #[error("{path} was not there a moment ago and is now, maybe made by another copy: run again to write over it, or name another target", path = path.display())]
+    Appeared { path: PathBuf },
     #[error("{path} was made for another copy ({what} was {had}, and is {have} now): remove it to start anew, or name another file", path = path.display())]
     OtherCopy { path: PathBuf, what: &'static str, had: String, have: String },
     #[error("{path} is no resume file of migratekit copy: name another file", path = path.display())]
@@ -50,6 +58,12 @@ pub enum Error {
     TargetGone { target: PathBuf, path: PathBuf },
     #[error("{target} is not the file that the copy of {path} was begun in: put that one back, or remove {path} to start anew", target = target.display(), path = path.display())]
     OtherTarget { target: PathBuf, path: PathBuf },
+    #[error("{manifest}, which holds the hashes of what the copy of {path} wrote, {why}: put it back, or remove {path} to start anew", manifest = manifest.display(), path = path.display())]
+    ManifestLost { manifest: PathBuf, path: PathBuf, why: String },
+    #[error("{source_name} was written to or replaced since the copy of {path} was begun, so what was copied does not fit the rest: remove {path} to start anew", path = path.display())]
+    SourceChanged { source_name: String, path: PathBuf },
+    #[error("{target} has {have} bytes, but had at least {need} when the copy of {path} was begun: it was made shorter, and what was copied may be lost: remove {path} to start anew in a target that is large enough", target = target.display(), path = path.display())]
+    TargetShrunk { target: PathBuf, have: u64, need: u64, path: PathBuf },
     #[error("cannot {action} {path}", path = path.display())]
     Io { action: &'static str, path: PathBuf, source: io::Error },
     #[error("interrupted{}", if *resumable { ": run it again with the same --resume to go on" } else { "" })]
@@ -66,6 +80,7 @@ impl Error {
         match self {
             Self::Uri(_)
             | Self::ProgressUrl { .. }
+            | Self::UnknownScheme { .. }
             | Self::BitmapOfFile { .. }
             | Self::WithoutFlush { .. }
             | Self::SameFile { .. } => 64,
@@ -78,11 +93,16 @@ impl Error {
             | Self::Different { .. }
             | Self::NothingToUpdate { .. }
             | Self::InUse { .. }
+            | Self::Written { .. }
+            | Self::Appeared { .. }
             | Self::OtherCopy { .. }
             | Self::NoResumeFile { .. }
             | Self::Running { .. }
             | Self::TargetGone { .. }
             | Self::OtherTarget { .. }
+            | Self::ManifestLost { .. }
+            | Self::SourceChanged { .. }
+            | Self::TargetShrunk { .. }
             | Self::Io { .. }
             | Self::Interrupted { .. }
             | Self::Output(_)

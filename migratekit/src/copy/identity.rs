@@ -1,14 +1,11 @@
-//! Which file or device a path leads to, whether another copy is the same as this one, and who may have a device.
+//! Which file or device a path leads to, and whether another copy is the same as this one.
 
-use std::fs::{File, OpenOptions};
-use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
-
 use super::Error;
-use super::resume::Header;
+use super::resume::{Header, SourceFile};
+use crate::nbd::NbdUri;
 
 /// Whether both paths, loop devices seen through, lead to one file or device.
 pub(crate) fn is_same_file(a: &Path, b: &Path) -> bool {
@@ -35,6 +32,13 @@ pub(super) fn identity(metadata: &std::fs::Metadata) -> (u64, u64) {
     }
 }
 
+/// What a file source is known by; nothing of a device or an export.
+pub(super) fn source_file(source: &str) -> Option<SourceFile> {
+    let metadata = if NbdUri::is_uri(source) { None } else { std::fs::metadata(source).ok() };
+    let file = metadata.filter(|metadata| metadata.is_file())?;
+    Some(SourceFile { inode: file.ino(), modified: (file.mtime(), file.mtime_nsec()) })
+}
+
 pub(super) fn same_copy(file: &Path, earlier: &Header, now: &Header) -> Result<(), Error> {
     let differs =
         |what, had: String, have: String| Error::OtherCopy { path: file.to_owned(), what, had, have };
@@ -44,6 +48,11 @@ pub(super) fn same_copy(file: &Path, earlier: &Header, now: &Header) -> Result<(
     }
     if earlier.size_bytes != now.size_bytes {
         return Err(differs("its size", earlier.size_bytes.to_string(), now.size_bytes.to_string()));
+    }
+    if let (Some(was), Some(is)) = (&earlier.source_file, &now.source_file)
+        && was != is
+    {
+        return Err(Error::SourceChanged { source_name: now.source.clone(), path: file.to_owned() });
     }
     if earlier.target != now.target {
         let shown = |header: &Header| header.target.display().to_string();
@@ -57,18 +66,6 @@ pub(super) fn same_copy(file: &Path, earlier: &Header, now: &Header) -> Result<(
         return Err(differs("the bitmap", name(&earlier.bitmap), name(&now.bitmap)));
     }
     Ok(())
-}
-
-/// Linux refuses an exclusive open of a device that is mounted, or used by another exclusive opener.
-pub(crate) fn claim_device(path: &Path) -> Result<File, Error> {
-    let flags = i32::try_from(OFlags::EXCL.bits()).expect("an open flag fits the C int it is");
-    OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(|source| {
-        let path = path.to_owned();
-        match source.kind() {
-            io::ErrorKind::ResourceBusy => Error::InUse { path },
-            _ => Error::Io { action: "open", path, source },
-        }
-    })
 }
 
 pub(super) fn absolute(path: &Path) -> Result<PathBuf, Error> {

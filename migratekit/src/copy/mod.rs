@@ -14,12 +14,14 @@
 
 mod args;
 mod check;
+mod claim;
 mod error;
 mod identity;
 mod progress;
 mod report;
 mod resume;
 mod target;
+mod told;
 
 #[cfg(test)]
 mod tests;
@@ -37,15 +39,17 @@ use crate::rate::Limit;
 use crate::read::{Pieces, ReadOptions, Reader};
 use crate::replica::{self, Acks, Cause, Prior, ReplicaSession};
 
-pub(crate) use args::bytes;
 pub use args::{Args, Output};
+pub(crate) use args::{bytes, check_scheme};
+pub(crate) use claim::{Claim, claim};
 pub use error::Error;
-pub(crate) use identity::{claim_device, is_same_file};
+pub(crate) use identity::is_same_file;
 
 use progress::Meter;
 use report::Report;
 use resume::{Journal, Resume};
 use target::Destination;
+pub(crate) use told::Told;
 
 /// What a copy did.
 #[derive(Clone, Debug, Serialize, PartialEq)]
@@ -80,10 +84,11 @@ pub struct Summary {
 /// One that names the thing, the cause and what to do; [`Error::exit_code`] has the process's exit code.
 pub async fn run(args: &Args, out: &mut (dyn Write + Send)) -> Result<Summary, Error> {
     let cancel = CancellationToken::new();
+    let mut told = Told::listen();
     let mut copying = Box::pin(copy(args, &cancel));
     let summary = tokio::select! {
         done = &mut copying => done?,
-        _ = tokio::signal::ctrl_c() => {
+        () = told.comes() => {
             cancel.cancel();
             copying.await?
         }
@@ -104,6 +109,8 @@ async fn copy_and_tell(args: &Args, cancel: &CancellationToken, report: &Report)
     let started = Instant::now();
     // Arguments that cannot be used are said before anybody is connected to.
     args.nbd_target().transpose()?;
+    check_scheme(&args.source)?;
+    check_scheme(&args.target.to_string_lossy())?;
     let (mut reader, pieces) = tokio::select! {
         opened = open_source(args) => opened?,
         () = cancel.cancelled() => return Err(interrupted(args)),

@@ -26,6 +26,9 @@ pub(super) struct Header {
     pub(super) migratekit_copy: u32,
     pub(super) source: String,
     pub(super) size_bytes: u64,
+    /// Of a source that is a file. Older files of this kind do not have it.
+    #[serde(default)]
+    pub(super) source_file: Option<SourceFile>,
     pub(super) target: PathBuf,
     /// Of an NBD export, which has no more of an identity than its address and this.
     #[serde(default)]
@@ -36,6 +39,14 @@ pub(super) struct Header {
     pub(super) target_file: Option<(u64, u64)>,
     /// The target was made by this copy, or is said to be zero: so it reads where nothing was written.
     pub(super) made_target: bool,
+}
+
+/// A file as it was: written to again, or put in its place, it is another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct SourceFile {
+    pub(super) inode: u64,
+    /// Of the last change of its content, since the epoch: seconds, and nanoseconds on top.
+    pub(super) modified: (i64, i64),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -64,6 +75,10 @@ pub(super) struct ResumeFile {
 }
 
 impl ResumeFile {
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Where the manifest of the copy lies.
     pub(super) fn manifest_path(&self) -> PathBuf {
         let mut path = self.path.clone().into_os_string();
@@ -245,6 +260,7 @@ mod tests {
             migratekit_copy: VERSION,
             source: "nbd://h/x".into(),
             size_bytes: 7,
+            source_file: Some(SourceFile { inode: 3, modified: (5, 6) }),
             target: "/t".into(),
             target_bytes: None,
             bitmap: None,

@@ -3,22 +3,21 @@
 //! A file or a device is known again by its inode or number. An NBD export has nothing of the kind: a resumed copy
 //! checks its address and size here, and reads back what is said to be durable before it goes on (see [`super`]).
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileTypeExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tempfile::TempDir;
 
-use super::identity::{absolute, claim_device, identity, is_same_file, same_copy};
+use super::claim::{Claim, claim};
+use super::identity::{absolute, identity, is_same_file, same_copy, source_file};
 use super::resume::{Header, Resume, VERSION};
 use super::{Args, Error, Summary};
-use crate::manifest::Manifest;
+use crate::manifest::{self, Manifest};
 use crate::nbd::NbdUri;
 use crate::read::Reader;
 use crate::replica::{Options, ReadsZero};
-use crate::target::{FileTarget, Flushing, NbdOptions, NbdTarget, Target};
+use crate::target::{self, FileTarget, Flushing, NbdOptions, NbdTarget, Target};
 
 /// Where the copy goes.
 pub(super) struct Destination {
@@ -36,8 +35,8 @@ enum Place {
         exists: bool,
         /// The file is this run's own.
         made: bool,
-        /// Keeps a block device from being mounted meanwhile.
-        _claim: Option<File>,
+        /// Nobody else copies to it meanwhile. `None`: it does not exist yet.
+        claim: Option<Claim>,
     },
     Nbd(Arc<NbdTarget>),
 }
@@ -60,13 +59,20 @@ impl Destination {
     }
 
     fn find_now(args: &Args, source: String, size_bytes: u64) -> Result<(Self, Resume), Error> {
-        let (place, mut header) = match args.nbd_target() {
-            Some(uri) => find_nbd(args, &uri?, source, size_bytes)?,
+        let (place, mut header, short) = match args.nbd_target() {
+            Some(uri) => {
+                let (place, header) = find_nbd(args, &uri?, source, size_bytes)?;
+                (place, header, None)
+            }
             None => find_file(args, source, size_bytes)?,
         };
         let gone = matches!(&place, Place::File { exists: false, .. });
         let (mut resume, mut resumed) = (Resume::default(), false);
+        let mut short = short.map(Error::from);
         if let Some(file) = &args.resume {
+            if let Some(error) = short.take_if(|_| !file.exists()) {
+                return Err(error);
+            }
             let (found, earlier) = Resume::open(&absolute(file)?)?;
             resume = found;
             if let Some(earlier) = earlier {
@@ -79,12 +85,21 @@ impl Destination {
                 if resumed && earlier.target_file != header.target_file {
                     return Err(Error::OtherTarget { target: place.path(), path: file.clone() });
                 }
+                if resumed
+                    && let Some(Error::Target(target::Error::TooSmall { path: target, need, have })) = &short
+                {
+                    let (target, need, have) = (target.clone(), *need, *have);
+                    return Err(Error::TargetShrunk { target, have, need, path: file.clone() });
+                }
                 if resumed {
                     header.made_target = earlier.made_target;
                 }
             }
         }
-        Ok((Self { place, header, resumed, scratch: None }, resume))
+        match short {
+            Some(error) => Err(error),
+            None => Ok((Self { place, header, resumed, scratch: None }, resume)),
+        }
     }
 
     /// Opens the target for writing, making it if it does not exist, and the manifest beside the resume file.
@@ -106,7 +121,9 @@ impl Destination {
             }
         };
         let manifest = match self.resumed {
-            true => Manifest::open(&manifest_path, size)?,
+            true => {
+                Manifest::open(&manifest_path, size).map_err(|error| lost(&manifest_path, resume, error))?
+            }
             // Left by a run that died before it wrote anything.
             false if resume.file.is_some() && manifest_path.exists() => {
                 let removed = std::fs::remove_file(&manifest_path);
@@ -126,8 +143,10 @@ impl Destination {
         let target: Arc<dyn Target> = match &mut self.place {
             Place::Nbd(target) => Arc::clone(target) as _,
             Place::File { path, exists: true, .. } => Arc::new(FileTarget::open(path, size)?),
-            Place::File { path, made, .. } => {
-                let target = FileTarget::create(path, size)?;
+            Place::File { path, made, claim: held, .. } => {
+                let target = FileTarget::create(path, size).map_err(|error| appeared(path, error))?;
+                // Only who has the claim may remove the file: another copy may have been faster.
+                *held = claim(path)?;
                 *made = true;
                 Arc::new(target)
             }
@@ -198,7 +217,12 @@ impl Destination {
     }
 }
 
-fn find_file(args: &Args, source: String, size_bytes: u64) -> Result<(Place, Header), Error> {
+/// The place; what binds a resume file to it; and the error of a target that is too small, if there is to be one.
+fn find_file(
+    args: &Args,
+    source: String,
+    size_bytes: u64,
+) -> Result<(Place, Header, Option<target::Error>), Error> {
     let path = absolute(&args.target)?;
     if args.without_flush {
         return Err(Error::WithoutFlush { path });
@@ -208,16 +232,18 @@ fn find_file(args: &Args, source: String, size_bytes: u64) -> Result<(Place, Hea
         Err(e) if e.kind() == io::ErrorKind::NotFound => None,
         Err(source) => return Err(Error::Io { action: "look at", path, source }),
     };
-    let mut claim = None;
-    if let Some(metadata) = &metadata {
+    let (mut held, mut short) = (None, None);
+    if metadata.is_some() {
         if !NbdUri::is_uri(&args.source) && is_same_file(args.source.as_ref(), &path) {
             return Err(Error::SameFile { path });
         }
-        if metadata.file_type().is_block_device() {
-            claim = Some(claim_device(&path)?);
-        }
+        held = claim(&path)?;
         // Opened once for its errors: too small, read only, neither file nor device.
-        drop(FileTarget::open(&path, size_bytes)?);
+        match FileTarget::open(&path, size_bytes).map(drop) {
+            // The resume file tells whether it always was.
+            Err(error @ target::Error::TooSmall { .. }) if args.resume.is_some() => short = Some(error),
+            opened => opened?,
+        }
     } else if args.bitmap.is_some() {
         return Err(Error::NothingToUpdate { path });
     }
@@ -226,13 +252,40 @@ fn find_file(args: &Args, source: String, size_bytes: u64) -> Result<(Place, Hea
         migratekit_copy: VERSION,
         source,
         size_bytes,
+        source_file: source_file(&args.source),
         target: path.clone(),
         target_bytes: None,
         bitmap: args.bitmap.clone(),
         target_file: metadata.as_ref().map(identity),
         made_target: !exists || args.destination_is_zero,
     };
-    Ok((Place::File { path, exists, made: false, _claim: claim }, header))
+    Ok((Place::File { path, exists, made: false, claim: held }, header, short))
+}
+
+/// What is wrong with the manifest of a copy that is gone on with.
+fn lost(path: &Path, resume: &Resume, error: manifest::Error) -> Error {
+    let why = match &error {
+        manifest::Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+            "is gone".to_owned()
+        }
+        manifest::Error::Invalid { why, .. } => format!("is damaged ({why})"),
+        manifest::Error::WrongSize { have, .. } => format!("is of another disk, of {have} bytes"),
+        _ => return error.into(),
+    };
+    let resume = resume.file.as_ref().map_or_else(PathBuf::new, |file| file.path().to_owned());
+    Error::ManifestLost { manifest: path.to_owned(), path: resume, why }
+}
+
+/// A file that was not there when it was looked for.
+fn appeared(path: &Path, error: target::Error) -> Error {
+    match error {
+        target::Error::Io { op: target::Op::Create, source, .. }
+            if source.kind() == io::ErrorKind::AlreadyExists =>
+        {
+            Error::Appeared { path: path.to_owned() }
+        }
+        error => error.into(),
+    }
 }
 
 fn find_nbd(args: &Args, uri: &NbdUri, source: String, size_bytes: u64) -> Result<(Place, Header), Error> {
@@ -251,6 +304,7 @@ fn find_nbd(args: &Args, uri: &NbdUri, source: String, size_bytes: u64) -> Resul
         migratekit_copy: VERSION,
         source,
         size_bytes,
+        source_file: source_file(&args.source),
         target: target.name().into(),
         target_bytes: Some(target.size()),
         bitmap: args.bitmap.clone(),

@@ -1,5 +1,6 @@
 //! Whole copies: real servers, real files.
 
+mod held;
 mod matrix;
 mod nbd_target;
 
@@ -248,6 +249,7 @@ async fn a_target_that_came_after_the_resume_file_is_not_taken_for_zeros() {
         migratekit_copy: resume::VERSION,
         source: source.display().to_string(),
         size_bytes: disk().len() as u64,
+        source_file: None,
         target: target.clone(),
         target_bytes: None,
         bitmap: None,

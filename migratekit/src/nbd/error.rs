@@ -4,7 +4,14 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rustix::io::Errno;
+use shared::range::ByteRange;
+
 use super::{Change, NbdUri};
+
+/// A server that is told to end answers what is in flight with `ESHUTDOWN`; the library, where there is no answer,
+/// with `ENOTCONN`.
+const ENDED: &str = "the server ended the connection";
 
 /// A failure of one connection, by what an operator has to look at.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +51,11 @@ pub enum Error {
     /// The server failed a read.
     #[error("cannot read {length} bytes at offset {offset} of {uri}")]
     Read { uri: NbdUri, offset: u64, length: u64, source: io::Error },
+    /// The export is no multiple of the server's blocks, and its server takes nothing less.
+    #[error(
+        "the last {rest} bytes of {uri} cannot be read in whole blocks of {block} bytes, which its server insists on: let it take smaller blocks, or make the disk a multiple of them"
+    )]
+    OddEnd { uri: NbdUri, rest: u64, block: u64 },
     /// The server failed to write, zero or flush.
     #[error("cannot {change} {uri} ({length} bytes at offset {offset})")]
     Change { uri: NbdUri, change: Change, offset: u64, length: u64, source: io::Error },
@@ -64,6 +76,31 @@ fn of_detail(detail: &str) -> String {
 }
 
 impl Error {
+    /// Sorts a failure to read `range` of an export of `size` bytes in blocks of `block`.
+    pub(super) fn reading(
+        uri: &NbdUri,
+        range: ByteRange,
+        (size, block): (u64, u64),
+        source: io::Error,
+    ) -> Self {
+        let uri = uri.clone();
+        let rest = size.checked_rem(block).unwrap_or(0);
+        match source.raw_os_error().map(Errno::from_raw_os_error) {
+            Some(Errno::SHUTDOWN | Errno::NOTCONN) => Self::Lost { uri, detail: ENDED.to_owned() },
+            Some(Errno::INVAL) if rest > 0 && range.end == size => Self::OddEnd { uri, rest, block },
+            _ => Self::Read { uri, offset: range.start, length: range.len(), source },
+        }
+    }
+
+    /// Sorts a failure to change `range`, or to flush.
+    pub(super) fn changing(uri: &NbdUri, change: Change, range: ByteRange, source: io::Error) -> Self {
+        let uri = uri.clone();
+        match source.raw_os_error().map(Errno::from_raw_os_error) {
+            Some(Errno::SHUTDOWN | Errno::NOTCONN) => Self::Lost { uri, detail: ENDED.to_owned() },
+            _ => Self::Change { uri, change, offset: range.start, length: range.len(), source },
+        }
+    }
+
     /// Sorts a failure to connect, by the library's errno and words.
     pub(super) fn connecting(uri: &NbdUri, errno: i32, detail: String) -> Self {
         let uri = uri.clone();

@@ -403,12 +403,12 @@ impl<T> Handle<T> {
 
     fn read_error(&self, range: ByteRange, (errno, detail): (i32, String)) -> Error {
         let source = io_error(errno, detail);
-        Error::Read { uri: self.uri.clone(), offset: range.start, length: range.len(), source }
+        Error::reading(&self.uri, range, (self.export.size, self.export.block_min), source)
     }
 
     fn change_error(&self, change: Change, range: ByteRange, (errno, detail): (i32, String)) -> Error {
         let source = io_error(errno, detail);
-        Error::Change { uri: self.uri.clone(), change, offset: range.start, length: range.len(), source }
+        Error::changing(&self.uri, change, range, source)
     }
 
     fn status_error(&self, range: ByteRange, (errno, detail): (i32, String)) -> Error {

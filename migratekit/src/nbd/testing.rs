@@ -91,6 +91,13 @@ impl Server {
     }
 
     /// Kills it, as a crash would.
+    /// Asks the server to end; it answers what is in flight, and goes.
+    pub(crate) fn terminate(&self) {
+        let pid = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
+        rustix::process::kill_process(pid.expect("a process"), rustix::process::Signal::TERM)
+            .expect("it runs");
+    }
+
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("a child of ours");
         self.child.wait().expect("a child of ours");

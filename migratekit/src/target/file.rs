@@ -1,7 +1,8 @@
 //! A regular file or a block device as a target.
 //!
 //! Writes go through the page cache and are made durable by `fdatasync`; reads of [`Target::read_direct`]
-//! go around it, over a second descriptor. Nothing here locks the file: who may write is decided above.
+//! go around it, over a second descriptor. Nothing here locks the file: who may write is decided
+//! above, by `copy` and `bench` with a lock, by the control plane with sessions.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice};
