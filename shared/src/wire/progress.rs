@@ -139,6 +139,10 @@ pub fn progress_refused(job: &str, error: &Error) -> tonic::Status {
         ),
         Error::Invalid(why) => refusal::status(Code::InvalidArgument, "INVALID_PROGRESS_DATA", why.clone()),
         Error::Full => refusal::status(Code::ResourceExhausted, "TOO_MANY_JOBS", error.to_string()),
+        Error::Ended(_) => refusal::status(Code::FailedPrecondition, "JOB_ENDED", format!("{job}: {error}")),
+        Error::NotYours => {
+            refusal::status(Code::FailedPrecondition, "JOBS_ARE_THE_AGENTS", format!("{job}: {error}"))
+        }
     }
 }
 
