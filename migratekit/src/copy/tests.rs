@@ -2,6 +2,7 @@
 
 mod matrix;
 mod nbd_target;
+mod report;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
