@@ -187,4 +187,18 @@ mod tests {
         let wire = v1::Progress::from(register.view("job-1", now).expect("there"));
         assert_eq!((wire.last_error.as_str(), wire.errors.len()), ("the source went away", 1));
     }
+
+    #[test]
+    fn a_refusal_says_whether_saying_it_again_helps() {
+        for (error, code, word) in [
+            (Error::NotFound, Code::NotFound, "job-1"),
+            (Error::Ended(Status::Completed), Code::FailedPrecondition, "ended as Completed"),
+            (Error::NotYours, Code::FailedPrecondition, "choose another id"),
+            (Error::Full, Code::ResourceExhausted, "outside engines"),
+        ] {
+            let refused = progress_refused("job-1", &error);
+            assert_eq!(refused.code(), code);
+            assert!(refused.message().contains(word), "{}", refused.message());
+        }
+    }
 }
