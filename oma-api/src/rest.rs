@@ -48,7 +48,8 @@ pub async fn serve(listener: TcpListener, app: App, shutdown: CancellationToken)
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Asked {
-    limit: u32,
+    /// Left out: as many as is usual.
+    limit: Option<u32>,
     before: String,
     status: String,
 }

@@ -35,6 +35,7 @@ impl ProgressService for Progress {
         let job = request.job_id.clone();
         let registered = self
             .register
+            .outside()
             .register(&job, &Registration::from(request), Timestamp::now())
             .map_err(|e| progress_refused(&job, &e))?;
         Ok(Response::new(v1::RegisterResponse { registered: registered == Registered::New }))
@@ -47,7 +48,8 @@ impl ProgressService for Progress {
         let request = request.into_inner();
         let job = request.job_id.clone();
         let update = Update::try_from(request).map_err(|e| refusal::invalid(&e))?;
-        self.register.update(&job, &update, Timestamp::now()).map_err(|e| progress_refused(&job, &e))?;
+        let taken = self.register.outside().update(&job, &update, Timestamp::now());
+        taken.map_err(|e| progress_refused(&job, &e))?;
         Ok(Response::new(v1::UpdateResponse {}))
     }
 

@@ -11,9 +11,14 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use jiff::Timestamp;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::json;
 use shared::http::{self, After, Refused};
 use shared::progress::{Error, ROOT, Register, Registered, Registration, Update, states};
+use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -42,9 +47,9 @@ async fn view(State(register): State<Arc<Register>>, Path(job): Path<String>) ->
 async fn update(
     State(register): State<Arc<Register>>,
     Path(job): Path<String>,
-    body: Result<Json<Update>, JsonRejection>,
+    body: Result<Json<Object<Update>>, JsonRejection>,
 ) -> Response {
-    match said(body).and_then(|update| register.update(&job, &update, Timestamp::now())) {
+    match said(body).and_then(|update| register.outside().update(&job, &update, Timestamp::now())) {
         Ok(()) => {
             Json(json!({ "status": "success", "message": "Progress updated successfully" })).into_response()
         }
@@ -55,9 +60,9 @@ async fn update(
 async fn make(
     State(register): State<Arc<Register>>,
     Path(job): Path<String>,
-    body: Result<Json<Registration>, JsonRejection>,
+    body: Result<Json<Object<Registration>>, JsonRejection>,
 ) -> Response {
-    match said(body).and_then(|about| register.register(&job, &about, Timestamp::now())) {
+    match said(body).and_then(|about| register.outside().register(&job, &about, Timestamp::now())) {
         Ok(Registered::New) => {
             let body = json!({ "status": "success", "message": "Job registered", "job_id": job });
             (StatusCode::CREATED, Json(body)).into_response()
@@ -89,14 +94,43 @@ async fn watch(
 }
 
 /// What was sent, in the API's own words where it cannot be read.
-fn said<T>(body: Result<Json<T>, JsonRejection>) -> Result<T, Error> {
-    body.map(|Json(said)| said).map_err(|rejection| Error::Invalid(rejection.body_text()))
+fn said<T>(body: Result<Json<Object<T>>, JsonRejection>) -> Result<T, Error> {
+    body.map(|Json(Object(said))| said).map_err(|rejection| Error::Invalid(rejection.body_text()))
+}
+
+/// A JSON object, and no array of what its keys would have: that is how serde reads one, too.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Keys<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Keys<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, keys: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(keys))
+            }
+        }
+
+        from.deserialize_map(Keys(PhantomData)).map(Self)
+    }
 }
 
 fn refused(job: &str, error: &Error) -> Response {
     match error {
         Error::NotFound => Refused::new(StatusCode::NOT_FOUND, "job not found").job(job),
         Error::Invalid(why) => Refused::new(StatusCode::BAD_REQUEST, "invalid progress data").details(why),
+        Error::Ended(_) => {
+            Refused::new(StatusCode::BAD_REQUEST, "job has ended").job(job).details(&error.to_string())
+        }
+        Error::NotYours => Refused::new(StatusCode::CONFLICT, "progress is not taken for this job")
+            .job(job)
+            .details(&error.to_string()),
         Error::Full => Refused::new(StatusCode::SERVICE_UNAVAILABLE, "too many jobs")
             .job(job)
             .details(&error.to_string()),

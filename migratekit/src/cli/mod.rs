@@ -73,7 +73,7 @@ fn exit_code(error: &clap::Error) -> ExitCode {
 
 fn run(cli: Cli, out: &mut (impl Write + Send)) -> anyhow::Result<()> {
     match cli.command {
-        Command::Copy(args) => block_on(async { Ok(migratekit::copy::run(&args, out).await.map(|_| ())?) }),
+        Command::Copy(args) => copy(&args, out),
         Command::Bench(args) => bench(&args, out),
         Command::DevCa(args) => dev_ca::run(&args, out),
         Command::Vm(args) => block_on(vm::run(args, out)),
@@ -84,6 +84,14 @@ fn run(cli: Cli, out: &mut (impl Write + Send)) -> anyhow::Result<()> {
 
 fn block_on(command: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(command)
+}
+
+fn copy(args: &migratekit::copy::Args, out: &mut (impl Write + Send)) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let done = runtime.block_on(migratekit::copy::run(args, out)).map(|_| ());
+    // Nobody waits until the name of a progress API's host is found; the copy's own writes have ended.
+    runtime.shutdown_background();
+    Ok(done?)
 }
 
 /// On several threads, as the daemons are.

@@ -74,8 +74,9 @@ pub struct Args {
 
     /// Tell a progress API how the copy stands, such as http://localhost:8081 of a vma-agent; needs --job-id
     ///
-    /// The copy never waits for it. The job is registered (PUT), then updated (POST) each time --progress-every more
-    /// bytes are durable.
+    /// The copy does not wait for it, but at its end at most 300 ms for the answer to its last word. The job is registered
+    /// (PUT), then updated (POST) each time --progress-every more bytes are durable. Zeros are part of the percentage, not
+    /// of the bytes transferred.
     #[arg(long, value_name = "URL", requires = "job_id")]
     pub progress_url: Option<String>,
 

@@ -34,6 +34,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::nbd::NbdUri;
+use crate::piece::Piece;
 use crate::plan::{Areas, ChangedAreas, Extents, NoExtents, Planner};
 use crate::rate::Limit;
 use crate::read::{Pieces, ReadOptions, Reader};
@@ -46,7 +47,7 @@ pub use error::Error;
 pub(crate) use identity::is_same_file;
 
 use progress::Meter;
-use report::Report;
+use report::{About, Moved, Report};
 use resume::{Journal, Resume};
 use target::Destination;
 pub(crate) use told::Told;
@@ -192,7 +193,8 @@ impl Job<'_> {
         // For its errors, before anything is touched.
         drop(plan(args, &reader, &resume, Box::new(NoExtents))?);
         let (target, manifest) = self.destination.open(reader.size(), &resume)?;
-        let journal = Arc::new(Journal::new(resume.file.take()));
+        let moved = Moved::new(resume.moved);
+        let journal = Arc::new(Journal::new(resume.file.take(), moved.clone()));
         // The lock on the resume file goes with this run, whoever still holds the journal.
         let _release = Release(Arc::clone(&journal));
         if self.destination.must_prove_itself() {
@@ -206,9 +208,9 @@ impl Job<'_> {
         }
         let planner = plan(args, &reader, &resume, Box::new(reader.extents()))?;
         let meter = Meter::new("copied", planned_bytes);
-        self.report.begin(planned_bytes);
-
         let resumed_bytes = resume.durable.total();
+        let about = About { size: reader.size(), planned: planned_bytes, resumed: resumed_bytes };
+        self.report.begin(&about, &moved);
         let prior = Prior {
             intended: resume.intended.clone(),
             durable: resume.durable.clone(),
@@ -225,16 +227,16 @@ impl Job<'_> {
             self.destination.options(),
         )?;
         let counted = reader.clone();
-        let moved = async {
-            pump(reader, pieces, planner, &session, args.rate, &|bytes| self.report.done(meter.add(bytes)))
-                .await?;
+        let durable = |bytes| self.report.done(resumed_bytes, meter.add(bytes), &moved);
+        let sealed = async {
+            pump(reader, pieces, planner, &session, args.rate, &moved, &durable).await?;
             Ok::<_, Error>(session.seal().await?)
         };
-        let moved = tokio::select! {
-            moved = moved => moved,
+        let sealed = tokio::select! {
+            sealed = sealed => sealed,
             () = self.cancel.cancelled() => Err(interrupted(args)),
         };
-        let sealed = match moved {
+        let sealed = match sealed {
             Ok(sealed) => sealed,
             Err(error) => {
                 // No write may outlive the error: the caller may remove the target.
@@ -243,6 +245,7 @@ impl Job<'_> {
             }
         };
         meter.finish();
+        self.report.sealed(&moved);
         let verified_bytes = match args.verify {
             true => Some(self.verify(&target, &manifest, &sealed.durable, &journal).await?),
             false => None,
@@ -272,6 +275,7 @@ async fn pump(
     mut planner: Planner,
     session: &ReplicaSession,
     rate: Option<u64>,
+    moved: &Moved,
     durable: &(dyn Fn(u64) + Sync),
 ) -> Result<(), Error> {
     let (stream, acks) = session.stream();
@@ -281,7 +285,7 @@ async fn pump(
         while let Some(window) = planner.next().await? {
             session.intend(window.ranges()).await?;
             for range in window.zero {
-                zeros.write(crate::piece::Piece::Zero(range)).await?;
+                zeros.write(Piece::Zero(range)).await?;
             }
             for range in window.data {
                 limit.take(range.len()).await;
@@ -294,7 +298,13 @@ async fn pump(
     };
     let write = async move {
         while let Some(piece) = pieces.recv().await {
-            stream.write(piece?).await?;
+            let piece = piece?;
+            let data = match &piece {
+                Piece::Data { data, .. } => data.len() as u64,
+                Piece::Zero(_) => 0,
+            };
+            stream.write(piece).await?;
+            moved.add(data);
         }
         Ok::<(), Error>(())
     };

@@ -2,9 +2,13 @@
 //!
 //! The copy leaves the newest numbers in one place; a task of its own sends them. What it does not get to send is
 //! overtaken by newer numbers, and a server that does not answer costs a line on stderr.
+//!
+//! Bytes transferred are bytes of data that were read and written, of runs before this one too; the percentage is of all
+//! that is to be done, zeros included: as the cycles of an agent say it.
 
 use std::io::Write as _;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,26 +25,66 @@ use tokio::time::timeout;
 
 use super::{Args, Error};
 
-/// For one answer; and, at the end of the copy, for the last one.
+/// For one answer while the copy runs.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// What is to be told.
+/// For the last word, connecting included, and for what is still on its way before it: so long is the copy over already.
+const LAST_WORD: Duration = Duration::from_millis(300);
+
+/// What is to be told, in bytes.
 #[derive(Clone, Copy, Default)]
 struct Said {
+    /// Of the source.
+    size: u64,
+    /// Data that was moved.
+    moved: u64,
+    /// Of `planned`: data and zeros that are durable.
     done: u64,
-    total: u64,
+    planned: u64,
     /// Whether it ended, and whether well.
     ended: Option<bool>,
+}
+
+/// Data that was read and written, in bytes: of this run, and of those that it resumes. What was in flight when one was
+/// killed is moved again.
+#[derive(Clone, Default)]
+pub(super) struct Moved(Arc<AtomicU64>);
+
+impl Moved {
+    pub(super) fn new(before: u64) -> Self {
+        Self(Arc::new(AtomicU64::new(before)))
+    }
+
+    pub(super) fn add(&self, bytes: u64) {
+        self.0.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What a report is about, in bytes.
+pub(super) struct About {
+    /// Of the source.
+    pub(super) size: u64,
+    /// Still to be copied.
+    pub(super) planned: u64,
+    /// Copied by earlier runs.
+    pub(super) resumed: u64,
 }
 
 /// Tells of one copy; nothing where nobody asked for it.
 pub(super) struct Report(Option<Telling>);
 
 struct Telling {
+    place: Uri,
     said: watch::Sender<Said>,
     every: u64,
     /// What was last told.
     told: AtomicU64,
+    /// Whether the operator knows that it does not work.
+    complained: Arc<AtomicBool>,
     task: JoinHandle<()>,
 }
 
@@ -50,35 +94,59 @@ impl Report {
         let (Some(url), Some(job)) = (&args.progress_url, &args.job_id) else { return Ok(Self(None)) };
         let place = place(url, job)?;
         let said = watch::Sender::new(Said::default());
-        let task = tokio::spawn(tell(place, said.subscribe()));
-        Ok(Self(Some(Telling { said, every: args.progress_every, told: AtomicU64::new(0), task })))
+        let complained = Arc::new(AtomicBool::new(false));
+        let task = tokio::spawn(tell(place.clone(), said.subscribe(), Arc::clone(&complained)));
+        let told = AtomicU64::new(0);
+        Ok(Self(Some(Telling { place, said, every: args.progress_every, told, complained, task })))
     }
 
-    pub(super) fn begin(&self, total: u64) {
-        if let Some(Telling { said, .. }) = &self.0 {
-            said.send_modify(|said| said.total = total);
-        }
+    pub(super) fn begin(&self, about: &About, moved: &Moved) {
+        let Some(Telling { said, told, .. }) = &self.0 else { return };
+        let &About { size, planned, resumed } = about;
+        told.store(resumed, Ordering::Relaxed);
+        said.send_modify(|said| {
+            *said = Said {
+                size,
+                moved: moved.bytes().min(size),
+                done: resumed,
+                planned: resumed.saturating_add(planned),
+                ended: None,
+            }
+        });
     }
 
-    /// So many bytes are durable.
-    pub(super) fn done(&self, done: u64) {
+    /// So many bytes of this run are durable, of `resumed` before it.
+    pub(super) fn done(&self, resumed: u64, done: u64, moved: &Moved) {
         let Some(Telling { said, every, told, .. }) = &self.0 else { return };
-        if done >= told.load(Ordering::Relaxed).saturating_add(*every) {
+        let done = resumed.saturating_add(done);
+        let news = done >= told.load(Ordering::Relaxed).saturating_add(*every);
+        if news {
             told.store(done, Ordering::Relaxed);
-            said.send_modify(|said| said.done = done);
         }
+        // The last word has the newest numbers, whether they were news or not.
+        said.send_if_modified(|said| {
+            (said.done, said.moved) = (done, moved.bytes().min(said.size));
+            news
+        });
+    }
+
+    /// All is written and flushed.
+    pub(super) fn sealed(&self, moved: &Moved) {
+        let Some(Telling { said, .. }) = &self.0 else { return };
+        said.send_if_modified(|said| {
+            (said.done, said.moved) = (said.planned, moved.bytes().min(said.size));
+            false
+        });
     }
 
     /// The last word; waits for its answer, for a moment.
     pub(super) async fn end(self, well: bool) {
-        let Some(Telling { said, task, .. }) = self.0 else { return };
-        said.send_modify(|said| {
-            said.done = if well { said.total } else { said.done };
-            said.ended = Some(well);
-        });
+        let Some(Telling { place, said, complained, task, .. }) = self.0 else { return };
+        said.send_modify(|said| said.ended = Some(well));
         let abort = task.abort_handle();
-        if timeout(PATIENCE, task).await.is_err() {
+        if timeout(LAST_WORD, task).await.is_err() {
             abort.abort();
+            complain(&complained, &place, &format!("no answer within {LAST_WORD:?} of the copy's end"));
         }
     }
 }
@@ -98,22 +166,23 @@ fn place(url: &str, job: &str) -> Result<Uri, Error> {
     format!("http://{authority}{path}/{job}").parse().map_err(|_| wrong())
 }
 
-async fn tell(place: Uri, mut said: watch::Receiver<Said>) {
+/// The first time to the operator.
+fn complain(complained: &AtomicBool, place: &Uri, why: &str) {
+    if complained.swap(true, Ordering::Relaxed) {
+        tracing::debug!(%place, why, "progress was not told");
+        return;
+    }
+    // A closed stderr is no reason to stop.
+    let _ = writeln!(std::io::stderr(), "progress cannot be told to {place}: {why}; the copy goes on");
+}
+
+async fn tell(place: Uri, mut said: watch::Receiver<Said>, complained: Arc<AtomicBool>) {
     let client = Client::builder(TokioExecutor::new()).build_http();
-    let (mut known, mut complained) = (false, false);
+    let mut known = false;
     while said.changed().await.is_ok() {
         let now = *said.borrow_and_update();
-        match send(&client, &place, &now, &mut known).await {
-            Ok(()) => {}
-            Err(why) if complained => tracing::debug!(%place, why, "progress was not told"),
-            Err(why) => {
-                complained = true;
-                // A closed stderr is no reason to stop.
-                let _ = writeln!(
-                    std::io::stderr(),
-                    "progress cannot be told to {place}: {why}; the copy goes on"
-                );
-            }
+        if let Err(why) = send(&client, &place, &now, &mut known).await {
+            complain(&complained, &place, &why);
         }
         if now.ended.is_some() {
             return;
@@ -129,7 +198,7 @@ async fn send(
     known: &mut bool,
 ) -> Result<(), String> {
     if !*known {
-        let about = json!({ "total_bytes": said.total });
+        let about = json!({ "total_bytes": said.size });
         match ask(client, Method::PUT, place.to_string(), about).await? {
             (StatusCode::OK | StatusCode::CREATED, _) => *known = true,
             (status, body) => return Err(format!("{status} {body}")),
@@ -141,8 +210,8 @@ async fn send(
         Some(false) => ("Transfer", "Failed"),
     };
     let update = json!({
-        "stage": stage, "status": status, "bytes_transferred": said.done, "total_bytes": said.total,
-        "throughput_bps": 0, "percent": percent(said.done, said.total),
+        "stage": stage, "status": status, "bytes_transferred": said.moved, "total_bytes": said.size,
+        "throughput_bps": 0, "percent": percent(said.done, said.planned),
     });
     match ask(client, Method::POST, format!("{place}/update"), update).await? {
         (StatusCode::OK, _) => Ok(()),

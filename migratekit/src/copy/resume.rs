@@ -2,7 +2,7 @@
 //!
 //! Lines of JSON, appended and flushed: a header that binds it to a copy, then `{"intend":[[start,end],…]}` and
 //! `{"durable":[[start,end],…]}`, in bytes; `{"lost":[[start,end],…]}` takes durable ranges back, and
-//! `{"made":[device,inode]}` says which file the target is. A last line that was cut off by a crash is ignored: it was never
+//! `{"made":[device,inode]}` says which file the target is, `{"moved":bytes}` how much data was moved until then. A last line that was cut off by a crash is ignored: it was never
 //! acknowledged.
 
 use std::fs::{File, OpenOptions};
@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use shared::range::{ByteRange, RangeSet};
 
 use super::Error;
+use super::report::Moved;
 use crate::replica::{self, JournalError};
 use crate::target::sync_parent;
 
@@ -56,6 +57,8 @@ enum Line {
     Durable(Vec<(u64, u64)>),
     /// Durable once, and read back as something else.
     Lost(Vec<(u64, u64)>),
+    /// Data that this run and those before it moved, in bytes.
+    Moved(u64),
     /// The target that the header could not name yet.
     Made((u64, u64)),
 }
@@ -65,6 +68,8 @@ enum Line {
 pub(super) struct Resume {
     pub(super) intended: RangeSet,
     pub(super) durable: RangeSet,
+    /// Bytes of data.
+    pub(super) moved: u64,
     pub(super) file: Option<ResumeFile>,
 }
 
@@ -106,8 +111,16 @@ impl ResumeFile {
     }
 
     fn append(&self, line: &impl Serialize) -> io::Result<()> {
-        let mut text = serde_json::to_vec(line)?;
-        text.push(b'\n');
+        self.append_all(&[line])
+    }
+
+    /// At once, so that they are flushed once.
+    fn append_all(&self, lines: &[impl Serialize]) -> io::Result<()> {
+        let mut text = Vec::new();
+        for line in lines {
+            serde_json::to_writer(&mut text, line)?;
+            text.push(b'\n');
+        }
         (&self.file).write_all(&text)?;
         self.file.sync_data()
     }
@@ -140,6 +153,7 @@ impl Resume {
                 Line::Intend(ranges) => resume.intended.union(&set(ranges)),
                 Line::Durable(ranges) => resume.durable.union(&set(ranges)),
                 Line::Lost(ranges) => resume.durable.subtract(&set(ranges)),
+                Line::Moved(bytes) => resume.moved = resume.moved.max(bytes),
                 Line::Made(file) => header.target_file = Some(file),
             }
         }
@@ -176,6 +190,7 @@ fn list(ranges: &RangeSet) -> Vec<(u64, u64)> {
 /// The session's journal: the resume file, or nothing.
 pub(super) struct Journal {
     state: Arc<Mutex<State>>,
+    moved: Moved,
 }
 
 enum State {
@@ -187,10 +202,10 @@ enum State {
 }
 
 impl State {
-    fn append(&self, line: &Line) -> Result<(), JournalError> {
+    fn append(&self, lines: &[Line]) -> Result<(), JournalError> {
         match self {
             Self::Nothing => Ok(()),
-            Self::File(file) => Ok(file.append(line).map_err(|source| {
+            Self::File(file) => Ok(file.append_all(lines).map_err(|source| {
                 let path = file.path.clone();
                 Error::Io { action: "write", path, source }
             })?),
@@ -200,13 +215,18 @@ impl State {
 }
 
 impl Journal {
-    pub(super) fn new(file: Option<ResumeFile>) -> Self {
-        Self { state: Arc::new(Mutex::new(file.map_or(State::Nothing, State::File))) }
+    /// Of a copy that counts there what it moves.
+    pub(super) fn new(file: Option<ResumeFile>, moved: Moved) -> Self {
+        Self { state: Arc::new(Mutex::new(file.map_or(State::Nothing, State::File))), moved }
     }
 
     async fn append(&self, line: Line) -> Result<(), JournalError> {
+        self.append_all(vec![line]).await
+    }
+
+    async fn append_all(&self, lines: Vec<Line>) -> Result<(), JournalError> {
         let state = Arc::clone(&self.state);
-        let write = move || state.lock().unwrap_or_else(PoisonError::into_inner).append(&line);
+        let write = move || state.lock().unwrap_or_else(PoisonError::into_inner).append(&lines);
         tokio::task::spawn_blocking(write).await?
     }
 
@@ -246,7 +266,7 @@ impl replica::Journal for Journal {
     }
 
     async fn checkpoint(&self, ranges: &RangeSet) -> Result<(), JournalError> {
-        self.append(Line::Durable(list(ranges))).await
+        self.append_all(vec![Line::Durable(list(ranges)), Line::Moved(self.moved.bytes())]).await
     }
 }
 
@@ -288,7 +308,7 @@ mod tests {
         assert_eq!(none, None);
         assert!(matches!(Resume::open(&path), Err(Error::Running { .. })), "locked");
         resume.begin(&header()).expect("written");
-        let journal = Journal::new(resume.file);
+        let journal = Journal::new(resume.file, Moved::new(3));
         let ranges: RangeSet = [ByteRange::new(0, 5), ByteRange::new(9, u64::MAX)].into_iter().collect();
         journal.intend(&ranges).await.expect("written");
         journal.checkpoint(&[ByteRange::new(0, 5)].into_iter().collect()).await.expect("written");
@@ -301,10 +321,10 @@ mod tests {
         for _ in 0..2 {
             let (resume, again) = reopen(&path).expect("read");
             assert_eq!(again, Some(header()));
-            assert_eq!((resume.intended, resume.durable.total()), (ranges.clone(), 5));
+            assert_eq!((resume.intended, resume.durable.total(), resume.moved), (ranges.clone(), 5, 3));
         }
         let (resume, _) = reopen(&path).expect("read");
-        let journal = Journal::new(resume.file);
+        let journal = Journal::new(resume.file, Moved::new(4));
         journal.checkpoint(&[ByteRange::new(9, 10)].into_iter().collect()).await.expect("written");
         drop(journal);
         assert_eq!(reopen(&path).expect("whole lines").0.durable.total(), 6);

@@ -3,6 +3,7 @@
 mod held;
 mod matrix;
 mod nbd_target;
+mod report;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -16,8 +16,10 @@ impl ReplicationService for Replications {
         request: Request<v1::ReplicationServiceListRequest>,
     ) -> Result<Response<v1::ReplicationServiceListResponse>, Status> {
         let asked = request.into_inner();
+        // 0 is what was left out.
+        let limit = Some(asked.limit).filter(|limit| *limit > 0);
         let filter =
-            ReplicationFilter::parse(asked.limit, &asked.before, &asked.status).map_err(|e| e.to_status())?;
+            ReplicationFilter::parse(limit, &asked.before, &asked.status).map_err(|e| e.to_status())?;
         let page = self.0.replication_list(&filter).await.map_err(|e| e.to_status())?;
         Ok(Response::new(v1::ReplicationServiceListResponse {
             replications: page.replications.into_iter().map(view::replication).collect(),

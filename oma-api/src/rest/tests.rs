@@ -107,6 +107,8 @@ async fn what_is_not_there_is_refused_in_the_documents_form() {
         (&["-X", "PUT", "-d", "{}"], "progress/job-1", 409, "progress is not taken here"),
         (&["-d", "{}"], "progress/job-1/update", 409, "progress is not taken here"),
         (&[], "replications?limit=501", 400, "invalid request"),
+        (&[], "replications?limit=0", 400, "invalid request"),
+        (&[], "replications?before=nonsense", 400, "invalid request"),
         (&[], "replications?limit=many", 400, "invalid request"),
         (&[], "replications?status=done", 400, "invalid request"),
         (&[], "replications?state=running", 400, "invalid request"),

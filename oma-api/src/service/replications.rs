@@ -4,6 +4,7 @@ use super::progress::VOLUME;
 use super::{App, Error};
 use crate::store;
 use crate::store::{Job, JobStatus, Migration};
+use jiff::civil::DateTime;
 use shared::ids::{DiskId, JobId, MigrationId};
 use std::collections::HashMap;
 
@@ -21,25 +22,33 @@ pub struct ReplicationFilter {
 }
 
 impl ReplicationFilter {
-    /// As it was asked for; what is 0 or empty was left out.
+    /// As it was asked for; what is `None` or empty was left out.
     ///
     /// # Errors
     /// [`Error::Filter`].
-    pub fn parse(limit: u32, before: &str, status: &str) -> Result<Self, Error> {
+    pub fn parse(limit: Option<u32>, before: &str, status: &str) -> Result<Self, Error> {
         let wrong = |what, why: String| Error::Filter { what, why };
         let said = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
         Ok(Self {
             limit: match limit {
-                0 => USUAL,
-                1..=MOST => limit,
-                _ => return Err(wrong("limit", format!("must be 1 to {MOST}"))),
+                None => USUAL,
+                Some(limit @ 1..=MOST) => limit,
+                Some(_) => return Err(wrong("limit", format!("must be 1 to {MOST}"))),
             },
-            before: said(before).map(JobId::parse).transpose().map_err(|e| wrong("before", e.to_string()))?,
+            before: said(before).map(cycle).transpose().map_err(|why| wrong("before", why))?,
             status: said(status)
                 .map(|status| status.parse())
                 .transpose()
                 .map_err(|why| wrong("status", why))?,
         })
+    }
+}
+
+/// The id of a cycle, whether there is one of that id or not: pages go by the order of ids.
+fn cycle(id: String) -> Result<JobId, String> {
+    match DateTime::strptime("job-%Y%m%d-%H%M%S", &id) {
+        Ok(_) => JobId::parse(id).map_err(|error| error.to_string()),
+        Err(_) => Err("must be the id of a cycle, such as job-20261121-144523".to_owned()),
     }
 }
 

@@ -6,7 +6,7 @@ use std::fmt;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{Registration, Update, percent};
+use super::{Error, Registration, Update, percent};
 
 /// How a job stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,6 +67,15 @@ impl Disk {
     fn percent(&self) -> f64 {
         percent(self.done, self.total).max(self.percent)
     }
+
+    /// After the update. An engine that was started again counts from zero; what it had moved was moved.
+    fn after(self, update: &Update) -> Self {
+        Self {
+            done: self.done.max(unsigned(update.bytes_transferred)),
+            total: self.total.max(unsigned(update.total_bytes)),
+            percent: self.percent.max(update.percent),
+        }
+    }
 }
 
 impl Job {
@@ -94,13 +103,21 @@ impl Job {
 
     /// Bytes of all disks: transferred.
     pub(super) fn done(&self) -> u64 {
-        self.disks.values().map(|disk| disk.done).sum()
+        sum(self.disks.values().map(|disk| disk.done))
     }
 
     /// Bytes of all disks: to transfer; 0 when unknown.
     pub(super) fn total(&self) -> u64 {
-        let told = self.disks.values().map(|disk| disk.total).sum();
-        u64::try_from(self.about.total_bytes).unwrap_or(0).max(told)
+        match unsigned(self.about.total_bytes).max(self.told()) {
+            0 => 0,
+            // Of disks whose size nobody said there may be more.
+            known => known.max(self.done()),
+        }
+    }
+
+    /// Bytes to transfer of all disks whose updates said it.
+    fn told(&self) -> u64 {
+        sum(self.disks.values().map(|disk| disk.total))
     }
 
     /// 0 to 100; each disk counts by its size, or as much as any other where sizes are unknown.
@@ -108,14 +125,19 @@ impl Job {
         if self.status == Status::Completed {
             return 100.0;
         }
-        let sized = self.disks.values().all(|disk| disk.total > 0);
-        let weight = |disk: &Disk| if sized { float(disk.total) } else { 1.0 };
-        let whole = match sized {
-            // Disks of which nothing was heard yet are part of the whole too.
-            true => float(self.total()),
-            false => self.disks.values().map(weight).sum(),
+        let registered = self.about.total_bytes > 0;
+        let sized = registered || self.disks.values().all(|disk| disk.total > 0);
+        // Disks of which nothing was heard yet are part of the whole too.
+        let whole = if sized { float(self.total()) } else { float(self.disks.len() as u64) };
+        let sole = self.disks.len() == 1;
+        let part = |disk: &Disk| match disk.total {
+            _ if !sized => disk.percent(),
+            // The only disk there is is what was registered. Which part of that one of several is, nobody said.
+            0 if sole => Disk { total: self.total(), ..*disk }.percent() * whole,
+            0 => 100.0 * float(disk.done),
+            total => disk.percent() * float(total),
         };
-        let done: f64 = self.disks.values().map(|disk| disk.percent() * weight(disk)).sum();
+        let done: f64 = self.disks.values().map(part).sum();
         if whole > 0.0 { (done / whole).min(100.0) } else { 0.0 }
     }
 
@@ -130,16 +152,33 @@ impl Job {
         self.phases.last().map_or(QUEUED, |phase| &phase.name)
     }
 
+    /// Whether the update can be of this job: no more is transferred than there is, as far as that is known.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`].
+    pub(super) fn check(&self, update: &Update) -> Result<(), Error> {
+        let over = |total: u64| {
+            Err(Error::Invalid(format!("bytes_transferred must be <= total_bytes, known to be {total}")))
+        };
+        let before = self.disks.get(&update.disk_id).copied().unwrap_or_default();
+        let after = before.after(update);
+        if after.total > 0 && after.done > after.total {
+            return over(after.total);
+        }
+        // Of disks whose size nobody said, together with the others.
+        let registered = unsigned(self.about.total_bytes);
+        let whole = registered.max(self.told().saturating_add(after.total - before.total));
+        let done = self.done().saturating_add(after.done - before.done);
+        if registered > 0 && done > whole { over(whole) } else { Ok(()) }
+    }
+
     pub(super) fn update(&mut self, update: &Update, now: Timestamp) {
         // A clock that was set back: no time passed.
         let now = now.max(self.last_update);
         let before = self.done();
         if self.disks.len() < MOST || self.disks.contains_key(&update.disk_id) {
             let disk = self.disks.entry(update.disk_id.clone()).or_default();
-            // An engine that was started again counts from zero; what it had moved was moved.
-            disk.done = disk.done.max(u64::try_from(update.bytes_transferred).unwrap_or(0));
-            disk.total = disk.total.max(u64::try_from(update.total_bytes).unwrap_or(0));
-            disk.percent = disk.percent.max(update.percent);
+            *disk = disk.after(update);
         }
         self.status = match update.status {
             Some(status) => status,
@@ -216,6 +255,16 @@ impl Job {
             phase.ended = Some(now);
         }
     }
+}
+
+/// 0 of less.
+fn unsigned(bytes: i64) -> u64 {
+    u64::try_from(bytes).unwrap_or(0)
+}
+
+/// No more than readers of the API can hold, who count in signed numbers.
+fn sum(bytes: impl Iterator<Item = u64>) -> u64 {
+    bytes.fold(0, u64::saturating_add).min(i64::MAX.unsigned_abs())
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a rate for people")]

@@ -1,16 +1,21 @@
 //! What transfers say about themselves, for whoever asks: the register behind the progress API.
 //!
 //! ```text
-//!  engine ── update(job) ──►  Register  ──► view(job) ── REST, gRPC
-//!  agent's own cycles ─────►  (memory)  ──► numbers of its states ── whoever watches
+//!  outside engine ── Outside ──►  Register  ──► view(job) ── REST, gRPC
+//!  agent's own cycles ─────────►  (memory)  ──► numbers of its states ── whoever watches
 //! ```
+//!
+//! The process's own jobs come first: they take over an outsider's of the same id, outsiders cannot change them, and
+//! however many an outsider registers, there is room for them.
 //!
 //! A job is one disk (`migration-vol-<uuid>`) or a VM's cycle (`job-YYYYMMDD-HHMMSS`), whose bytes are the sum of its
 //! disks'. Nothing here is truth: it is lost with the process, and nobody waits for it. Time comes in as an argument.
 //!
 //! Deliberately not here: HTTP, the database, and any decision about a transfer.
 
+mod check;
 mod job;
+mod outside;
 mod view;
 mod watch;
 
@@ -23,10 +28,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
+pub use check::check_job_id;
 pub use job::Status;
+pub use outside::Outside;
 pub use view::{PhaseView, Throughput, Timing, View, VmInfo, eta_seconds, moment};
 pub use watch::{Seen, states};
 
+use check::{check_registration, check_update};
 use job::{Job, float};
 use tokio::sync::watch::{Receiver, Sender};
 
@@ -39,7 +47,8 @@ const KEPT: SignedDuration = SignedDuration::from_hours(1);
 /// How long a job may be silent before it is forgotten: an engine that was killed says nothing more.
 const SILENT: SignedDuration = SignedDuration::from_hours(24);
 
-/// Most jobs at a time; more are refused.
+/// Most jobs at a time of the process's own, and as many of outside engines. For one more, the one that ended longest
+/// ago is forgotten.
 const MOST: usize = 10_000;
 
 /// Longest id of a job or a disk, and longest name, in bytes.
@@ -54,9 +63,19 @@ pub enum Error {
     /// What was sent cannot be right.
     #[error("{0}")]
     Invalid(String),
-    /// The register is full.
-    #[error("{MOST} jobs are registered already; jobs are forgotten an hour after they ended")]
+    /// Too many of outside engines' jobs are under way.
+    #[error(
+        "{MOST} jobs of outside engines are registered, and none of them has ended: end some, or wait a day"
+    )]
     Full,
+    /// It is over, and stays as it ended.
+    #[error("the job has ended as {0}: register it again to begin it anew")]
+    Ended(Status),
+    /// It is not the outsider's who spoke of it.
+    #[error(
+        "the job is one of the agent's own cycles or disks, of which only the agent reports: choose another id"
+    )]
+    NotYours,
 }
 
 /// What an engine says now and then. Bytes are those of one disk.
@@ -69,7 +88,7 @@ pub struct Update {
     pub status: Option<Status>,
     /// Bytes transferred so far; fewer than before are as many as before.
     pub bytes_transferred: i64,
-    /// Bytes to transfer; 0: as before.
+    /// Bytes to transfer; 0: as before, or as registered.
     #[serde(default)]
     pub total_bytes: i64,
     /// Bytes a second, as the engine measures; 0: as it follows from the bytes.
@@ -125,10 +144,20 @@ pub struct Register {
     jobs: Mutex<HashMap<String, Entry>>,
 }
 
+/// Who speaks for a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owner {
+    /// The process itself.
+    Own,
+    /// An outside engine.
+    Outside,
+}
+
 /// A job, and who is told when it changes: the number of its present state. It begins at the microseconds since 1970, so
 /// that it grows over a restart, too.
 #[derive(Debug)]
 struct Entry {
+    owner: Owner,
     job: Job,
     number: Sender<u64>,
 }
@@ -141,12 +170,27 @@ impl Entry {
 }
 
 impl Register {
-    /// Makes a job known. One that ended begins anew.
+    /// Makes a job of the process's own known. One that ended begins anew, and so does one of an outsider.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for an id or a registration that cannot be; [`Error::Full`].
+    /// [`Error::Invalid`] for an id or a registration that cannot be.
     pub fn register(
         &self,
+        id: &str,
+        registration: &Registration,
+        now: Timestamp,
+    ) -> Result<Registered, Error> {
+        self.register_for(Owner::Own, id, registration, now)
+    }
+
+    /// The register as outside engines may use it.
+    pub fn outside(&self) -> Outside<'_> {
+        Outside(self)
+    }
+
+    fn register_for(
+        &self,
+        owner: Owner,
         id: &str,
         registration: &Registration,
         now: Timestamp,
@@ -155,26 +199,52 @@ impl Register {
         check_registration(registration)?;
         let mut jobs = self.lock(now);
         let new = Job::new(registration, now);
-        let room = jobs.len() < MOST;
-        match jobs.get_mut(id) {
-            Some(entry) if !entry.job.has_ended() => return Ok(Registered::Known),
-            Some(ended) => ended.change(|job| *job = new),
-            None if !room => return Err(Error::Full),
-            None => {
-                let number = Sender::new(u64::try_from(now.as_microsecond()).unwrap_or(1));
-                jobs.insert(id.to_owned(), Entry { job: new, number });
+        if let Some(entry) = jobs.get_mut(id) {
+            match (owner, entry.owner) {
+                (Owner::Outside, Owner::Own) => return Err(Error::NotYours),
+                (Owner::Own, Owner::Own) | (Owner::Outside, Owner::Outside) if !entry.job.has_ended() => {
+                    return Ok(Registered::Known);
+                }
+                _ => {}
             }
+            entry.owner = owner;
+            entry.change(|job| *job = new);
+            return Ok(Registered::New);
         }
+        if !make_room(&mut jobs, owner) {
+            return Err(Error::Full);
+        }
+        let number = Sender::new(u64::try_from(now.as_microsecond()).unwrap_or(1));
+        jobs.insert(id.to_owned(), Entry { owner, job: new, number });
         Ok(Registered::New)
     }
 
-    /// Takes an update.
+    /// Takes an update of a job of the process's own. The end of one that has ended may be said again, and changes
+    /// nothing.
     ///
     /// # Errors
-    /// [`Error::Invalid`] with what is wrong; [`Error::NotFound`]. Nothing of it is taken then.
+    /// [`Error::Invalid`] with what is wrong; [`Error::NotFound`]; [`Error::Ended`]. Nothing of it is taken then.
     pub fn update(&self, id: &str, update: &Update, now: Timestamp) -> Result<(), Error> {
+        self.update_for(Owner::Own, id, update, now)
+    }
+
+    fn update_for(&self, owner: Owner, id: &str, update: &Update, now: Timestamp) -> Result<(), Error> {
         check_update(update)?;
-        self.change(id, now, |job| job.update(update, now))
+        let mut jobs = self.lock(now);
+        let entry = jobs.get_mut(id).ok_or(Error::NotFound)?;
+        match (owner, entry.owner) {
+            (Owner::Own, Owner::Own) | (Owner::Outside, Owner::Outside) => {}
+            (Owner::Own, Owner::Outside) => return Err(Error::NotFound),
+            (Owner::Outside, Owner::Own) => return Err(Error::NotYours),
+        }
+        let status = entry.job.status;
+        if entry.job.has_ended() {
+            // Whoever missed the answer to its last word says it again.
+            return if update.status == Some(status) { Ok(()) } else { Err(Error::Ended(status)) };
+        }
+        entry.job.check(update)?;
+        entry.change(|job| job.update(update, now));
+        Ok(())
     }
 
     /// Something went wrong, and is tried again; the text is shown as the job's last error.
@@ -219,7 +289,8 @@ impl Register {
     }
 
     fn change(&self, id: &str, now: Timestamp, change: impl FnOnce(&mut Job)) -> Result<(), Error> {
-        self.lock(now).get_mut(id).ok_or(Error::NotFound)?.change(change);
+        let mut jobs = self.lock(now);
+        jobs.get_mut(id).filter(|entry| entry.owner == Owner::Own).ok_or(Error::NotFound)?.change(change);
         Ok(())
     }
 
@@ -234,56 +305,19 @@ impl Register {
     }
 }
 
+/// Whether one more of this owner may be taken, for which the one that ended longest ago may have gone.
+fn make_room(jobs: &mut HashMap<String, Entry>, owner: Owner) -> bool {
+    if jobs.values().filter(|entry| entry.owner == owner).count() < MOST {
+        return true;
+    }
+    let ended = jobs.iter().filter(|(_, entry)| entry.owner == owner && entry.job.has_ended());
+    let oldest = ended.min_by_key(|(_, entry)| entry.job.last_update()).map(|(id, _)| id.clone());
+    let went = oldest.is_some_and(|id| jobs.remove(&id).is_some());
+    // The process's own that are under way are as many as there are disks.
+    went || owner == Owner::Own
+}
+
 /// 0 to 100; 0 of nothing.
 pub fn percent(done: u64, total: u64) -> f64 {
     if total == 0 { 0.0 } else { float(done.min(total)) * 100.0 / float(total) }
-}
-
-/// What a job may be called.
-///
-/// # Errors
-/// [`Error::Invalid`].
-pub fn check_job_id(id: &str) -> Result<(), Error> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
-    match (1..=LONGEST).contains(&id.len()) && id.chars().all(plain) {
-        true => Ok(()),
-        false => Err(Error::Invalid(format!("a job id must be 1 to {LONGEST} letters, digits or -_.:"))),
-    }
-}
-
-fn check_registration(registration: &Registration) -> Result<(), Error> {
-    at_least_zero("total_bytes", registration.total_bytes)?;
-    let Registration { sync_type, vm_name, vm_path, .. } = registration;
-    for (what, text) in [("sync_type", sync_type), ("vm_name", vm_name), ("vm_path", vm_path)] {
-        if text.len() > LONGEST {
-            return Err(Error::Invalid(format!("{what} must be at most {LONGEST} bytes")));
-        }
-    }
-    Ok(())
-}
-
-fn check_update(update: &Update) -> Result<(), Error> {
-    at_least_zero("bytes_transferred", update.bytes_transferred)?;
-    at_least_zero("total_bytes", update.total_bytes)?;
-    at_least_zero("throughput_bps", update.throughput_bps)?;
-    if update.total_bytes > 0 && update.bytes_transferred > update.total_bytes {
-        return Err(Error::Invalid("bytes_transferred must be <= total_bytes".to_owned()));
-    }
-    if !(0.0..=100.0).contains(&update.percent) {
-        return Err(Error::Invalid("percent must be 0 to 100".to_owned()));
-    }
-    if update.stage.is_empty() || update.stage.len() > LONGEST {
-        return Err(Error::Invalid(format!("stage must be 1 to {LONGEST} bytes")));
-    }
-    if update.disk_id.len() > LONGEST {
-        return Err(Error::Invalid(format!("disk_id must be at most {LONGEST} bytes")));
-    }
-    Ok(())
-}
-
-fn at_least_zero(what: &str, number: i64) -> Result<(), Error> {
-    match number < 0 {
-        true => Err(Error::Invalid(format!("{what} must be >= 0"))),
-        false => Ok(()),
-    }
 }

@@ -169,7 +169,130 @@ fn what_cannot_be_right_is_refused_with_its_name() {
     }
     let fine = update(r#"{"stage": "Transfer", "bytes_transferred": 1}"#);
     assert_eq!(register.update("job-2", &fine, now), Err(Error::NotFound));
+    let sideways = Registration { sync_type: "sideways".to_owned(), ..Registration::default() };
+    let refused = register.outside().register("job-3", &sideways, now);
+    assert_eq!(refused, Err(Error::Invalid("sync_type must be full or incremental".to_owned())));
     assert!(matches!(register.register("a/b", &Registration::default(), now), Err(Error::Invalid(_))));
+}
+
+/// Of `total_bytes`, which an update may leave out: what was registered, or said before.
+#[test]
+fn a_total_that_is_known_need_not_be_said_again() {
+    let register = Register::default();
+    let start = at("2026-11-21T10:00:00Z");
+    let total = |total_bytes| Registration { total_bytes, ..Registration::default() };
+    register.outside().register("half", &total(42_949_672_960), start).expect("registered");
+    let send = |job: &str, body: &str| register.outside().update(job, &update(body), seconds(start, 60));
+    let view = |job: &str| register.view(job, seconds(start, 60)).expect("there");
+    send("half", r#"{"stage": "Transfer", "bytes_transferred": 21474836480}"#).expect("taken");
+    let half = view("half");
+    assert_eq!((half.percentage, half.timing.eta_seconds, half.total_bytes), (50.0, 60, 42_949_672_960));
+    // Neither is more than that taken for being said without it; of several disks, together.
+    let over = |known: u64| {
+        Err(Error::Invalid(format!("bytes_transferred must be <= total_bytes, known to be {known}")))
+    };
+    register.outside().register("job-1", &total(1000), start).expect("registered");
+    assert_eq!(send("job-1", r#"{"stage": "Transfer", "bytes_transferred": 1500}"#), over(1000));
+    send("job-1", r#"{"stage": "Transfer", "bytes_transferred": 600, "disk_id": "a"}"#).expect("taken");
+    let other = r#"{"stage": "Transfer", "bytes_transferred": 600, "disk_id": "b"}"#;
+    assert_eq!(send("job-1", other), over(1000));
+    send("job-1", r#"{"stage": "Transfer", "bytes_transferred": 150, "disk_id": "b"}"#).expect("taken");
+    assert_eq!((view("job-1").percentage, view("job-1").bytes_transferred), (75.0, 750));
+    register.outside().register("job-2", &total(0), start).expect("registered");
+    send("job-2", r#"{"stage": "Transfer", "bytes_transferred": 1, "total_bytes": 1000}"#).expect("taken");
+    assert_eq!(send("job-2", r#"{"stage": "Transfer", "bytes_transferred": 1500}"#), over(1000));
+    assert_eq!((view("job-2").bytes_transferred, view("job-2").total_bytes), (1, 1000));
+}
+
+#[test]
+fn no_sum_of_disks_overflows() {
+    let register = Register::default();
+    let now = at("2026-11-21T10:00:00Z");
+    let total = |total_bytes| Registration { total_bytes, ..Registration::default() };
+    let refused = register.outside().register("job-1", &total(i64::MAX), now).expect_err("no such disk");
+    assert_eq!(refused.to_string(), "total_bytes must be <= 1152921504606846976 (2^60)");
+    register.outside().register("job-1", &total(1 << 60), now).expect("registered");
+    for (bytes, what) in [((1_i64 << 60) + 1, "bytes_transferred"), (i64::MAX, "bytes_transferred")] {
+        let body = json!({ "stage": "Transfer", "bytes_transferred": bytes, "total_bytes": bytes });
+        let refused = register.outside().update("job-1", &update(&body.to_string()), now);
+        assert_eq!(refused, Err(Error::Invalid(format!("{what} must be <= 1152921504606846976 (2^60)"))));
+    }
+    for disk in 0..20 {
+        let body = json!({
+            "stage": "Transfer", "bytes_transferred": 1_i64 << 60, "total_bytes": 1_i64 << 60,
+            "disk_id": disk.to_string()
+        });
+        register.outside().update("job-1", &update(&body.to_string()), now).expect("taken");
+    }
+    let view = register.view("job-1", now).expect("there");
+    let most = i64::MAX.unsigned_abs();
+    assert_eq!((view.bytes_transferred, view.total_bytes, view.percentage), (most, most, 100.0));
+}
+
+#[test]
+fn a_job_that_ended_is_begun_anew_by_registering_alone() {
+    let register = Register::default();
+    let now = at("2026-11-21T10:00:00Z");
+    let outside = register.outside();
+    for (end, word) in [(Status::Completed, "Completed"), (Status::Failed, "Failed")] {
+        outside.register("job-1", &Registration::default(), now).expect("registered");
+        let done =
+            update(&json!({ "stage": "Complete", "status": word, "bytes_transferred": 7 }).to_string());
+        outside.update("job-1", &done, now).expect("taken");
+        let (ended, number) =
+            (register.view("job-1", now), *register.watch("job-1", now).expect("there").borrow());
+        for late in [
+            r#"{"stage": "Transfer", "bytes_transferred": 8}"#,
+            r#"{"stage": "Transfer", "bytes_transferred": 8, "status": "Running"}"#,
+            r#"{"stage": "Transfer", "bytes_transferred": 8, "status": "Queued"}"#,
+        ] {
+            assert_eq!(outside.update("job-1", &update(late), now), Err(Error::Ended(end)), "{late}");
+        }
+        assert_eq!(outside.update("job-1", &done, now), Ok(()), "whoever missed the answer asks again");
+        assert_eq!(register.view("job-1", now), ended);
+        assert_eq!(*register.watch("job-1", now).expect("there").borrow(), number);
+        assert_eq!(outside.register("job-1", &Registration::default(), now), Ok(Registered::New));
+        assert_eq!(register.view("job-1", now).expect("there").bytes_transferred, 0);
+        outside.update("job-1", &done, now).expect("taken");
+    }
+}
+
+#[test]
+fn outsiders_cannot_speak_for_the_process_nor_keep_it_out() {
+    let register = Register::default();
+    let now = at("2026-11-21T10:00:00Z");
+    let outside = register.outside();
+    let about = Registration::default();
+    register.register(DISK, &about, now).expect("registered");
+    let said = update(r#"{"stage": "Transfer", "bytes_transferred": 7, "status": "Completed"}"#);
+    for _ in 0..2 {
+        assert_eq!(outside.register(DISK, &about, now), Err(Error::NotYours));
+        assert_eq!(outside.update(DISK, &said, now), Err(Error::NotYours));
+        // Neither when it has ended.
+        register.complete(DISK, now).expect("its own");
+    }
+    // What an outsider has under an id of the process's own goes.
+    outside.register("job-1", &about, now).expect("registered");
+    outside.update("job-1", &said, now).expect("taken");
+    assert_eq!(register.update("job-1", &said, now), Err(Error::NotFound));
+    assert_eq!(register.fail("job-1", "no", now), Err(Error::NotFound));
+    assert_eq!(register.register("job-1", &about, now), Ok(Registered::New));
+    assert_eq!(register.view("job-1", now).expect("there").bytes_transferred, 0);
+    // An outsider that fills the register with jobs that never end keeps out outsiders.
+    let call = |n: usize| format!("outside-{n}");
+    for n in 0..MOST {
+        outside.register(&call(n), &about, now).expect("registered");
+    }
+    assert_eq!(outside.register("one-more", &about, now), Err(Error::Full));
+    assert_eq!(register.register("job-2", &about, now), Ok(Registered::New));
+    // The one that ended first makes room.
+    for (n, after) in [(5, 2), (3, 1)] {
+        outside.update(&call(n), &said, seconds(now, after)).expect("taken");
+    }
+    let later = seconds(now, 3);
+    assert_eq!(outside.register("one-more", &about, later), Ok(Registered::New));
+    assert_eq!(register.view(&call(3), later), Err(Error::NotFound));
+    assert!(register.view(&call(5), later).is_ok() && register.view(DISK, later).is_ok());
 }
 
 /// A watch of this job of the register, at this moment for ever.

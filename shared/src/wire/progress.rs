@@ -139,6 +139,10 @@ pub fn progress_refused(job: &str, error: &Error) -> tonic::Status {
         ),
         Error::Invalid(why) => refusal::status(Code::InvalidArgument, "INVALID_PROGRESS_DATA", why.clone()),
         Error::Full => refusal::status(Code::ResourceExhausted, "TOO_MANY_JOBS", error.to_string()),
+        Error::Ended(_) => refusal::status(Code::FailedPrecondition, "JOB_ENDED", format!("{job}: {error}")),
+        Error::NotYours => {
+            refusal::status(Code::FailedPrecondition, "JOBS_ARE_THE_AGENTS", format!("{job}: {error}"))
+        }
     }
 }
 
@@ -182,5 +186,19 @@ mod tests {
         register.complain("job-1", "the source went away", now).expect("taken");
         let wire = v1::Progress::from(register.view("job-1", now).expect("there"));
         assert_eq!((wire.last_error.as_str(), wire.errors.len()), ("the source went away", 1));
+    }
+
+    #[test]
+    fn a_refusal_says_whether_saying_it_again_helps() {
+        for (error, code, word) in [
+            (Error::NotFound, Code::NotFound, "job-1"),
+            (Error::Ended(Status::Completed), Code::FailedPrecondition, "ended as Completed"),
+            (Error::NotYours, Code::FailedPrecondition, "choose another id"),
+            (Error::Full, Code::ResourceExhausted, "outside engines"),
+        ] {
+            let refused = progress_refused("job-1", &error);
+            assert_eq!(refused.code(), code);
+            assert!(refused.message().contains(word), "{}", refused.message());
+        }
     }
 }

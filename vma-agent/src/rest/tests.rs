@@ -8,6 +8,7 @@ use tokio::io::AsyncBufReadExt as _;
 
 struct Api {
     address: String,
+    register: Arc<Register>,
     shutdown: CancellationToken,
     serving: tokio::task::JoinHandle<()>,
 }
@@ -17,8 +18,9 @@ impl Api {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let shutdown = CancellationToken::new();
-        let serving = tokio::spawn(serve(listener, Arc::default(), shutdown.clone()));
-        Self { address, shutdown, serving }
+        let register = Arc::new(Register::default());
+        let serving = tokio::spawn(serve(listener, Arc::clone(&register), shutdown.clone()));
+        Self { address, register, shutdown, serving }
     }
 
     /// Status and body.
@@ -73,6 +75,37 @@ async fn the_documents_calls_are_answered_as_printed() {
     );
     api.shutdown.cancel();
     tokio::time::timeout(Duration::from_secs(5), api.serving).await.unwrap().unwrap();
+}
+
+/// What engines do that are careless, or worse.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_theirs_to_say_is_refused_in_the_documents_form() {
+    let api = Api::start().await;
+    let now = Timestamp::now();
+    api.register.register("job-20261121-144523", &Registration::default(), now).unwrap();
+    let said = r#"{"stage": "Transfer", "bytes_transferred": 1500}"#;
+    assert_eq!(api.ask("PUT", JOB, Some(r#"{"total_bytes": 1000}"#)).await.0, 201);
+    let done = r#"{"stage": "Complete", "status": "Completed", "bytes_transferred": 7}"#;
+    assert_eq!(api.ask("PUT", "ended", Some("{}")).await.0, 201);
+    assert_eq!(api.ask("POST", "ended/update", Some(done)).await.0, 200);
+    for (method, path, body, status, error) in [
+        ("PUT", "job-20261121-144523", "{}", 409, "progress is not taken for this job"),
+        ("POST", "job-20261121-144523/update", said, 409, "progress is not taken for this job"),
+        ("POST", &format!("{JOB}/update"), said, 400, "invalid progress data"),
+        ("POST", "ended/update", said, 400, "job has ended"),
+        ("PUT", "job-1", r#"{"sync_type": "sideways"}"#, 400, "invalid progress data"),
+        ("PUT", "job-1", "[]", 400, "invalid progress data"),
+        ("PUT", "job-1", r#"["full"]"#, 400, "invalid progress data"),
+        ("PUT", "job-1", "null", 400, "invalid progress data"),
+        ("POST", &format!("{JOB}/update"), r#"["Transfer", null, 1]"#, 400, "invalid progress data"),
+    ] {
+        let (got, answer) = api.ask(method, path, Some(body)).await;
+        assert_eq!((got, &answer["error"]), (status, &json!(error)), "{method} {path} {body}: {answer}");
+        assert!(answer["details"].is_string(), "{method} {path} {body}: {answer}");
+    }
+    assert_eq!(api.ask("GET", "job-20261121-144523", None).await.1["status"], "Queued", "it stays as it is");
+    assert_eq!(api.ask("GET", "job-1", None).await.0, 404);
+    assert_eq!(api.ask("PUT", "ended", Some("{}")).await.0, 201, "anew");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
