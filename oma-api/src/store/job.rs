@@ -43,6 +43,8 @@ pub struct Progress {
     pub total: u64,
     /// Bytes a second.
     pub speed: u64,
+    /// Bytes a second, at the most.
+    pub peak: u64,
 }
 
 /// A row of `job_disks`.
@@ -59,14 +61,14 @@ pub struct JobDisk {
     pub epoch: Epoch,
     /// Sealed: no write of this job is accepted any more.
     pub finished: bool,
-    /// Counters of the running attempt, in bytes.
+    /// Counters over all attempts, in bytes; final when it is finished.
     pub progress: DiskProgress,
 }
 
 macro_rules! columns {
     () => {
         "id, migration_id, kind, status, wanted, snapshot_id, snapshot_taken_at, started_at, finished_at, \
-         progress_percent, current_operation, bytes_transferred, total_bytes, transfer_speed_bps, updated_at, \
+         progress_percent, current_operation, bytes_transferred, total_bytes, transfer_speed_bps, peak_speed_bps, updated_at, \
          error_reason, error_message"
     };
 }
@@ -75,6 +77,13 @@ const DISKS: &str = "SELECT j.job_id, j.disk_id, d.disk_key, d.size_bytes, j.str
      j.new_change_id, j.new_size_bytes, j.epoch, j.finished, j.plan_complete, j.planned_bytes, j.done_bytes, \
      j.read_bytes, j.wire_bytes, j.data_bytes, j.resumed_bytes FROM job_disks j \
      JOIN disks d ON d.id = j.disk_id WHERE j.job_id = ? ORDER BY d.position";
+
+impl Job {
+    /// Bytes of data that its disks have moved.
+    pub(super) fn moved(&self) -> u64 {
+        self.disks.iter().map(|d| d.progress.data).fold(0, u64::saturating_add)
+    }
+}
 
 impl Store {
     /// # Errors
@@ -167,8 +176,8 @@ impl Store {
         Ok(self.job_query(query.bind(disk.as_str())).await?.pop())
     }
 
-    /// Stores counters for people; no event, no say in any decision. Does nothing for a cycle that has ended, so
-    /// that a late report cannot move a finished bar.
+    /// Stores counters for people; no event, no say in any decision. Does nothing for a cycle that has ended, nor for a
+    /// disk that is sealed, so that a late report cannot move a finished bar.
     ///
     /// # Errors
     /// [`Error::Database`].
@@ -182,12 +191,13 @@ impl Store {
         self.write(|mut w| async move {
         let percent = if progress.percent.is_finite() { progress.percent.clamp(0.0, 100.0) } else { 0.0 };
         let done = sql("UPDATE replication_jobs SET progress_percent = ?, current_operation = ?, bytes_transferred = ?, \
-             total_bytes = ?, transfer_speed_bps = ?, updated_at = ? WHERE id = ? AND active_migration IS NOT NULL")
+             total_bytes = ?, transfer_speed_bps = ?, peak_speed_bps = ?, updated_at = ? WHERE id = ? AND active_migration IS NOT NULL")
         .bind(percent)
         .bind(progress.operation.as_str())
         .bind(shown(progress.transferred))
         .bind(shown(progress.total))
         .bind(shown(progress.speed))
+        .bind(shown(progress.peak))
         .bind(time(now))
         .bind(id.as_str())
         .execute(&mut *w.tx)
@@ -200,7 +210,8 @@ impl Store {
             let Some(disk) = &p.disk else { continue };
             sql(
                 "UPDATE job_disks SET plan_complete = ?, planned_bytes = ?, done_bytes = ?, read_bytes = ?, \
-                 wire_bytes = ?, data_bytes = ?, resumed_bytes = ? WHERE job_id = ? AND disk_id = ?",
+                 wire_bytes = ?, data_bytes = ?, resumed_bytes = ? WHERE job_id = ? AND disk_id = ? \
+                 AND finished = 0",
             )
             .bind(flag(p.plan_complete))
             .bind(shown(p.planned))
@@ -282,6 +293,7 @@ async fn with_disks(connection: &mut sqlx::AnyConnection, row: &AnyRow) -> Resul
             transferred: row.count("bytes_transferred")?,
             total: row.count("total_bytes")?,
             speed: row.count("transfer_speed_bps")?,
+            peak: row.count("peak_speed_bps")?,
         },
         error: failure(&row)?,
         disks: disks.iter().map(job_disk).collect::<Result<_, _>>()?,

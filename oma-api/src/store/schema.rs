@@ -39,6 +39,12 @@ const VERSIONS: &[Version] = &[
         up: include_str!("../../migrations/0003_rate.up.sql"),
         down: include_str!("../../migrations/0003_rate.down.sql"),
     },
+    Version {
+        number: 4,
+        name: "peak",
+        up: include_str!("../../migrations/0004_peak.up.sql"),
+        down: include_str!("../../migrations/0004_peak.down.sql"),
+    },
 ];
 
 fn migrator(dialect: Dialect) -> Migrator {

@@ -104,7 +104,7 @@ async fn a_schema_that_was_cut_short_is_completed() {
     let whole = f.tables().await;
     by_root(
         &f,
-        "ALTER TABLE migrations DROP COLUMN rate_bytes_per_second; DROP TABLE writer; DELETE FROM _sqlx_migrations WHERE version > 1; DROP TABLE events, restore_point_disks; \
+        "ALTER TABLE migrations DROP COLUMN rate_bytes_per_second; ALTER TABLE replication_jobs DROP COLUMN peak_speed_bps; DROP TABLE writer; DELETE FROM _sqlx_migrations WHERE version > 1; DROP TABLE events, restore_point_disks; \
          DROP INDEX restore_points_job ON restore_points; UPDATE _sqlx_migrations SET success = 0",
     );
     f.restart().await;
