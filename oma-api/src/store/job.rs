@@ -89,14 +89,18 @@ impl Store {
     /// # Errors
     /// [`Error::NotFound`], [`Error::Corrupt`], [`Error::Database`].
     pub async fn job_fetch(&self, id: &JobId) -> Result<Job, Error> {
-        // One snapshot of the database for the row and its disks.
-        let mut c = self.read.begin().await.doing("reading a cycle")?;
-        let row = sql(concat!("SELECT ", columns!(), " FROM replication_jobs WHERE id = ?"))
-            .bind(id.as_str())
-            .fetch_optional(&mut *c)
-            .await
-            .doing("reading a cycle")?;
-        with_disks(&mut c, &row.ok_or_else(|| Error::NotFound { what: "cycle", id: id.to_string() })?).await
+        self.reading(|| async {
+            // One snapshot of the database for the row and its disks.
+            let mut c = self.read.begin().await.doing("reading a cycle")?;
+            let row = sql(concat!("SELECT ", columns!(), " FROM replication_jobs WHERE id = ?"))
+                .bind(id.as_str())
+                .fetch_optional(&mut *c)
+                .await
+                .doing("reading a cycle")?;
+            with_disks(&mut c, &row.ok_or_else(|| Error::NotFound { what: "cycle", id: id.to_string() })?)
+                .await
+        })
+        .await
     }
 
     /// The running, paused or committing cycle of a migration; there is at most one.
@@ -104,8 +108,11 @@ impl Store {
     /// # Errors
     /// [`Error::Corrupt`], [`Error::Database`].
     pub async fn job_active(&self, migration: &MigrationId) -> Result<Option<Job>, Error> {
-        let mut c = self.read.begin().await.doing("reading a cycle")?;
-        active(&mut c, migration).await
+        self.reading(|| async {
+            let mut c = self.read.begin().await.doing("reading a cycle")?;
+            active(&mut c, migration).await
+        })
+        .await
     }
 
     /// The newest cycle of a migration, whatever its status.
@@ -113,12 +120,14 @@ impl Store {
     /// # Errors
     /// [`Error::Corrupt`], [`Error::Database`].
     pub async fn job_last(&self, migration: &MigrationId) -> Result<Option<Job>, Error> {
-        let query = sql(concat!(
-            "SELECT ",
-            columns!(),
-            " FROM replication_jobs WHERE migration_id = ? ORDER BY id DESC LIMIT 1"
-        ));
-        Ok(self.job_query(query.bind(migration.as_str())).await?.pop())
+        let query = || {
+            sql(concat!(
+                "SELECT ",
+                columns!(),
+                " FROM replication_jobs WHERE migration_id = ? ORDER BY id DESC LIMIT 1"
+            ))
+        };
+        Ok(self.job_query(|| query().bind(migration.as_str())).await?.pop())
     }
 
     /// All cycles that have not ended, oldest first: what there is to take up after a start.
@@ -126,11 +135,13 @@ impl Store {
     /// # Errors
     /// [`Error::Corrupt`], [`Error::Database`].
     pub async fn job_list_active(&self) -> Result<Vec<Job>, Error> {
-        let query = sql(concat!(
-            "SELECT ",
-            columns!(),
-            " FROM replication_jobs WHERE active_migration IS NOT NULL ORDER BY id"
-        ));
+        let query = || {
+            sql(concat!(
+                "SELECT ",
+                columns!(),
+                " FROM replication_jobs WHERE active_migration IS NOT NULL ORDER BY id"
+            ))
+        };
         self.job_query(query).await
     }
 
@@ -139,9 +150,10 @@ impl Store {
     /// # Errors
     /// [`Error::Corrupt`], [`Error::Database`].
     pub async fn job_list(&self, migration: &MigrationId) -> Result<Vec<Job>, Error> {
-        let query =
-            sql(concat!("SELECT ", columns!(), " FROM replication_jobs WHERE migration_id = ? ORDER BY id"));
-        self.job_query(query.bind(migration.as_str())).await
+        let query = || {
+            sql(concat!("SELECT ", columns!(), " FROM replication_jobs WHERE migration_id = ? ORDER BY id"))
+        };
+        self.job_query(|| query().bind(migration.as_str())).await
     }
 
     /// Some cycles, newest first: of this status, and older than `before`.
@@ -155,12 +167,15 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<Job>, Error> {
         let (status, before) = (status.map_or("", JobStatus::as_str), before.map_or("", JobId::as_str));
-        let query = sql(concat!(
-            "SELECT ",
-            columns!(),
-            " FROM replication_jobs WHERE (? = '' OR status = ?) AND (? = '' OR id < ?) ORDER BY id DESC LIMIT ?"
-        ));
-        self.job_query(query.bind(status).bind(status).bind(before).bind(before).bind(i64::from(limit))).await
+        let query = || {
+            sql(concat!(
+                "SELECT ",
+                columns!(),
+                " FROM replication_jobs WHERE (? = '' OR status = ?) AND (? = '' OR id < ?) ORDER BY id DESC LIMIT ?"
+            ))
+        };
+        let query = || query().bind(status).bind(status).bind(before).bind(before).bind(i64::from(limit));
+        self.job_query(query).await
     }
 
     /// The newest cycle of a disk, whatever its status.
@@ -168,12 +183,14 @@ impl Store {
     /// # Errors
     /// [`Error::Corrupt`], [`Error::Database`].
     pub async fn job_last_of_disk(&self, disk: &DiskId) -> Result<Option<Job>, Error> {
-        let query = sql(concat!(
-            "SELECT ",
-            columns!(),
-            " FROM replication_jobs WHERE id = (SELECT MAX(job_id) FROM job_disks WHERE disk_id = ?)"
-        ));
-        Ok(self.job_query(query.bind(disk.as_str())).await?.pop())
+        let query = || {
+            sql(concat!(
+                "SELECT ",
+                columns!(),
+                " FROM replication_jobs WHERE id = (SELECT MAX(job_id) FROM job_disks WHERE disk_id = ?)"
+            ))
+        };
+        Ok(self.job_query(|| query().bind(disk.as_str())).await?.pop())
     }
 
     /// Stores counters for people; no event, no say in any decision. Does nothing for a cycle that has ended, nor for a
@@ -231,12 +248,15 @@ impl Store {
         .await
     }
 
-    async fn job_query(
+    async fn job_query<'q>(
         &self,
-        query: sqlx::query::Query<'_, sqlx::Any, sqlx::any::AnyArguments>,
+        query: impl Fn() -> sqlx::query::Query<'q, sqlx::Any, sqlx::any::AnyArguments>,
     ) -> Result<Vec<Job>, Error> {
-        let mut c = self.read.begin().await.doing("reading cycles")?;
-        jobs(&mut c, query).await
+        self.reading(|| async {
+            let mut c = self.read.begin().await.doing("reading cycles")?;
+            jobs(&mut c, query()).await
+        })
+        .await
     }
 }
 

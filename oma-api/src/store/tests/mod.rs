@@ -4,6 +4,7 @@
 mod files;
 mod on_mariadb;
 mod on_sqlite;
+mod reads;
 mod server;
 mod wire;
 mod writes;
