@@ -50,10 +50,10 @@ impl Live {
         !self.disks.is_empty()
     }
 
-    /// How a disk stands: a finished one as it is stored, for ever.
+    /// How a disk stands: a finished one as it was sealed, for ever.
     pub fn of<'a>(&'a self, disk: &'a JobDisk) -> &'a DiskProgress {
         match self.disks.get(&disk.disk) {
-            Some(tally) if !disk.finished => tally.shown(),
+            Some(tally) if tally.is_sealed() || !disk.finished => tally.shown(),
             Some(_) | None => &disk.progress,
         }
     }
@@ -66,11 +66,9 @@ impl Live {
     /// Takes what is stored of the cycle, where it goes before what is known here, and then what its agent reported.
     fn take(&mut self, job: &Job, said: &[DiskProgress], now: Instant) {
         for disk in &job.disks {
-            let stored = || Tally::new(&disk.progress);
-            let tally = self.disks.entry(disk.disk.clone()).or_insert_with(stored);
+            let tally = self.disks.entry(disk.disk.clone()).or_insert_with(|| Tally::new(&disk.progress));
             if disk.finished {
-                *tally = stored();
-                continue;
+                tally.seal(&disk.progress);
             }
             for said in said.iter().filter(|said| said.disk.as_ref() == Some(&disk.disk)) {
                 tally.take(said, disk.progress.size);

@@ -9,7 +9,8 @@
 //!  done, planned: never less than before, nor more than the disk has
 //! ```
 //!
-//! It does not know when a disk is finished; its last numbers ([`Tally::last`]) are stored with its seal, and stay.
+//! The last numbers of a disk ([`Tally::last`]) are stored with its seal, and stay. Only what the attempt that ended read and
+//! sent is told a moment later, by another way.
 
 use shared::cycle::DiskProgress;
 
@@ -21,12 +22,18 @@ pub struct Tally {
     attempt: DiskProgress,
     /// What was shown when the attempt began.
     before: DiskProgress,
+    sealed: bool,
 }
 
 impl Tally {
     /// Goes on from what is stored, as if its attempt were still running: one that is not will count lower.
     pub fn new(stored: &DiskProgress) -> Self {
-        Self { shown: stored.clone(), attempt: stored.clone(), before: DiskProgress::default() }
+        Self {
+            shown: stored.clone(),
+            attempt: stored.clone(),
+            before: DiskProgress::default(),
+            sealed: false,
+        }
     }
 
     /// The counters as people see them.
@@ -34,13 +41,33 @@ impl Tally {
         &self.shown
     }
 
+    /// The disk is finished, with these numbers.
+    pub fn seal(&mut self, stored: &DiskProgress) {
+        let (read, wire) = (stored.read.max(self.shown.read), stored.wire.max(self.shown.wire));
+        self.shown = DiskProgress { read, wire, ..stored.clone() };
+        self.sealed = true;
+    }
+
+    pub fn is_sealed(&self) -> bool {
+        self.sealed
+    }
+
     /// Takes what an agent reported of the running attempt. `size`: bytes of the disk; its own word does not count.
     pub fn take(&mut self, said: &DiskProgress, size: u64) {
-        if began_anew(&self.attempt, said) {
-            self.before = self.shown.clone();
+        match began_anew(&self.attempt, said) {
+            // There is nothing to begin anew.
+            true if self.sealed => return,
+            true => self.before = self.shown.clone(),
+            false => {}
         }
         self.attempt = said.clone();
         let (was, before) = (self.shown.clone(), &self.before);
+        let read = was.read.max(before.read.saturating_add(said.read));
+        let wire = was.wire.max(before.wire.saturating_add(said.wire));
+        if self.sealed {
+            self.shown = DiskProgress { read, wire, ..was };
+            return;
+        }
         let done = was.done.max(said.done.min(size));
         let planned = said.planned.min(size);
         // The plan of a snapshot is the same in every attempt: once made, it counts until it is made again, or passed.
@@ -57,8 +84,8 @@ impl Tally {
             size,
             planned,
             done,
-            read: was.read.max(before.read.saturating_add(said.read)),
-            wire: was.wire.max(before.wire.saturating_add(said.wire)),
+            read,
+            wire,
             data: was.data.max(data),
             resumed: was.resumed.max(said.resumed.min(size)),
             plan_complete,

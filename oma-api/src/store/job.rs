@@ -193,8 +193,8 @@ impl Store {
         Ok(self.job_query(|| query().bind(disk.as_str())).await?.pop())
     }
 
-    /// Stores counters for people; no event, no say in any decision. Does nothing for a cycle that has ended, nor for a
-    /// disk that is sealed, so that a late report cannot move a finished bar.
+    /// Stores counters for people; no event, no say in any decision. Does nothing for a cycle that has ended, and no
+    /// more for a disk that is sealed than to raise what it read and sent, so that a late report cannot move a finished bar.
     ///
     /// # Errors
     /// [`Error::Database`].
@@ -225,7 +225,7 @@ impl Store {
         }
         for p in disks {
             let Some(disk) = &p.disk else { continue };
-            sql(
+            let open = sql(
                 "UPDATE job_disks SET plan_complete = ?, planned_bytes = ?, done_bytes = ?, read_bytes = ?, \
                  wire_bytes = ?, data_bytes = ?, resumed_bytes = ? WHERE job_id = ? AND disk_id = ? \
                  AND finished = 0",
@@ -242,6 +242,22 @@ impl Store {
             .execute(&mut *w.tx)
             .await
             .doing("storing progress")?;
+            if open.rows_affected() == 0 {
+                // What the attempt that ended read and sent is told after its seal.
+                sql(
+                    "UPDATE job_disks SET read_bytes = ?, wire_bytes = ? WHERE job_id = ? AND disk_id = ? \
+                     AND read_bytes <= ? AND wire_bytes <= ?",
+                )
+                .bind(shown(p.read))
+                .bind(shown(p.wire))
+                .bind(id.as_str())
+                .bind(disk.as_str())
+                .bind(shown(p.read))
+                .bind(shown(p.wire))
+                .execute(&mut *w.tx)
+                .await
+                .doing("storing progress")?;
+            }
         }
         w.commit().await
         })

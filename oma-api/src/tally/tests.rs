@@ -85,6 +85,28 @@ fn the_end_is_counted_whatever_was_reported_before() {
     }
 }
 
+/// What is said of a disk after its end.
+#[test]
+fn a_sealed_disk_takes_only_the_end_of_its_last_attempt() {
+    let mut tally = Tally::new(&DiskProgress { size: SIZE, ..DiskProgress::default() });
+    tally.take(&said(500, 100, 200, 0, true), SIZE);
+    let last = tally.last(Some(500), 450, 50);
+    tally.seal(&last);
+    let sealed = (500, 500, 450);
+    for (said, wire) in [
+        (said(500, 500, 460, 0, true), 460),
+        (said(0, 0, 0, 0, false), 460),
+        (said(500, 500, 400, 0, true), 460),
+        (DiskProgress { planned: 900, ..said(900, 900, 900, 0, false) }, 460),
+    ] {
+        tally.take(&said, SIZE);
+        tally.seal(&last);
+        let now = tally.shown();
+        assert_eq!(((now.planned, now.done, now.data), now.wire), (sealed, wire), "{said:?}");
+        assert!(now.plan_complete);
+    }
+}
+
 fn anything() -> impl Strategy<Value = DiskProgress> {
     let count = || prop_oneof![4 => 0..=SIZE, 1 => Just(0), 1 => Just(u64::MAX)];
     (count(), count(), count(), count(), count(), any::<bool>()).prop_map(

@@ -99,6 +99,9 @@ async fn what_is_finished_stays_and_what_is_sent_again_counts_once() {
     };
     assert_eq!(shown(&sealed), (131_072, 131_072, 90_000, true));
     assert_eq!(sealed.progress.transferred, 90_000 + sealed.disks[1].progress.data, "one with the seal");
+    // The last report of the attempt that ended says what it read and sent, and no more.
+    let trailing = DiskProgress { wire: 95_000, read: 96_000, ..at(a, 90_001, 131_072) };
+    plant.say(&job, CycleEvent::Progress(vec![trailing])).await;
     let mut least = 0;
     let found = DiskProgress { resumed: 50_000, ..at(b, 20_000, 70_000) };
     for (step, said) in
@@ -113,6 +116,7 @@ async fn what_is_finished_stays_and_what_is_sent_again_counts_once() {
         plant.app.progress_flush(&job.id).await;
         let now = plant.job().await;
         assert_eq!(shown(&now), shown(&sealed), "{step}");
+        assert_eq!((now.disks[0].progress.wire, now.disks[0].progress.read), (95_000, 96_000), "{step}");
         let second = &now.disks[1].progress;
         assert!(second.data >= least && second.done >= 50_000 && second.planned == 131_072, "{second:?}");
         least = second.data;
