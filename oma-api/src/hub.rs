@@ -5,6 +5,8 @@
 
 use crate::pace::Pace;
 use crate::service::Waiting;
+use crate::store::{Job, JobDisk};
+use crate::tally::Tally;
 use jiff::Timestamp;
 use shared::cycle::DiskProgress;
 use shared::ids::{AgentId, DiskId, JobId, MigrationId};
@@ -27,12 +29,11 @@ struct Session {
 /// Counters of a running cycle.
 #[derive(Clone, Debug, Default)]
 pub struct Live {
-    pub disks: HashMap<DiskId, DiskProgress>,
-    /// Bytes of data that were moved, in all attempts.
-    pub moved: u64,
+    /// All of the cycle's, once anything was heard of one.
+    disks: HashMap<DiskId, Tally>,
     /// Bytes of data a second, over the last one or two.
     pub speed: u64,
-    /// The highest of these.
+    /// The highest of these, and of the average since the cycle began.
     pub peak: u64,
     last: Option<(Instant, u64)>,
     waiting: Option<Waiting>,
@@ -44,18 +45,53 @@ impl Live {
         self.waiting.as_ref()
     }
 
-    /// Takes what an agent reported. `before` was moved when nothing was known here.
-    fn take(&mut self, disks: Vec<DiskProgress>, before: u64, now: Instant) {
-        if self.disks.is_empty() {
-            self.moved = before;
+    /// Whether anything was heard of its disks.
+    pub fn is_counted(&self) -> bool {
+        !self.disks.is_empty()
+    }
+
+    /// How a disk stands: a finished one as it was sealed, for ever.
+    pub fn of<'a>(&'a self, disk: &'a JobDisk) -> &'a DiskProgress {
+        match self.disks.get(&disk.disk) {
+            Some(tally) if tally.is_sealed() || !disk.finished => tally.shown(),
+            Some(_) | None => &disk.progress,
         }
-        for disk in disks {
-            let Some(id) = disk.disk.clone() else { continue };
-            let had = self.disks.get(&id).map_or(0, |d| d.data);
-            // An attempt that began anew counts from zero: all of it was moved since.
-            self.moved = self.moved.saturating_add(disk.data.checked_sub(had).unwrap_or(disk.data));
-            self.disks.insert(id, disk);
+    }
+
+    /// How a disk stood when something was last heard of its cycle.
+    pub fn last_of(&self, disk: &DiskId) -> Option<&DiskProgress> {
+        self.disks.get(disk).map(Tally::shown)
+    }
+
+    /// Takes what is stored of the cycle, where it goes before what is known here, and then what its agent reported.
+    fn take(&mut self, job: &Job, said: &[DiskProgress], now: Instant) {
+        for disk in &job.disks {
+            let tally = self.disks.entry(disk.disk.clone()).or_insert_with(|| Tally::new(&disk.progress));
+            if disk.finished {
+                tally.seal(&disk.progress);
+            }
+            for said in said.iter().filter(|said| said.disk.as_ref() == Some(&disk.disk)) {
+                tally.take(said, disk.progress.size);
+            }
         }
+        self.measure(job, now);
+    }
+
+    /// Bytes of data, of all disks.
+    fn moved(&self, job: &Job) -> u64 {
+        job.disks.iter().map(|disk| self.of(disk).data).fold(0, u64::saturating_add)
+    }
+
+    /// The speeds, at most once a second.
+    fn measure(&mut self, job: &Job, now: Instant) {
+        let moved = self.moved(job);
+        let elapsed = Timestamp::now().duration_since(job.started_at).as_millis();
+        let average = match u128::try_from(elapsed) {
+            Ok(millis @ 1..) => u64::try_from(u128::from(moved) * 1000 / millis).unwrap_or(u64::MAX),
+            // The clock was set back.
+            Ok(0) | Err(_) => 0,
+        };
+        self.peak = self.peak.max(job.progress.peak).max(average);
         match self.last {
             Some((at, had)) if now - at >= Duration::from_millis(900) => {
                 let seconds = (now - at).as_secs_f64();
@@ -65,13 +101,13 @@ impl Live {
                     clippy::cast_sign_loss,
                     reason = "a rate, positive"
                 )]
-                let speed = (self.moved.saturating_sub(had) as f64 / seconds) as u64;
+                let speed = (moved.saturating_sub(had) as f64 / seconds) as u64;
                 self.speed = speed;
                 self.peak = self.peak.max(speed);
-                self.last = Some((now, self.moved));
+                self.last = Some((now, moved));
             }
             Some(_) => {}
-            None => self.last = Some((now, self.moved)),
+            None => self.last = Some((now, moved)),
         }
     }
 }
@@ -200,23 +236,18 @@ impl Hub {
         *sequence
     }
 
-    /// Counters as an agent reported them; `before` bytes of data had been moved when nothing was known here. They are
-    /// stored when it is time ([`Pace`]).
-    pub fn progress(&self, job: &JobId, disks: Vec<DiskProgress>, before: u64) {
-        lock(&self.live).entry(job.clone()).or_default().take(disks, before, Instant::now());
-        self.pace.changed(job);
+    /// Counters of a cycle, as it is stored now, and as its agent reported them. They are stored when it is time
+    /// ([`Pace`]).
+    pub fn progress(&self, job: &Job, said: &[DiskProgress]) {
+        lock(&self.live).entry(job.id.clone()).or_default().take(job, said, Instant::now());
+        self.pace.changed(&job.id);
     }
 
-    /// A disk of which something was heard is all sent: these are its last counters, in bytes.
-    pub fn progress_sent(&self, job: &JobId, disk: &DiskId, data: u64, zero: u64) {
-        if let Some(live) = lock(&self.live).get_mut(job)
-            && let Some(last) = live.disks.get(disk)
-        {
-            let all = data.saturating_add(zero);
-            let sent = DiskProgress { data, planned: all, done: all, plan_complete: true, ..last.clone() };
-            live.take(vec![sent], 0, Instant::now());
-            self.pace.changed(job);
-        }
+    /// What is known of a disk of a cycle; `job` as it is stored.
+    pub fn tally(&self, job: &JobId, disk: &JobDisk) -> Tally {
+        let live = lock(&self.live);
+        let known = live.get(job).and_then(|live| live.disks.get(&disk.disk)).filter(|_| !disk.finished);
+        known.cloned().unwrap_or_else(|| Tally::new(&disk.progress))
     }
 
     /// Why the cycle does not get on, in the agent's words.

@@ -13,6 +13,7 @@ pub mod rest;
 pub mod service;
 pub mod storage;
 pub mod store;
+pub mod tally;
 #[cfg(test)]
 mod testing;
 

@@ -4,15 +4,17 @@
 use crate::hub::{AgentConnection, Hub};
 use crate::reconcile;
 use crate::service::App;
-use crate::service::transfer::Transfers;
+use crate::service::transfer::{Mode, OpenRequest, Sent, Transfers};
 use crate::storage::{LocalStorage, Storage};
 use crate::store::{Disk, Failure, Job, JobKind, JobStep, Migration, NewJob, Store};
 use jiff::Timestamp;
+use migratekit::piece::Piece;
 use shared::cycle::{
     CycleEvent, DesiredVm, Hello, PROTOCOL_VERSIONS, Report, SnapshotDisk, Strategy, Vm, VmDisk,
 };
 use shared::ids::AgentId;
 use shared::migration::Action;
+use shared::range::{ByteRange, RangeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -102,6 +104,23 @@ impl Plant {
             disks: job.disks.iter().map(disk).collect(),
         };
         self.say(job, taken).await;
+    }
+
+    /// A disk is sealed: all of it is there, of which `data` bytes were sent as data at the end.
+    pub(crate) async fn sent(&self, job: &Job, disk: usize, data: u64) {
+        let d = &job.disks[disk];
+        let mode = match d.strategy {
+            Strategy::HashDiff => Mode::HashDiff,
+            Strategy::Full | Strategy::Changed { .. } => Mode::Data,
+        };
+        let request =
+            OpenRequest { job: job.id.clone(), disk: d.disk.clone(), epoch: d.epoch, size: SIZE, mode };
+        let opened = self.app.transfers.open(&self.agent, &request).await.expect("opened");
+        let range = ByteRange::new(0, SIZE);
+        opened.transfer.intend(RangeSet::from_iter([range])).expect("open").await.expect("announced");
+        opened.transfer.write(Piece::Zero(range)).await.expect("taken");
+        let sent = Sent { data, zero: SIZE - data };
+        opened.transfer.seal(&self.app.hub, sent).await.expect("sealed");
     }
 
     /// Every disk is sealed, as if it had been sent.

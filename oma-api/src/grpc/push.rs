@@ -3,8 +3,9 @@
 mod chunk;
 
 use super::access;
+use crate::hub::Hub;
 use crate::service::App;
-use crate::service::transfer::{Hashed, Mode, OpenRequest, Opened, Transfer, TransferError};
+use crate::service::transfer::{Hashed, Mode, OpenRequest, Opened, Sent, Transfer, TransferError};
 use bytes::Bytes;
 use http::{Request, Response, header};
 use http_body::Frame;
@@ -112,7 +113,7 @@ async fn stream(app: &App, agent: &AgentId, mut messages: Receiver, answers: &An
     let settled = Notify::new();
     let telling = tell_durable(acks, answers, &unsettled, &settled);
     tokio::pin!(telling);
-    let receiving = receive(messages, &transfer, answers, &unsettled);
+    let receiving = receive(messages, &transfer, &app.hub, answers, &unsettled);
     tokio::pin!(receiving);
     let received = tokio::select! {
         received = &mut receiving => received,
@@ -123,8 +124,7 @@ async fn stream(app: &App, agent: &AgentId, mut messages: Receiver, answers: &An
         },
     };
     let ended = match received {
-        Ok(End::Finished(finish)) => {
-            app.progress_sent(&request.job, &request.disk, finish.data_bytes, finish.zero_bytes);
+        Ok(End::Finished) => {
             answer_with(answers, Answer::Finished(v1::Finished {})).await;
             Ok(())
         }
@@ -144,7 +144,7 @@ async fn stream(app: &App, agent: &AgentId, mut messages: Receiver, answers: &An
 
 /// How a sender ended.
 enum End {
-    Finished(v1::Finish),
+    Finished,
     Closed,
 }
 
@@ -186,6 +186,7 @@ async fn is_empty(unsettled: &Unsettled, settled: &Notify) {
 async fn receive(
     mut messages: Receiver,
     transfer: &Transfer,
+    hub: &Hub,
     answers: &Answers,
     unsettled: &Unsettled,
 ) -> Result<End, Ended> {
@@ -222,8 +223,8 @@ async fn receive(
             }
             Incoming::Message(Ask::Finish(finish)) => {
                 logged(&mut intending).await?;
-                transfer.seal().await?;
-                return Ok(End::Finished(finish));
+                transfer.seal(hub, Sent { data: finish.data_bytes, zero: finish.zero_bytes }).await?;
+                return Ok(End::Finished);
             }
             Incoming::Message(Ask::Open(_) | Ask::Chunk(_)) => {
                 return Err(Invalid::new("kind", "a transfer is opened once").into());

@@ -1,7 +1,7 @@
 //! Views → messages.
 
 use crate::service::MigrationView;
-use crate::service::progress::VOLUME;
+use crate::service::progress::{VOLUME, counters, progress_of};
 use crate::service::replications::ReplicationView;
 use crate::store::{Disk, Job, JobDisk, JobKind, JobStatus};
 use jiff::Timestamp;
@@ -124,9 +124,9 @@ fn cycle(job: &Job, view: &MigrationView) -> v1::Cycle {
         .disks
         .iter()
         .map(|d| {
-            let live = view.live.as_ref().and_then(|live| live.disks.get(&d.disk)).unwrap_or(&d.progress);
             let size = d.new_size.or(view.disks.iter().find(|x| x.id == d.disk).map(|x| x.size)).unwrap_or(0);
-            let DiskProgress { planned, done, read, wire, data, resumed, plan_complete, .. } = live.clone();
+            let DiskProgress { planned, done, read, wire, data, resumed, plan_complete, .. } =
+                counters(d, view.live.as_ref()).clone();
             v1::CycleDisk {
                 disk_id: d.disk.to_string(),
                 key: d.key.to_string(),
@@ -142,7 +142,8 @@ fn cycle(job: &Job, view: &MigrationView) -> v1::Cycle {
             }
         })
         .collect();
-    let p = &job.progress;
+    // Of the same moment as the disks.
+    let p = progress_of(job, view.live.as_ref());
     v1::Cycle {
         job_id: job.id.to_string(),
         status: job.status.to_string(),

@@ -196,7 +196,7 @@ impl App {
             }
             CycleEvent::Progress(disks) => {
                 self.hub.not_waiting(&job.id);
-                self.hub.progress(&job.id, disks, job.progress.transferred);
+                self.hub.progress(job, &disks);
                 Ok(())
             }
             CycleEvent::Sent => {

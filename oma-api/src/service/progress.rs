@@ -41,11 +41,6 @@ impl App {
         }
     }
 
-    /// A disk is all there: what its sender says of it, whose last report comes by another way and may come too late.
-    pub fn progress_sent(&self, job: &JobId, disk: &DiskId, data: u64, zero: u64) {
-        self.hub.progress_sent(job, disk, data, zero);
-    }
-
     /// Stores what is not stored yet: the cycle is about to take a step, or has said all.
     pub(crate) async fn progress_flush(&self, job: &JobId) {
         if self.hub.pace.take(job) {
@@ -69,7 +64,7 @@ impl App {
     }
 
     async fn progress_record(&self, id: &JobId) -> Result<(), Error> {
-        let known = |live: &Live| !live.disks.is_empty() || live.waiting().is_some();
+        let known = |live: &Live| live.is_counted() || live.waiting().is_some();
         let Some(live) = self.hub.live(id).filter(known) else { return Ok(()) };
         let job = self.store.job_fetch(id).await?;
         if job.status.ended() {
@@ -119,13 +114,13 @@ impl App {
     }
 }
 
-/// An agent that began again speaks of what is left to do; the other disks are as they were recorded.
-fn counters<'a>(disk: &'a JobDisk, live: Option<&'a Live>) -> &'a DiskProgress {
-    live.and_then(|live| live.disks.get(&disk.disk)).unwrap_or(&disk.progress)
+/// How a disk stands: as it was recorded, where nothing newer is known.
+pub fn counters<'a>(disk: &'a JobDisk, live: Option<&'a Live>) -> &'a DiskProgress {
+    live.map_or(&disk.progress, |live| live.of(disk))
 }
 
 /// The columns of `replication_jobs`. They do not run backwards, whatever an attempt that began anew says.
-pub(super) fn progress_of(job: &Job, live: Option<&Live>) -> Progress {
+pub fn progress_of(job: &Job, live: Option<&Live>) -> Progress {
     let before = &job.progress;
     let Some(live) = live.filter(|_| !job.status.ended()) else { return before.clone() };
     // For who looks into the database: why it does not get on.
@@ -133,7 +128,7 @@ pub(super) fn progress_of(job: &Job, live: Option<&Live>) -> Progress {
         Some(waiting) => format!("Waiting: {}", waiting.reason),
         None => "Transfer".to_owned(),
     };
-    if live.disks.is_empty() {
+    if !live.is_counted() {
         let operation = if live.waiting().is_some() { operation } else { before.operation.clone() };
         return Progress { operation, ..before.clone() };
     }
@@ -144,13 +139,14 @@ pub(super) fn progress_of(job: &Job, live: Option<&Live>) -> Progress {
     // The plan is made while it is carried out: until it is complete, the disks' sizes are the better total.
     let total = if complete { sum(|d| d.planned) } else { sum(|d| d.size) };
     let share = if total == 0 { 100.0 } else { percent(sum(|d| d.done), total) };
-    let moved = live.moved.min(total).max(before.transferred);
+    let transferred = sum(|d| d.data);
     Progress {
         percent: share.max(before.percent),
         operation,
-        transferred: moved,
-        total: total.max(moved),
+        transferred,
+        total: total.max(transferred),
         speed: live.speed,
+        peak: live.peak.max(before.peak),
     }
 }
 
@@ -184,9 +180,9 @@ impl Shown<'_> {
         let until = job.finished_at.unwrap_or(now);
         let elapsed = span(job.started_at, until);
         let average = per_second(transferred, elapsed);
-        let (current, peak) = match (status, self.live) {
-            (Status::Running, Some(live)) => (mega(live.speed), mega(live.peak)),
-            _ => (0.0, self.live.map_or(0.0, |live| mega(live.peak))),
+        let current = match (status, self.live) {
+            (Status::Running, Some(live)) => mega(live.speed),
+            _ => 0.0,
         };
         let phases = self.phases(status, until);
         let phase = phases.last().map(|p| p.name.clone()).unwrap_or_default();
@@ -204,7 +200,7 @@ impl Shown<'_> {
             throughput: Throughput {
                 current_mbps: current,
                 average_mbps: average,
-                peak_mbps: peak.max(average),
+                peak_mbps: mega(progress.peak).max(average),
                 last_update: moment(job.updated_at),
             },
             timing: Timing {

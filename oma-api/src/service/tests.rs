@@ -1,5 +1,5 @@
 use super::Error;
-use super::transfer::{Hashed, Mode, OpenRequest, TransferError};
+use super::transfer::{Hashed, Mode, OpenRequest, Sent, TransferError};
 use crate::store::{JobDisk, JobKind, JobStep, Migration, NewJob};
 use crate::testing::Plant;
 use jiff::Timestamp;
@@ -154,12 +154,13 @@ async fn a_lost_manifest_is_made_anew_by_a_hash_diff() {
         assert_eq!(strategy, Some(Strategy::HashDiff), "what the agent is told to do next");
         request.mode = Mode::HashDiff;
         let opened = plant.app.transfers.open(&plant.agent, &request).await.expect("with a new manifest");
-        let refused = opened.transfer.seal().await.expect_err("nothing was compared");
+        let refused =
+            opened.transfer.seal(&plant.app.hub, Sent::default()).await.expect_err("nothing was compared");
         assert!(matches!(refused, TransferError::NotWhole { .. }), "{refused:?}");
         let opened = plant.app.transfers.open(&plant.agent, &request).await.expect("again");
         let zeros = Hashed { range: ByteRange::new(0, size), hashes: vec![] };
         assert!(opened.transfer.compare(zeros).await.expect("compared").is_empty());
-        opened.transfer.seal().await.expect("whole");
+        opened.transfer.seal(&plant.app.hub, Sent::default()).await.expect("whole");
     }
     plant.step().await;
     let (events, _heard) = tokio::sync::mpsc::channel(64);

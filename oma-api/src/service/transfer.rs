@@ -8,6 +8,7 @@ mod journal;
 
 pub use error::TransferError;
 
+use crate::hub::Hub;
 use crate::storage::{Storage, VolumeId};
 use crate::store::{
     CheckpointKind, CheckpointOf, Disk, Job, JobKind, JobStatus, Store, VolumeContent, Wanted,
@@ -58,6 +59,13 @@ pub enum Mode {
 pub struct Hashed {
     pub range: ByteRange,
     pub hashes: Vec<LeafHash>,
+}
+
+/// What a sender says of a disk at its end, in bytes of its last attempt's plan.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sent {
+    pub data: u64,
+    pub zero: u64,
 }
 
 /// An open stream.
@@ -370,25 +378,30 @@ impl Transfer {
         }
     }
 
-    /// The disk is done: nothing is written under this epoch any more.
+    /// The disk is done: nothing is written under this epoch any more. Its counters are stored with that and stay as they
+    /// are: the agent's last report comes by another way, and may come too late.
     ///
     /// # Errors
     /// [`TransferError::Replica`] with what is missing, and others.
-    pub async fn seal(&self) -> Result<(), TransferError> {
+    pub async fn seal(&self, hub: &Hub, sent: Sent) -> Result<(), TransferError> {
         let OpenRequest { job, disk, epoch, size, .. } = &self.request;
+        let store = &self.transfers.store;
+        let job = store.job_fetch(job).await?;
         let mut durable = None;
         if let To::Replica { stream, .. } = &self.to {
             let sealed = stream.session().seal().await?;
-            let job = self.transfers.store.job_fetch(job).await?;
-            let disk = self.transfers.store.disk_fetch(disk).await?;
+            let disk = store.disk_fetch(disk).await?;
             if whole(&job, &disk) && !sealed.durable.contains(ByteRange::new(0, *size)) {
                 let missing = size - sealed.durable.total();
                 return Err(TransferError::NotWhole { job: job.id, disk: disk.id, missing });
             }
             durable = Some(sealed.durable.total());
         }
-        self.transfers.store.job_disk_finish(job, disk, *epoch, durable, Timestamp::now()).await?;
-        info!(job_id = %job, disk_id = %disk, "disk sealed");
+        let known = job.disks.iter().find(|d| d.disk == *disk).map(|d| hub.tally(&job.id, d));
+        let last = known.map(|tally| tally.last(durable, sent.data, sent.zero));
+        let job = store.job_disk_finish(&job.id, disk, *epoch, last.as_ref(), Timestamp::now()).await?;
+        hub.progress(&job, &[]);
+        info!(job_id = %job.id, disk_id = %disk, "disk sealed");
         Ok(())
     }
 

@@ -204,7 +204,7 @@ impl App {
     fn report_live(&self, job: &JobId, disks: &[Disk], events: &mpsc::Sender<VerifyEvent>) {
         let Some(live) = self.hub.live(job) else { return };
         for disk in disks {
-            if let Some(p) = live.disks.get(&disk.id) {
+            if let Some(p) = live.last_of(&disk.id) {
                 let (id, key) = (disk.id.clone(), disk.key.clone());
                 let _ = events.try_send(VerifyEvent::Progress { disk: id, key, done: p.done, total: p.size });
             }

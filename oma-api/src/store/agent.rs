@@ -167,26 +167,31 @@ impl Store {
     /// # Errors
     /// [`Error::Corrupt`], [`Error::Database`].
     pub async fn agent_list(&self) -> Result<Vec<Agent>, Error> {
-        let mut c = self.read.begin().await.doing("listing agents")?;
-        let rows = sql(AGENTS).fetch_all(&mut *c).await.doing("listing agents")?;
-        let mut agents = Vec::with_capacity(rows.len());
-        for row in &rows {
-            let row = Row::new(row, "agents", "id")?;
-            let id: AgentId = row.parsed("id")?;
-            let vms = sql(VMS).bind(id.as_str()).fetch_all(&mut *c).await.doing("listing an agent's VMs")?;
-            let version = row.count("protocol_version")?;
-            agents.push(Agent {
-                software_version: row.text("software_version")?,
-                protocol_version: u32::try_from(version).map_err(|e| row.corrupt("protocol_version", e))?,
-                address: row.text("address")?,
-                connected: row.flag("connected")?,
-                first_seen_at: row.time("first_seen_at")?,
-                last_seen_at: row.time("last_seen_at")?,
-                inventory: vms.iter().map(vm).collect::<Result<_, _>>()?,
-                id,
-            });
-        }
-        Ok(agents)
+        self.reading(|| async {
+            let mut c = self.read.begin().await.doing("listing agents")?;
+            let rows = sql(AGENTS).fetch_all(&mut *c).await.doing("listing agents")?;
+            let mut agents = Vec::with_capacity(rows.len());
+            for row in &rows {
+                let row = Row::new(row, "agents", "id")?;
+                let id: AgentId = row.parsed("id")?;
+                let vms =
+                    sql(VMS).bind(id.as_str()).fetch_all(&mut *c).await.doing("listing an agent's VMs")?;
+                let version = row.count("protocol_version")?;
+                agents.push(Agent {
+                    software_version: row.text("software_version")?,
+                    protocol_version: u32::try_from(version)
+                        .map_err(|e| row.corrupt("protocol_version", e))?,
+                    address: row.text("address")?,
+                    connected: row.flag("connected")?,
+                    first_seen_at: row.time("first_seen_at")?,
+                    last_seen_at: row.time("last_seen_at")?,
+                    inventory: vms.iter().map(vm).collect::<Result<_, _>>()?,
+                    id,
+                });
+            }
+            Ok(agents)
+        })
+        .await
     }
 }
 

@@ -89,21 +89,24 @@ impl Store {
     /// # Errors
     /// [`Error::Corrupt`], [`Error::Database`].
     pub async fn checkpoint_load(&self, job: &JobId, disk: &DiskId) -> Result<Checkpoints, Error> {
-        let rows = sql("SELECT disk_id, kind, ranges FROM checkpoints WHERE disk_id = ? AND job_id = ?")
-            .bind(disk.as_str())
-            .bind(job.as_str())
-            .fetch_all(&self.read)
-            .await
-            .doing("loading a checkpoint")?;
-        let mut loaded = Checkpoints::default();
-        for (kind, ranges) in rows.iter().map(kind_and_ranges).collect::<Result<Vec<_>, _>>()? {
-            match kind {
-                CheckpointKind::Durable => loaded.durable.union(&ranges),
-                CheckpointKind::Intent => loaded.intents.union(&ranges),
-                CheckpointKind::Required => {}
+        self.reading(|| async {
+            let rows = sql("SELECT disk_id, kind, ranges FROM checkpoints WHERE disk_id = ? AND job_id = ?")
+                .bind(disk.as_str())
+                .bind(job.as_str())
+                .fetch_all(&self.read)
+                .await
+                .doing("loading a checkpoint")?;
+            let mut loaded = Checkpoints::default();
+            for (kind, ranges) in rows.iter().map(kind_and_ranges).collect::<Result<Vec<_>, _>>()? {
+                match kind {
+                    CheckpointKind::Durable => loaded.durable.union(&ranges),
+                    CheckpointKind::Intent => loaded.intents.union(&ranges),
+                    CheckpointKind::Required => {}
+                }
             }
-        }
-        Ok(loaded)
+            Ok(loaded)
+        })
+        .await
     }
 
     /// What must be sent by `job` although the source calls it unchanged: intents of cycles that never committed,
@@ -112,15 +115,19 @@ impl Store {
     /// # Errors
     /// [`Error::Corrupt`], [`Error::Database`].
     pub async fn required_load(&self, disk: &DiskId, job: &JobId) -> Result<RangeSet, Error> {
-        let rows =
-            sql("SELECT disk_id, kind, ranges FROM checkpoints WHERE disk_id = ? AND (kind = 'required' OR \
-             (kind = 'intent' AND job_id <> ?))")
+        self.reading(|| async {
+            let rows = sql(
+                "SELECT disk_id, kind, ranges FROM checkpoints WHERE disk_id = ? AND (kind = 'required' OR \
+             (kind = 'intent' AND job_id <> ?))",
+            )
             .bind(disk.as_str())
             .bind(job.as_str())
             .fetch_all(&self.read)
             .await
             .doing("loading required ranges")?;
-        union(&rows)
+            union(&rows)
+        })
+        .await
     }
 
     /// What the manifest says nothing about: everything announced since the last commit. A verification leaves it out.
@@ -128,12 +135,16 @@ impl Store {
     /// # Errors
     /// [`Error::Corrupt`], [`Error::Database`].
     pub async fn unknown_load(&self, disk: &DiskId) -> Result<RangeSet, Error> {
-        let rows = sql("SELECT disk_id, kind, ranges FROM checkpoints WHERE disk_id = ? AND kind = 'intent'")
-            .bind(disk.as_str())
-            .fetch_all(&self.read)
-            .await
-            .doing("loading unknown ranges")?;
-        union(&rows)
+        self.reading(|| async {
+            let rows =
+                sql("SELECT disk_id, kind, ranges FROM checkpoints WHERE disk_id = ? AND kind = 'intent'")
+                    .bind(disk.as_str())
+                    .fetch_all(&self.read)
+                    .await
+                    .doing("loading unknown ranges")?;
+            union(&rows)
+        })
+        .await
     }
 }
 

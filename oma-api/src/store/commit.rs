@@ -131,16 +131,22 @@ impl Store {
 }
 
 impl Write {
-    /// The bar of a cycle that came to its end; its speed is the average over all of its time.
+    /// The bar of a cycle that came to its end; its speed is the average over all of its time, its bytes those of its
+    /// disks.
     pub(super) async fn progress_full(&mut self, job: &Job, now: Timestamp) -> Result<(), Error> {
         let speed = match u128::try_from(now.duration_since(job.started_at).as_millis()) {
-            Ok(millis @ 1..) => u128::from(job.progress.transferred) * 1000 / millis,
+            Ok(millis @ 1..) => u128::from(job.moved()) * 1000 / millis,
             // The clock was set back: as it was last measured.
             Ok(0) | Err(_) => u128::from(job.progress.speed),
         };
+        let speed = u64::try_from(speed).unwrap_or(u64::MAX);
+        let planned = job.disks.iter().map(|d| d.progress.planned).fold(0, u64::saturating_add);
         sql("UPDATE replication_jobs SET progress_percent = 100, current_operation = 'Complete', \
-             transfer_speed_bps = ? WHERE id = ?")
-        .bind(shown(u64::try_from(speed).unwrap_or(u64::MAX)))
+             bytes_transferred = ?, total_bytes = ?, transfer_speed_bps = ?, peak_speed_bps = ? WHERE id = ?")
+        .bind(shown(job.moved()))
+        .bind(shown(planned))
+        .bind(shown(speed))
+        .bind(shown(job.progress.peak.max(speed)))
         .bind(job.id.as_str())
         .execute(&mut *self.tx)
         .await

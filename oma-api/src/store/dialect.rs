@@ -64,7 +64,7 @@ impl Dialect {
 
 /// Not those of the server: a value that does not fit is an error, never cut; a lock is not waited for for long.
 const MODES: &str = "SET SESSION sql_mode = 'STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION', \
-     time_zone = '+00:00', autocommit = 1, foreign_key_checks = 1, unique_checks = 1, innodb_lock_wait_timeout = 5";
+     time_zone = '+00:00', autocommit = 1, default_storage_engine = 'InnoDB', foreign_key_checks = 1, unique_checks = 1, innodb_lock_wait_timeout = 5";
 const NAMES: &str = "SET NAMES utf8mb4 COLLATE utf8mb4_bin";
 /// Readers see one moment; the writer's moment begins after it has the lock.
 const ISOLATION: &str = "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ";

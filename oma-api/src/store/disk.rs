@@ -102,12 +102,15 @@ impl Store {
     /// # Errors
     /// [`Error::NotFound`], [`Error::Corrupt`], [`Error::Database`].
     pub async fn disk_fetch(&self, id: &DiskId) -> Result<Disk, Error> {
-        let row = sql(concat!("SELECT ", columns!(), " FROM disks WHERE id = ?"))
-            .bind(id.as_str())
-            .fetch_optional(&self.read)
-            .await
-            .doing("reading a disk")?;
-        disk(&row.ok_or_else(|| Error::NotFound { what: "disk", id: id.to_string() })?)
+        self.reading(|| async {
+            let row = sql(concat!("SELECT ", columns!(), " FROM disks WHERE id = ?"))
+                .bind(id.as_str())
+                .fetch_optional(&self.read)
+                .await
+                .doing("reading a disk")?;
+            disk(&row.ok_or_else(|| Error::NotFound { what: "disk", id: id.to_string() })?)
+        })
+        .await
     }
 
     /// In the VM's order.
@@ -115,8 +118,11 @@ impl Store {
     /// # Errors
     /// [`Error::Corrupt`], [`Error::Database`].
     pub async fn disk_list(&self, migration: &MigrationId) -> Result<Vec<Disk>, Error> {
-        let mut c = self.read.acquire().await.doing("listing disks")?;
-        list(&mut c, migration).await
+        self.reading(|| async {
+            let mut c = self.read.acquire().await.doing("listing disks")?;
+            list(&mut c, migration).await
+        })
+        .await
     }
 
     /// Records what the volume holds after it was made. Call it once the storage has answered, before any cycle.

@@ -35,11 +35,14 @@ impl Store {
     /// # Errors
     /// [`Error::Database`].
     pub async fn event_last(&self) -> Result<u64, Error> {
-        let row = sql("SELECT name, value FROM counters WHERE name = 'events'")
-            .fetch_one(&self.read)
-            .await
-            .doing("reading the events' counter")?;
-        Row::new(&row, "counters", "name")?.count("value")
+        self.reading(|| async {
+            let row = sql("SELECT name, value FROM counters WHERE name = 'events'")
+                .fetch_one(&self.read)
+                .await
+                .doing("reading the events' counter")?;
+            Row::new(&row, "counters", "name")?.count("value")
+        })
+        .await
     }
 
     /// At most `limit` events after number `seq`, oldest first; of one migration, or of all.
@@ -53,19 +56,24 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<Event>, Error> {
         let after = int("an event's number", after)?;
-        let query = match migration {
-            Some(id) => sql(concat!(
-                "SELECT ",
-                columns!(),
-                " FROM events WHERE seq > ? AND migration_id = ? ORDER BY seq LIMIT ?"
-            ))
-            .bind(after)
-            .bind(id.as_str()),
-            None => sql(concat!("SELECT ", columns!(), " FROM events WHERE seq > ? ORDER BY seq LIMIT ?"))
-                .bind(after),
-        };
-        let rows = query.bind(i64::from(limit)).fetch_all(&self.read).await.doing("listing events")?;
-        rows.iter().map(event).collect()
+        self.reading(|| async {
+            let query = match migration {
+                Some(id) => sql(concat!(
+                    "SELECT ",
+                    columns!(),
+                    " FROM events WHERE seq > ? AND migration_id = ? ORDER BY seq LIMIT ?"
+                ))
+                .bind(after)
+                .bind(id.as_str()),
+                None => {
+                    sql(concat!("SELECT ", columns!(), " FROM events WHERE seq > ? ORDER BY seq LIMIT ?"))
+                        .bind(after)
+                }
+            };
+            let rows = query.bind(i64::from(limit)).fetch_all(&self.read).await.doing("listing events")?;
+            rows.iter().map(event).collect()
+        })
+        .await
     }
 
     /// Puts what a source said among the events, where it stays when the cycle goes on.

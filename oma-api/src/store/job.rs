@@ -43,6 +43,8 @@ pub struct Progress {
     pub total: u64,
     /// Bytes a second.
     pub speed: u64,
+    /// Bytes a second, at the most.
+    pub peak: u64,
 }
 
 /// A row of `job_disks`.
@@ -59,14 +61,14 @@ pub struct JobDisk {
     pub epoch: Epoch,
     /// Sealed: no write of this job is accepted any more.
     pub finished: bool,
-    /// Counters of the running attempt, in bytes.
+    /// Counters over all attempts, in bytes; final when it is finished.
     pub progress: DiskProgress,
 }
 
 macro_rules! columns {
     () => {
         "id, migration_id, kind, status, wanted, snapshot_id, snapshot_taken_at, started_at, finished_at, \
-         progress_percent, current_operation, bytes_transferred, total_bytes, transfer_speed_bps, updated_at, \
+         progress_percent, current_operation, bytes_transferred, total_bytes, transfer_speed_bps, peak_speed_bps, updated_at, \
          error_reason, error_message"
     };
 }
@@ -76,18 +78,29 @@ const DISKS: &str = "SELECT j.job_id, j.disk_id, d.disk_key, d.size_bytes, j.str
      j.read_bytes, j.wire_bytes, j.data_bytes, j.resumed_bytes FROM job_disks j \
      JOIN disks d ON d.id = j.disk_id WHERE j.job_id = ? ORDER BY d.position";
 
+impl Job {
+    /// Bytes of data that its disks have moved.
+    pub(super) fn moved(&self) -> u64 {
+        self.disks.iter().map(|d| d.progress.data).fold(0, u64::saturating_add)
+    }
+}
+
 impl Store {
     /// # Errors
     /// [`Error::NotFound`], [`Error::Corrupt`], [`Error::Database`].
     pub async fn job_fetch(&self, id: &JobId) -> Result<Job, Error> {
-        // One snapshot of the database for the row and its disks.
-        let mut c = self.read.begin().await.doing("reading a cycle")?;
-        let row = sql(concat!("SELECT ", columns!(), " FROM replication_jobs WHERE id = ?"))
-            .bind(id.as_str())
-            .fetch_optional(&mut *c)
-            .await
-            .doing("reading a cycle")?;
-        with_disks(&mut c, &row.ok_or_else(|| Error::NotFound { what: "cycle", id: id.to_string() })?).await
+        self.reading(|| async {
+            // One snapshot of the database for the row and its disks.
+            let mut c = self.read.begin().await.doing("reading a cycle")?;
+            let row = sql(concat!("SELECT ", columns!(), " FROM replication_jobs WHERE id = ?"))
+                .bind(id.as_str())
+                .fetch_optional(&mut *c)
+                .await
+                .doing("reading a cycle")?;
+            with_disks(&mut c, &row.ok_or_else(|| Error::NotFound { what: "cycle", id: id.to_string() })?)
+                .await
+        })
+        .await
     }
 
     /// The running, paused or committing cycle of a migration; there is at most one.
@@ -95,8 +108,11 @@ impl Store {
     /// # Errors
     /// [`Error::Corrupt`], [`Error::Database`].
     pub async fn job_active(&self, migration: &MigrationId) -> Result<Option<Job>, Error> {
-        let mut c = self.read.begin().await.doing("reading a cycle")?;
-        active(&mut c, migration).await
+        self.reading(|| async {
+            let mut c = self.read.begin().await.doing("reading a cycle")?;
+            active(&mut c, migration).await
+        })
+        .await
     }
 
     /// The newest cycle of a migration, whatever its status.
@@ -104,12 +120,14 @@ impl Store {
     /// # Errors
     /// [`Error::Corrupt`], [`Error::Database`].
     pub async fn job_last(&self, migration: &MigrationId) -> Result<Option<Job>, Error> {
-        let query = sql(concat!(
-            "SELECT ",
-            columns!(),
-            " FROM replication_jobs WHERE migration_id = ? ORDER BY id DESC LIMIT 1"
-        ));
-        Ok(self.job_query(query.bind(migration.as_str())).await?.pop())
+        let query = || {
+            sql(concat!(
+                "SELECT ",
+                columns!(),
+                " FROM replication_jobs WHERE migration_id = ? ORDER BY id DESC LIMIT 1"
+            ))
+        };
+        Ok(self.job_query(|| query().bind(migration.as_str())).await?.pop())
     }
 
     /// All cycles that have not ended, oldest first: what there is to take up after a start.
@@ -117,11 +135,13 @@ impl Store {
     /// # Errors
     /// [`Error::Corrupt`], [`Error::Database`].
     pub async fn job_list_active(&self) -> Result<Vec<Job>, Error> {
-        let query = sql(concat!(
-            "SELECT ",
-            columns!(),
-            " FROM replication_jobs WHERE active_migration IS NOT NULL ORDER BY id"
-        ));
+        let query = || {
+            sql(concat!(
+                "SELECT ",
+                columns!(),
+                " FROM replication_jobs WHERE active_migration IS NOT NULL ORDER BY id"
+            ))
+        };
         self.job_query(query).await
     }
 
@@ -130,9 +150,10 @@ impl Store {
     /// # Errors
     /// [`Error::Corrupt`], [`Error::Database`].
     pub async fn job_list(&self, migration: &MigrationId) -> Result<Vec<Job>, Error> {
-        let query =
-            sql(concat!("SELECT ", columns!(), " FROM replication_jobs WHERE migration_id = ? ORDER BY id"));
-        self.job_query(query.bind(migration.as_str())).await
+        let query = || {
+            sql(concat!("SELECT ", columns!(), " FROM replication_jobs WHERE migration_id = ? ORDER BY id"))
+        };
+        self.job_query(|| query().bind(migration.as_str())).await
     }
 
     /// Some cycles, newest first: of this status, and older than `before`.
@@ -146,12 +167,15 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<Job>, Error> {
         let (status, before) = (status.map_or("", JobStatus::as_str), before.map_or("", JobId::as_str));
-        let query = sql(concat!(
-            "SELECT ",
-            columns!(),
-            " FROM replication_jobs WHERE (? = '' OR status = ?) AND (? = '' OR id < ?) ORDER BY id DESC LIMIT ?"
-        ));
-        self.job_query(query.bind(status).bind(status).bind(before).bind(before).bind(i64::from(limit))).await
+        let query = || {
+            sql(concat!(
+                "SELECT ",
+                columns!(),
+                " FROM replication_jobs WHERE (? = '' OR status = ?) AND (? = '' OR id < ?) ORDER BY id DESC LIMIT ?"
+            ))
+        };
+        let query = || query().bind(status).bind(status).bind(before).bind(before).bind(i64::from(limit));
+        self.job_query(query).await
     }
 
     /// The newest cycle of a disk, whatever its status.
@@ -159,16 +183,18 @@ impl Store {
     /// # Errors
     /// [`Error::Corrupt`], [`Error::Database`].
     pub async fn job_last_of_disk(&self, disk: &DiskId) -> Result<Option<Job>, Error> {
-        let query = sql(concat!(
-            "SELECT ",
-            columns!(),
-            " FROM replication_jobs WHERE id = (SELECT MAX(job_id) FROM job_disks WHERE disk_id = ?)"
-        ));
-        Ok(self.job_query(query.bind(disk.as_str())).await?.pop())
+        let query = || {
+            sql(concat!(
+                "SELECT ",
+                columns!(),
+                " FROM replication_jobs WHERE id = (SELECT MAX(job_id) FROM job_disks WHERE disk_id = ?)"
+            ))
+        };
+        Ok(self.job_query(|| query().bind(disk.as_str())).await?.pop())
     }
 
-    /// Stores counters for people; no event, no say in any decision. Does nothing for a cycle that has ended, so
-    /// that a late report cannot move a finished bar.
+    /// Stores counters for people; no event, no say in any decision. Does nothing for a cycle that has ended, and no
+    /// more for a disk that is sealed than to raise what it read and sent, so that a late report cannot move a finished bar.
     ///
     /// # Errors
     /// [`Error::Database`].
@@ -182,12 +208,13 @@ impl Store {
         self.write(|mut w| async move {
         let percent = if progress.percent.is_finite() { progress.percent.clamp(0.0, 100.0) } else { 0.0 };
         let done = sql("UPDATE replication_jobs SET progress_percent = ?, current_operation = ?, bytes_transferred = ?, \
-             total_bytes = ?, transfer_speed_bps = ?, updated_at = ? WHERE id = ? AND active_migration IS NOT NULL")
+             total_bytes = ?, transfer_speed_bps = ?, peak_speed_bps = ?, updated_at = ? WHERE id = ? AND active_migration IS NOT NULL")
         .bind(percent)
         .bind(progress.operation.as_str())
         .bind(shown(progress.transferred))
         .bind(shown(progress.total))
         .bind(shown(progress.speed))
+        .bind(shown(progress.peak))
         .bind(time(now))
         .bind(id.as_str())
         .execute(&mut *w.tx)
@@ -198,9 +225,10 @@ impl Store {
         }
         for p in disks {
             let Some(disk) = &p.disk else { continue };
-            sql(
+            let open = sql(
                 "UPDATE job_disks SET plan_complete = ?, planned_bytes = ?, done_bytes = ?, read_bytes = ?, \
-                 wire_bytes = ?, data_bytes = ?, resumed_bytes = ? WHERE job_id = ? AND disk_id = ?",
+                 wire_bytes = ?, data_bytes = ?, resumed_bytes = ? WHERE job_id = ? AND disk_id = ? \
+                 AND finished = 0",
             )
             .bind(flag(p.plan_complete))
             .bind(shown(p.planned))
@@ -214,18 +242,37 @@ impl Store {
             .execute(&mut *w.tx)
             .await
             .doing("storing progress")?;
+            if open.rows_affected() == 0 {
+                // What the attempt that ended read and sent is told after its seal.
+                sql(
+                    "UPDATE job_disks SET read_bytes = ?, wire_bytes = ? WHERE job_id = ? AND disk_id = ? \
+                     AND read_bytes <= ? AND wire_bytes <= ?",
+                )
+                .bind(shown(p.read))
+                .bind(shown(p.wire))
+                .bind(id.as_str())
+                .bind(disk.as_str())
+                .bind(shown(p.read))
+                .bind(shown(p.wire))
+                .execute(&mut *w.tx)
+                .await
+                .doing("storing progress")?;
+            }
         }
         w.commit().await
         })
         .await
     }
 
-    async fn job_query(
+    async fn job_query<'q>(
         &self,
-        query: sqlx::query::Query<'_, sqlx::Any, sqlx::any::AnyArguments>,
+        query: impl Fn() -> sqlx::query::Query<'q, sqlx::Any, sqlx::any::AnyArguments>,
     ) -> Result<Vec<Job>, Error> {
-        let mut c = self.read.begin().await.doing("reading cycles")?;
-        jobs(&mut c, query).await
+        self.reading(|| async {
+            let mut c = self.read.begin().await.doing("reading cycles")?;
+            jobs(&mut c, query()).await
+        })
+        .await
     }
 }
 
@@ -282,6 +329,7 @@ async fn with_disks(connection: &mut sqlx::AnyConnection, row: &AnyRow) -> Resul
             transferred: row.count("bytes_transferred")?,
             total: row.count("total_bytes")?,
             speed: row.count("transfer_speed_bps")?,
+            peak: row.count("peak_speed_bps")?,
         },
         error: failure(&row)?,
         disks: disks.iter().map(job_disk).collect::<Result<_, _>>()?,

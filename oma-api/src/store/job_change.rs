@@ -15,7 +15,7 @@ use super::row::{int, shown, sql, strategy_columns, time};
 use super::words::{JobKind, JobStatus, Wanted};
 use super::{Error, Failure, Job, Migration, Store};
 use jiff::Timestamp;
-use shared::cycle::{SnapshotDisk, Strategy};
+use shared::cycle::{DiskProgress, SnapshotDisk, Strategy};
 use shared::ids::{DiskId, Epoch, JobId, MigrationId};
 use shared::migration::{Event, Position, apply};
 
@@ -330,7 +330,7 @@ impl Store {
     }
 
     /// Seals a disk: from the COMMIT on nothing more is recorded for it in this cycle. Again: changes nothing.
-    /// `sealed` is how many bytes of it the cycle made durable, where it writes.
+    /// `last` are its counters for good; without them they stay as they were recorded.
     ///
     /// # Errors
     /// [`Error::StaleEpoch`] when the attempt was overtaken; [`Error::Unsettled`] when an announced write is not
@@ -340,7 +340,7 @@ impl Store {
         id: &JobId,
         disk: &DiskId,
         epoch: Epoch,
-        sealed: Option<u64>,
+        last: Option<&DiskProgress>,
         now: Timestamp,
     ) -> Result<Job, Error> {
         self.write(|mut w| async move {
@@ -355,17 +355,26 @@ impl Store {
             if job.kind.writes() {
                 w.settled(id, disk).await?;
             }
-            let (planned, done) =
-                sealed.map_or((d.progress.planned, d.progress.done), |bytes| (bytes, bytes));
-            sql("UPDATE job_disks SET finished = 1, plan_complete = 1, planned_bytes = ?, done_bytes = ? \
-             WHERE job_id = ? AND disk_id = ?")
-            .bind(shown(planned))
-            .bind(shown(done))
+            let last = last.unwrap_or(&d.progress);
+            sql("UPDATE job_disks SET finished = 1, plan_complete = 1, planned_bytes = ?, done_bytes = ?, \
+                 read_bytes = ?, wire_bytes = ?, data_bytes = ?, resumed_bytes = ? WHERE job_id = ? AND disk_id = ?")
+            .bind(shown(last.planned))
+            .bind(shown(last.done))
+            .bind(shown(last.read))
+            .bind(shown(last.wire))
+            .bind(shown(last.data))
+            .bind(shown(last.resumed))
             .bind(id.as_str())
             .bind(disk.as_str())
             .execute(&mut *w.tx)
             .await
             .doing("sealing a disk")?;
+            sql("UPDATE replication_jobs SET bytes_transferred = ? WHERE id = ?")
+                .bind(shown(w.job(id).await?.moved()))
+                .bind(id.as_str())
+                .execute(&mut *w.tx)
+                .await
+                .doing("sealing a disk")?;
             w.job_event(id, &job.migration, job.status, now).await?;
             let job = w.job(id).await?;
             w.commit().await?;

@@ -138,12 +138,15 @@ impl Store {
     /// # Errors
     /// [`Error::NotFound`], [`Error::Corrupt`], [`Error::Database`].
     pub async fn migration_fetch(&self, id: &MigrationId) -> Result<Migration, Error> {
-        let row = sql(concat!("SELECT ", columns!(), " FROM migrations WHERE id = ?"))
-            .bind(id.as_str())
-            .fetch_optional(&self.read)
-            .await
-            .doing("reading a migration")?;
-        migration(&row.ok_or_else(|| Error::NotFound { what: "migration", id: id.to_string() })?)
+        self.reading(|| async {
+            let row = sql(concat!("SELECT ", columns!(), " FROM migrations WHERE id = ?"))
+                .bind(id.as_str())
+                .fetch_optional(&self.read)
+                .await
+                .doing("reading a migration")?;
+            migration(&row.ok_or_else(|| Error::NotFound { what: "migration", id: id.to_string() })?)
+        })
+        .await
     }
 
     /// The unfinished migration of a VM.
@@ -151,12 +154,15 @@ impl Store {
     /// # Errors
     /// [`Error::Corrupt`], [`Error::Database`].
     pub async fn migration_of_vm(&self, vm: &VmUuid) -> Result<Option<Migration>, Error> {
-        let row = sql(concat!("SELECT ", columns!(), " FROM migrations WHERE unfinished_vm = ?"))
-            .bind(vm.as_str())
-            .fetch_optional(&self.read)
-            .await
-            .doing("reading a VM's migration")?;
-        row.as_ref().map(migration).transpose()
+        self.reading(|| async {
+            let row = sql(concat!("SELECT ", columns!(), " FROM migrations WHERE unfinished_vm = ?"))
+                .bind(vm.as_str())
+                .fetch_optional(&self.read)
+                .await
+                .doing("reading a VM's migration")?;
+            row.as_ref().map(migration).transpose()
+        })
+        .await
     }
 
     /// Newest first.
@@ -164,17 +170,20 @@ impl Store {
     /// # Errors
     /// [`Error::Corrupt`], [`Error::Database`].
     pub async fn migration_list(&self, which: Which) -> Result<Vec<Migration>, Error> {
-        let query = match which {
-            Which::All => {
-                sql(concat!("SELECT ", columns!(), " FROM migrations ORDER BY created_at DESC, id DESC"))
-            }
-            Which::Unfinished => sql(concat!(
-                "SELECT ",
-                columns!(),
-                " FROM migrations WHERE unfinished_vm IS NOT NULL ORDER BY created_at DESC, id DESC"
-            )),
-        };
-        query.fetch_all(&self.read).await.doing("listing migrations")?.iter().map(migration).collect()
+        self.reading(|| async {
+            let query = match which {
+                Which::All => {
+                    sql(concat!("SELECT ", columns!(), " FROM migrations ORDER BY created_at DESC, id DESC"))
+                }
+                Which::Unfinished => sql(concat!(
+                    "SELECT ",
+                    columns!(),
+                    " FROM migrations WHERE unfinished_vm IS NOT NULL ORDER BY created_at DESC, id DESC"
+                )),
+            };
+            query.fetch_all(&self.read).await.doing("listing migrations")?.iter().map(migration).collect()
+        })
+        .await
     }
 
     /// What an agent has to do with: its migrations that go on, and ended ones that its source is not rid of.
@@ -182,8 +191,11 @@ impl Store {
     /// # Errors
     /// [`Error::Corrupt`], [`Error::Database`].
     pub async fn migration_list_of_agent(&self, agent: &AgentId) -> Result<Vec<Migration>, Error> {
-        let mut c = self.read.acquire().await.doing("listing an agent's migrations")?;
-        of_agent(&mut c, agent).await
+        self.reading(|| async {
+            let mut c = self.read.acquire().await.doing("listing an agent's migrations")?;
+            of_agent(&mut c, agent).await
+        })
+        .await
     }
 
     /// The same, with disks and unfinished cycles, as of one moment. Read one after the other, the disks could be of
@@ -192,14 +204,17 @@ impl Store {
     /// # Errors
     /// [`Error::Corrupt`], [`Error::Database`].
     pub async fn protection_list_of_agent(&self, agent: &AgentId) -> Result<Vec<Protection>, Error> {
-        let mut c = self.read.begin().await.doing("listing an agent's migrations")?;
-        let mut list = Vec::new();
-        for migration in of_agent(&mut c, agent).await? {
-            let disks = super::disk::list(&mut c, &migration.id).await?;
-            let active = super::job::active(&mut c, &migration.id).await?;
-            list.push(Protection { migration, disks, active });
-        }
-        Ok(list)
+        self.reading(|| async {
+            let mut c = self.read.begin().await.doing("listing an agent's migrations")?;
+            let mut list = Vec::new();
+            for migration in of_agent(&mut c, agent).await? {
+                let disks = super::disk::list(&mut c, &migration.id).await?;
+                let active = super::job::active(&mut c, &migration.id).await?;
+                list.push(Protection { migration, disks, active });
+            }
+            Ok(list)
+        })
+        .await
     }
 
     /// Compare-and-swap: stores `changed` (position, hold, rate, error, findings, release_pending) if the row still

@@ -28,6 +28,7 @@ mod job;
 mod job_change;
 mod job_rows;
 mod migration;
+mod reading;
 mod restore_point;
 mod row;
 mod schema;

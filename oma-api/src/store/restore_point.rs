@@ -50,8 +50,11 @@ impl Store {
     /// # Errors
     /// [`Error::Corrupt`], [`Error::Database`].
     pub async fn restore_point_list(&self, migration: &MigrationId) -> Result<Vec<RestorePoint>, Error> {
-        let mut c = self.read.begin().await.doing("listing restore points")?;
-        list(&mut c, migration).await
+        self.reading(|| async {
+            let mut c = self.read.begin().await.doing("listing restore points")?;
+            list(&mut c, migration).await
+        })
+        .await
     }
 
     /// Those beyond the last `keep`, oldest first.

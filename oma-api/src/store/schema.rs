@@ -39,6 +39,12 @@ const VERSIONS: &[Version] = &[
         up: include_str!("../../migrations/0003_rate.up.sql"),
         down: include_str!("../../migrations/0003_rate.down.sql"),
     },
+    Version {
+        number: 4,
+        name: "peak",
+        up: include_str!("../../migrations/0004_peak.up.sql"),
+        down: include_str!("../../migrations/0004_peak.down.sql"),
+    },
 ];
 
 fn migrator(dialect: Dialect) -> Migrator {
@@ -57,7 +63,25 @@ pub(super) async fn up(pool: &AnyPool, dialect: Dialect) -> Result<(), Error> {
     if dialect == Dialect::MariaDb {
         complete(pool, dialect).await.doing("completing the database schema")?;
     }
-    migrator(dialect).run(pool).await.map_err(Error::Schema)
+    migrator(dialect).run(pool).await.map_err(Error::Schema)?;
+    if dialect == Dialect::MariaDb {
+        keep(pool).await.doing("looking at the table of the schema's versions")?;
+    }
+    Ok(())
+}
+
+/// The migrator makes its own table by the defaults of the server and of the database; it is kept as ours are.
+async fn keep(pool: &AnyPool) -> Result<(), sqlx::Error> {
+    let other = sqlx::query(
+        "SELECT 1 FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = '_sqlx_migrations' \
+         AND (engine <> 'InnoDB' OR table_collation <> 'utf8mb4_bin')",
+    );
+    if other.fetch_optional(pool).await?.is_some() {
+        let kept = "ALTER TABLE _sqlx_migrations ENGINE = InnoDB, \
+                    CONVERT TO CHARACTER SET utf8mb4 COLLATE utf8mb4_bin";
+        sqlx::raw_sql(kept).execute(pool).await?;
+    }
+    Ok(())
 }
 
 /// There already: a table, a column, an index, a row.

@@ -237,7 +237,7 @@ impl Write {
 
 impl Error {
     /// Nothing was done, and the same again may succeed.
-    fn passes(&self) -> bool {
+    pub(super) fn passes(&self) -> bool {
         match self {
             Self::Database { source, .. } | Self::Unreachable { source, .. } => {
                 is_given_up(source) || is_lost(source)

@@ -23,7 +23,7 @@ async fn a_cycle_comes_back_as_it_was_stored() {
         plan_complete: true,
     };
     let progress =
-        Progress { percent: 12.5, operation: "Transfer".into(), transferred: 8, total: 9, speed: 3 };
+        Progress { percent: 12.5, operation: "Transfer".into(), transferred: 8, total: 9, speed: 3, peak: 4 };
     f.store
         .job_progress_record(&job.id, &progress, std::slice::from_ref(&disk), at(4))
         .await

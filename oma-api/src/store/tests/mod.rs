@@ -4,6 +4,7 @@
 mod files;
 mod on_mariadb;
 mod on_sqlite;
+mod reads;
 mod server;
 mod wire;
 mod writes;
@@ -11,7 +12,7 @@ mod writes;
 use super::*;
 use integration_tests::mariadb::Server;
 use jiff::Timestamp;
-use shared::cycle::{SnapshotDisk, Strategy};
+use shared::cycle::{DiskProgress, SnapshotDisk, Strategy};
 use shared::ids::{AgentId, DiskId, JobId, MigrationId, RestorePointId, VmUuid};
 use shared::migration::{Action, Position, apply};
 use shared::range::{ByteRange, RangeSet};
@@ -188,7 +189,9 @@ pub(super) async fn transfer(store: &Store, job: &Job, set: &RangeSet) -> Job {
         let of = of(job, index);
         store.checkpoint_append(&of, CheckpointKind::Intent, set, at(1)).await.expect("intent");
         store.checkpoint_append(&of, CheckpointKind::Durable, set, at(1)).await.expect("durable");
-        store.job_disk_finish(&job.id, &d.disk, d.epoch, Some(set.total()), at(1)).await.expect("finish");
+        let bytes = set.total();
+        let last = DiskProgress { planned: bytes, done: bytes, data: bytes, ..DiskProgress::default() };
+        store.job_disk_finish(&job.id, &d.disk, d.epoch, Some(&last), at(1)).await.expect("finish");
     }
     store.job_transition(&job.id, &JobStep::Committing, at(1)).await.expect("committing").0
 }

@@ -89,6 +89,7 @@ async fn the_selects_of_the_manuals_run() {
         transferred: 933_232_640,
         total: 42_949_672_960,
         speed: 5,
+        peak: 0,
     };
     f.store.job_progress_record(&job.id, &progress, &[], at(3)).await.expect("progress");
     let row = sqlx::query("SELECT progress_percent, bytes_transferred, current_operation, updated_at FROM replication_jobs WHERE id = ?")

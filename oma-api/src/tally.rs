@@ -1,0 +1,122 @@
+//! What a disk of a cycle has come to over all attempts at it, whatever an agent says. Pure: no clock, no lock.
+//!
+//! An agent counts within one attempt: it begins at zero after every retry, and what was under way when the last attempt
+//! was cut is sent again. What people see runs forwards all the same, and counts a byte of data once:
+//!
+//! ```text
+//!  data shown   = the greater of: what was shown, and min(shown when the attempt began, found durable) + data of the attempt
+//!  wire, read   = of all attempts, one added to the other: that work was done
+//!  done, planned: never less than before, nor more than the disk has
+//! ```
+//!
+//! The last numbers of a disk ([`Tally::last`]) are stored with its seal, and stay. Only what the attempt that ended read and
+//! sent is told a moment later, by another way.
+
+use shared::cycle::DiskProgress;
+
+/// One disk of a cycle.
+#[derive(Clone, Debug)]
+pub struct Tally {
+    shown: DiskProgress,
+    /// As last reported.
+    attempt: DiskProgress,
+    /// What was shown when the attempt began.
+    before: DiskProgress,
+    sealed: bool,
+}
+
+impl Tally {
+    /// Goes on from what is stored, as if its attempt were still running: one that is not will count lower.
+    pub fn new(stored: &DiskProgress) -> Self {
+        Self {
+            shown: stored.clone(),
+            attempt: stored.clone(),
+            before: DiskProgress::default(),
+            sealed: false,
+        }
+    }
+
+    /// The counters as people see them.
+    pub fn shown(&self) -> &DiskProgress {
+        &self.shown
+    }
+
+    /// The disk is finished, with these numbers.
+    pub fn seal(&mut self, stored: &DiskProgress) {
+        let (read, wire) = (stored.read.max(self.shown.read), stored.wire.max(self.shown.wire));
+        self.shown = DiskProgress { read, wire, ..stored.clone() };
+        self.sealed = true;
+    }
+
+    pub fn is_sealed(&self) -> bool {
+        self.sealed
+    }
+
+    /// Takes what an agent reported of the running attempt. `size`: bytes of the disk; its own word does not count.
+    pub fn take(&mut self, said: &DiskProgress, size: u64) {
+        match began_anew(&self.attempt, said) {
+            // There is nothing to begin anew.
+            true if self.sealed => return,
+            true => self.before = self.shown.clone(),
+            false => {}
+        }
+        self.attempt = said.clone();
+        let (was, before) = (self.shown.clone(), &self.before);
+        let read = was.read.max(before.read.saturating_add(said.read));
+        let wire = was.wire.max(before.wire.saturating_add(said.wire));
+        if self.sealed {
+            self.shown = DiskProgress { read, wire, ..was };
+            return;
+        }
+        let done = was.done.max(said.done.min(size));
+        let planned = said.planned.min(size);
+        // The plan of a snapshot is the same in every attempt: once made, it counts until it is made again, or passed.
+        let (planned, plan_complete) = match (said.plan_complete, was.plan_complete && planned <= was.planned)
+        {
+            (true, _) => (planned, true),
+            (false, true) => (was.planned, true),
+            (false, false) => (was.planned.max(planned), false),
+        };
+        let planned = planned.max(done).max(was.data);
+        let data = before.data.min(said.resumed).saturating_add(said.data).min(planned);
+        self.shown = DiskProgress {
+            disk: was.disk,
+            size,
+            planned,
+            done,
+            read,
+            wire,
+            data: was.data.max(data),
+            resumed: was.resumed.max(said.resumed.min(size)),
+            plan_complete,
+        };
+    }
+
+    /// The numbers a finished disk keeps. `durable`: bytes that the cycle made durable, where it writes; `data` and
+    /// `zero`: bytes of the sender's plan, as it said at the end of the last attempt.
+    pub fn last(&self, durable: Option<u64>, data: u64, zero: u64) -> DiskProgress {
+        let all = durable.unwrap_or(data.saturating_add(zero)).min(self.shown.size);
+        // The last attempt may have said nothing, or nothing yet of what it found.
+        let (before, found) = match data < self.attempt.data {
+            true => (self.shown.data, 0),
+            false => (self.before.data, self.attempt.resumed),
+        };
+        let found = if found == 0 { all.saturating_sub(data) } else { found };
+        let data = before.min(found).saturating_add(data).max(self.shown.data).min(all);
+        DiskProgress { planned: all, done: all, data, plan_complete: true, ..self.shown.clone() }
+    }
+}
+
+/// Within one attempt no counter runs backwards.
+fn began_anew(had: &DiskProgress, says: &DiskProgress) -> bool {
+    says.planned < had.planned
+        || says.done < had.done
+        || says.read < had.read
+        || says.wire < had.wire
+        || says.data < had.data
+        || says.resumed < had.resumed
+        || (had.plan_complete && !says.plan_complete)
+}
+
+#[cfg(test)]
+mod tests;
