@@ -14,7 +14,7 @@ mod theirs;
 pub(super) use sources::Sources;
 
 use super::cpu::Used;
-use super::place::{self, Place};
+use super::place::Place;
 use super::{Options, report};
 use crate::harness::Transport;
 use crate::link::Shape;
@@ -67,10 +67,7 @@ pub(super) struct Daemons {
 impl Setup<'_> {
     pub(super) async fn run(&self) -> anyhow::Result<Pair> {
         let mut pair = Pair { ours: vec![], theirs: vec![] };
-        if self.target.name == "tmpfs" {
-            let bytes = 2 * self.sources.allocated;
-            place::touch(self.target.folder(bytes)?, bytes)?;
-        }
+        self.target.touch(2 * self.sources.allocated)?;
         // Whoever comes second finds warm memory and a busy disk: they take turns at it.
         for round in 0..self.runs {
             if round % 2 == 1 {

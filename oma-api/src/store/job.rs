@@ -2,7 +2,7 @@
 
 use super::error::Doing as _;
 use super::migration::failure;
-use super::row::{Row, flag, shown, sql, time};
+use super::row::{Row, counted, flag, shown, sql, time};
 use super::words::{JobKind, JobStatus, Wanted};
 use super::{Error, Failure, Store, Write};
 use jiff::Timestamp;
@@ -225,18 +225,11 @@ impl Store {
         }
         for p in disks {
             let Some(disk) = &p.disk else { continue };
-            let open = sql(
+            let open = counted(sql(
                 "UPDATE job_disks SET plan_complete = ?, planned_bytes = ?, done_bytes = ?, read_bytes = ?, \
                  wire_bytes = ?, data_bytes = ?, resumed_bytes = ? WHERE job_id = ? AND disk_id = ? \
                  AND finished = 0",
-            )
-            .bind(flag(p.plan_complete))
-            .bind(shown(p.planned))
-            .bind(shown(p.done))
-            .bind(shown(p.read))
-            .bind(shown(p.wire))
-            .bind(shown(p.data))
-            .bind(shown(p.resumed))
+            ).bind(flag(p.plan_complete)), p)
             .bind(id.as_str())
             .bind(disk.as_str())
             .execute(&mut *w.tx)

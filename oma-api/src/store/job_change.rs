@@ -11,7 +11,7 @@
 //! make a reconciler start the cycle again that just failed.
 
 use super::error::Doing as _;
-use super::row::{int, shown, sql, strategy_columns, time};
+use super::row::{counted, int, shown, sql, strategy_columns, time};
 use super::words::{JobKind, JobStatus, Wanted};
 use super::{Error, Failure, Job, Migration, Store};
 use jiff::Timestamp;
@@ -356,14 +356,8 @@ impl Store {
                 w.settled(id, disk).await?;
             }
             let last = last.unwrap_or(&d.progress);
-            sql("UPDATE job_disks SET finished = 1, plan_complete = 1, planned_bytes = ?, done_bytes = ?, \
-                 read_bytes = ?, wire_bytes = ?, data_bytes = ?, resumed_bytes = ? WHERE job_id = ? AND disk_id = ?")
-            .bind(shown(last.planned))
-            .bind(shown(last.done))
-            .bind(shown(last.read))
-            .bind(shown(last.wire))
-            .bind(shown(last.data))
-            .bind(shown(last.resumed))
+            counted(sql("UPDATE job_disks SET finished = 1, plan_complete = 1, planned_bytes = ?, done_bytes = ?, \
+                 read_bytes = ?, wire_bytes = ?, data_bytes = ?, resumed_bytes = ? WHERE job_id = ? AND disk_id = ?"), last)
             .bind(id.as_str())
             .bind(disk.as_str())
             .execute(&mut *w.tx)

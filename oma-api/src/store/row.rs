@@ -4,7 +4,7 @@ use super::Error;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
-use shared::cycle::{Finding, FindingKind, Strategy};
+use shared::cycle::{DiskProgress, Finding, FindingKind, Strategy};
 use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::query::Query;
 use sqlx::{Any, Row as _};
@@ -14,6 +14,16 @@ use std::str::FromStr;
 /// A statement; the text is a literal, values are bound.
 pub(super) fn sql<'q>(text: &'static str) -> Query<'q, Any, AnyArguments> {
     sqlx::query(text)
+}
+
+/// Binds a disk's counters in the order in which the statements that store them name them: planned, done, read, wire,
+/// data, resumed.
+pub(super) fn counted<'q>(
+    query: Query<'q, Any, AnyArguments>,
+    disk: &DiskProgress,
+) -> Query<'q, Any, AnyArguments> {
+    let counters = [disk.planned, disk.done, disk.read, disk.wire, disk.data, disk.resumed];
+    counters.into_iter().fold(query, |query, bytes| query.bind(shown(bytes)))
 }
 
 /// A row and its name, so that what is wrong with it can be said.

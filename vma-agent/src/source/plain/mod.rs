@@ -103,16 +103,6 @@ impl PlainSource {
         let found = self.config.disks.iter().find(|other| other.key == *disk);
         found.ok_or_else(|| Error::DiskUnknown { disk: disk.clone() })
     }
-
-    async fn load(&self, name: &SnapshotName) -> Result<Option<Snapshot>, Error> {
-        let (folder, name) = (self.folder.clone(), name.clone());
-        blocking(move || match folder.load::<()>(&name) {
-            Ok(None) | Err(Error::BadRecord { .. }) => Ok(None),
-            Ok(Some(record)) => record.snapshot(&name).map(Some),
-            Err(error) => Err(error),
-        })
-        .await
-    }
 }
 
 /// `nbdkit` on one file, read-only.
@@ -161,7 +151,13 @@ impl Source for PlainSource {
 
     async fn find(&self, name: &SnapshotName) -> Result<Option<Snapshot>, Error> {
         // Whoever reads sees the size of now, and `confirm` looks once more.
-        self.load(name).await
+        let (folder, name) = (self.folder.clone(), name.clone());
+        blocking(move || match folder.load::<()>(&name) {
+            Ok(None) | Err(Error::BadRecord { .. }) => Ok(None),
+            Ok(Some(record)) => record.snapshot(&name).map(Some),
+            Err(error) => Err(error),
+        })
+        .await
     }
 
     async fn snapshots(&self) -> Result<Vec<SnapshotName>, Error> {
