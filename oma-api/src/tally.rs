@@ -92,18 +92,19 @@ impl Tally {
         };
     }
 
-    /// The numbers a finished disk keeps. `durable`: bytes that the cycle made durable, where it writes; `data` and
-    /// `zero`: bytes of the sender's plan, as it said at the end of the last attempt.
-    pub fn last(&self, durable: Option<u64>, data: u64, zero: u64) -> DiskProgress {
+    /// The numbers a finished disk keeps. `durable`: bytes that the cycle made durable, where it writes; `found`: of those,
+    /// what the last attempt was told when it began; `data` and `zero`: bytes of the sender's plan, as it said at the end of
+    /// the last attempt.
+    pub fn last(&self, durable: Option<u64>, found: u64, data: u64, zero: u64) -> DiskProgress {
         let all = durable.unwrap_or(data.saturating_add(zero)).min(self.shown.size);
         // The last attempt may have said nothing, or nothing yet of what it found.
         let (before, found) = match data < self.attempt.data {
-            true => (self.shown.data, 0),
-            false => (self.before.data, self.attempt.resumed),
+            true => (self.shown.data, found),
+            false => (self.before.data, found.max(self.attempt.resumed)),
         };
-        let found = if found == 0 { all.saturating_sub(data) } else { found };
         let data = before.min(found).saturating_add(data).max(self.shown.data).min(all);
-        DiskProgress { planned: all, done: all, data, plan_complete: true, ..self.shown.clone() }
+        let resumed = self.shown.resumed.max(found.min(all));
+        DiskProgress { planned: all, done: all, data, resumed, plan_complete: true, ..self.shown.clone() }
     }
 }
 

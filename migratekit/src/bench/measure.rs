@@ -182,6 +182,10 @@ impl Target for Timed {
     fn next_data(&self, offset: u64) -> Result<Option<ByteRange>, Error> {
         self.inner.next_data(offset)
     }
+
+    fn end(&self) {
+        self.inner.end();
+    }
 }
 
 /// Nothing of a measurement is gone on with.

@@ -29,6 +29,8 @@ pub struct ReplicaSession {
 
 struct Inner {
     core: Arc<Core>,
+    /// To be told when nobody writes to it any more.
+    target: Arc<dyn Target>,
     jobs: mpsc::Sender<Job>,
     journal: Arc<dyn Journal>,
     /// One at a time, so that those who wait find what the one before them logged.
@@ -82,11 +84,27 @@ impl ReplicaSession {
             .spawn(move || writer.run(queue))
             .map_err(Cause::Thread)?;
         let options = Options { flush_bytes, ..options };
-        let flusher = Flusher { core: core.clone(), target, manifest, journal: journal.clone(), options };
+        let flusher = Flusher {
+            core: core.clone(),
+            target: target.clone(),
+            manifest,
+            journal: journal.clone(),
+            options,
+        };
         tokio::spawn(flusher.run());
         let (intents, hashes) = (Mutex::new(()), options.hashes);
         Ok(Self {
-            inner: Arc::new(Inner { core, jobs, journal, intents, hashes, window, memory, disk_size }),
+            inner: Arc::new(Inner {
+                core,
+                target,
+                jobs,
+                journal,
+                intents,
+                hashes,
+                window,
+                memory,
+                disk_size,
+            }),
         })
     }
 
@@ -137,6 +155,9 @@ impl ReplicaSession {
     pub async fn fence(&self, reason: impl Into<Arc<str>>) {
         self.inner.core.close(Error::Fenced { reason: reason.into() });
         self.inner.core.idle().await;
+        let target = Arc::clone(&self.inner.target);
+        // Does not panic; and who fences can do nothing about it if it did.
+        let _ = tokio::task::spawn_blocking(move || target.end()).await;
     }
 
     /// Everything durable so far, earlier attempts of the job included.

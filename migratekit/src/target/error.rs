@@ -95,7 +95,7 @@ pub enum Error {
     /// An NBD target: it owes answers and gives none.
     #[error("{target} has not answered for {} s (the oldest request is at offset {offset}): is it or the network stuck?", after.as_secs())]
     Stalled { target: String, offset: u64, after: Duration },
-    /// An NBD target ended before, for this reason.
+    /// What was accepted before has failed, for this reason; the target does nothing more.
     #[error(transparent)]
     Ended(Arc<Self>),
     /// The system refused.
@@ -110,6 +110,14 @@ pub enum Error {
 }
 
 impl Error {
+    /// What happened first, for who sorts errors: a target that ended gives its reason to every call after it.
+    pub fn reason(&self) -> &Self {
+        match self {
+            Self::Ended(why) => why.reason(),
+            other => other,
+        }
+    }
+
     /// Sorts an error of the system into [`NoRoom`](Self::NoRoom) or [`Io`](Self::Io).
     pub fn from_io(op: Op, path: &Path, offset: u64, source: impl Into<std::io::Error>) -> Self {
         use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};

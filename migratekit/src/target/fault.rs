@@ -28,6 +28,8 @@ pub enum Fault {
     /// Waits until [`FaultTarget::release`], then succeeds; fails after [`LONGEST_HANG`], so that a test that
     /// failed meanwhile ends.
     Hang,
+    /// A write: succeeds at once, and reaches the disk only after [`FaultTarget::release`].
+    Late,
 }
 
 /// Longer than any test waits.
@@ -53,6 +55,7 @@ struct State {
     dirty: RangeSet,
     faults: Vec<(Op, VecDeque<Fault>)>,
     calls: Vec<Call>,
+    late: VecDeque<(u64, Vec<u8>)>,
     hanging: usize,
     released: usize,
 }
@@ -87,10 +90,20 @@ impl FaultTarget {
         self
     }
 
-    /// Lets one hanging call (or the next one to hang) go on.
+    /// Lets one late write land, or one hanging call (or the next one to hang) go on.
     pub fn release(&self) {
-        self.lock().released += 1;
+        let late = self.lock().late.pop_front();
+        match late {
+            Some((offset, data)) => self.put(offset, &data),
+            None => self.lock().released += 1,
+        }
         self.state.1.notify_all();
+    }
+
+    /// Waits until no write is late.
+    fn settle(&self) {
+        let landed = self.state.1.wait_timeout_while(self.lock(), LONGEST_HANG, |s| !s.late.is_empty());
+        drop(landed);
     }
 
     /// How many calls hang now.
@@ -150,7 +163,7 @@ impl FaultTarget {
                 waited.timed_out().then_some(Fault::Errno(EIO))
             }
             Fault::Pass => None,
-            Fault::Errno(_) | Fault::Half(_) => Some(fault),
+            Fault::Errno(_) | Fault::Half(_) | Fault::Late => Some(fault),
         }
     }
 
@@ -189,6 +202,7 @@ impl Target for FaultTarget {
                 self.put(offset, &data[..data.len() / 2]);
                 return Err(Self::fail(Op::Write, offset, errno));
             }
+            Some(Fault::Late) => self.lock().late.push_back((offset, data)),
             _ => self.put(offset, &data),
         }
         Ok(())
@@ -203,6 +217,7 @@ impl Target for FaultTarget {
     }
 
     fn flush(&self) -> Result<(), Error> {
+        self.settle();
         // What a write dirties while the flush is under way may or may not be in it: here it is not.
         let dirty = self.lock().dirty.clone();
         let fault = self.meet(Op::Flush, Call::Flush);
@@ -237,6 +252,10 @@ impl Target for FaultTarget {
 
     fn next_data(&self, offset: u64) -> Result<Option<ByteRange>, Error> {
         Ok((offset < self.size).then(|| ByteRange::new(offset, self.size)))
+    }
+
+    fn end(&self) {
+        self.settle();
     }
 }
 

@@ -13,6 +13,7 @@ mod error;
 pub mod fault;
 mod file;
 mod nbd;
+mod outstanding;
 #[cfg(test)]
 mod tests;
 
@@ -46,6 +47,7 @@ pub trait Target: Send + Sync {
 
     /// Writes all of `data`, one piece after the other, from `offset` on, or fails.
     ///
+    /// It may return before it has begun: what fails is told by a later call. Of two that overlap, the later one stays.
     /// Written is not durable: only [`flush`](Self::flush) makes it so, and only it tells of a failure for certain.
     fn write_at(&self, offset: u64, data: &[Bytes]) -> Result<(), Error>;
 
@@ -64,4 +66,8 @@ pub trait Target: Send + Sync {
     /// The first range at or after `offset` that may hold data; what lies before it reads as zeros.
     /// `None`: nothing but zeros follows. A target that cannot tell answers everything.
     fn next_data(&self, offset: u64) -> Result<Option<ByteRange>, Error>;
+
+    /// Begins nothing more, and returns when nothing is under way that could still change a byte: whoever opens the same
+    /// place afterwards is alone there. What was not flushed is lost; every further call fails.
+    fn end(&self);
 }

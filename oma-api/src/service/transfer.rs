@@ -111,6 +111,8 @@ pub struct Transfer {
     transfers: Arc<Transfers>,
     request: OpenRequest,
     to: To,
+    /// Bytes that were durable when it was opened: what its sender need not send.
+    found: u64,
 }
 
 enum To {
@@ -140,7 +142,8 @@ impl Transfers {
         if request.mode == Mode::Verify {
             let manifest = self.committed_manifest(&disk).await?;
             let to = To::Manifest(Arc::new(manifest));
-            let transfer = Transfer { transfers: Arc::clone(self), request: request.clone(), to };
+            let found = prior.durable.total();
+            let transfer = Transfer { transfers: Arc::clone(self), request: request.clone(), to, found };
             let opened =
                 Opened { transfer, acks: None, epoch: request.epoch, prior_durable: prior.durable, required };
             return Ok(opened);
@@ -164,9 +167,10 @@ impl Transfers {
         let Some(live) = session.as_ref() else { return Err(TransferError::Died) };
         let (stream, acks) = live.replica.stream();
         let to = To::Replica { stream, target: Arc::clone(&live.target) };
-        let transfer = Transfer { transfers: Arc::clone(self), request: request.clone(), to };
         // Of a shared session, more may be durable by now than the database said above.
         let prior_durable = live.replica.durable();
+        let found = prior_durable.total();
+        let transfer = Transfer { transfers: Arc::clone(self), request: request.clone(), to, found };
         Ok(Opened { transfer, acks: Some(acks), epoch: request.epoch, prior_durable, required })
     }
 
@@ -398,7 +402,7 @@ impl Transfer {
             durable = Some(sealed.durable.total());
         }
         let known = job.disks.iter().find(|d| d.disk == *disk).map(|d| hub.tally(&job.id, d));
-        let last = known.map(|tally| tally.last(durable, sent.data, sent.zero));
+        let last = known.map(|tally| tally.last(durable, self.found, sent.data, sent.zero));
         let job = store.job_disk_finish(&job.id, disk, *epoch, last.as_ref(), Timestamp::now()).await?;
         hub.progress(&job, &[]);
         info!(job_id = %job.id, disk_id = %disk, "disk sealed");

@@ -43,10 +43,10 @@ fn what_is_sent_again_is_counted_once() {
         tally.take(&said, SIZE);
         assert_eq!(seen(&tally), expected, "{said:?}");
     }
-    let last = tally.last(Some(800), 350, 450);
+    let last = tally.last(Some(800), 450, 350, 450);
     assert_eq!(
-        (last.planned, last.done, last.data, last.wire, last.plan_complete),
-        (800, 800, 800, 920, true)
+        (last.planned, last.done, last.data, last.wire, last.resumed, last.plan_complete),
+        (800, 800, 800, 920, 450, true)
     );
 }
 
@@ -69,18 +69,20 @@ fn the_end_is_counted_whatever_was_reported_before() {
     let interrupted = Tally::new(&said(1000, 400, 450, 0, true));
     let mut retried = interrupted.clone();
     retried.take(&said(0, 0, 0, 0, false), SIZE);
-    for (tally, durable, data, zero, expected) in [
-        (&quiet, Some(700), 600, 100, (700, 600)),
-        (&quiet, None, 0, 1000, (1000, 0)),
+    for (tally, durable, found, data, zero, expected) in [
+        (&quiet, Some(700), 0, 600, 100, (700, 600, 0)),
+        (&quiet, None, 0, 0, 1000, (1000, 0, 0)),
         // More than the disk has.
-        (&quiet, None, u64::MAX, u64::MAX, (1000, 1000)),
+        (&quiet, None, u64::MAX, u64::MAX, u64::MAX, (1000, 1000, 1000)),
         // The attempt after the cut said nothing at all, or no more than that it began.
-        (&interrupted, Some(1000), 400, 600, (1000, 850)),
-        (&retried, Some(1000), 600, 400, (1000, 1000)),
-        (&retried, Some(1000), 500, 500, (1000, 950)),
+        (&interrupted, Some(1000), 400, 400, 600, (1000, 800, 400)),
+        (&retried, Some(1000), 400, 600, 400, (1000, 1000, 400)),
+        (&retried, Some(1000), 430, 500, 500, (1000, 930, 430)),
+        // Nothing was durable: all is sent again.
+        (&retried, Some(1000), 0, 900, 100, (1000, 900, 0)),
     ] {
-        let last = tally.last(durable, data, zero);
-        assert_eq!((last.planned, last.data), expected, "{tally:?} {data} {zero}");
+        let last = tally.last(durable, found, data, zero);
+        assert_eq!((last.planned, last.data, last.resumed), expected, "{tally:?} {found} {data} {zero}");
         assert_eq!((last.done, last.plan_complete, last.size), (last.planned, true, SIZE));
     }
 }
@@ -90,7 +92,7 @@ fn the_end_is_counted_whatever_was_reported_before() {
 fn a_sealed_disk_takes_only_the_end_of_its_last_attempt() {
     let mut tally = Tally::new(&DiskProgress { size: SIZE, ..DiskProgress::default() });
     tally.take(&said(500, 100, 200, 0, true), SIZE);
-    let last = tally.last(Some(500), 450, 50);
+    let last = tally.last(Some(500), 0, 450, 50);
     tally.seal(&last);
     let sealed = (500, 500, 450);
     for (said, wire) in [
@@ -156,7 +158,7 @@ proptest! {
             prop_assert!(tally.shown().data >= durable && tally.shown().data <= SIZE);
         }
         tally.take(&said(0, 0, 0, 0, false), SIZE);
-        let last = tally.last(Some(SIZE), SIZE - durable, durable);
-        prop_assert_eq!((last.data, last.done), (SIZE, SIZE));
+        let last = tally.last(Some(SIZE), durable, SIZE - durable, durable);
+        prop_assert_eq!((last.data, last.done, last.resumed), (SIZE, SIZE, durable));
     }
 }

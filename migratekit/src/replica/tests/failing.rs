@@ -146,6 +146,22 @@ async fn a_fence_waits_for_the_write_under_way_and_nothing_follows_it() {
     assert!(world.durable().is_empty());
 }
 
+/// A target may return from a write before it is done: whoever comes after the fence must be alone with the disk.
+#[tokio::test]
+async fn a_fence_waits_for_what_the_target_has_accepted_and_not_yet_written() {
+    let world = World::zeroed(16);
+    world.disk.next(Op::Write, Fault::Late);
+    let session = world.open(patient());
+    let (stream, _acks) = session.stream();
+    stream.write(data(0, 1, 7)).await.expect("accepted");
+    until("the write", || session.stats().written_bytes == LEAF).await;
+    let fence = tokio::spawn(async move { session.fence("epoch 8 has begun").await });
+    tokio::time::sleep(Duration::from_millis(30)).await;
+    assert!(!fence.is_finished(), "a write of the old epoch could land on that of the new one");
+    world.disk.release();
+    fence.await.expect("no panic");
+}
+
 #[tokio::test]
 async fn a_fence_waits_for_the_flush_under_way_which_is_not_recorded() {
     let world = World::zeroed(16);

@@ -283,4 +283,9 @@ impl Target for NbdTarget {
         }
         Ok(None)
     }
+
+    fn end(&self) {
+        // What a server was sent cannot be called back; nothing more is sent.
+        self.shared.close();
+    }
 }

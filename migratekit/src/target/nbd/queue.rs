@@ -13,6 +13,7 @@ use shared::range::ByteRange;
 
 use super::{Error, Op};
 use crate::nbd::{self, Buffer, Status};
+use crate::target::outstanding::Outstanding;
 
 /// Most bytes of data that are queued or in flight: what a target costs in memory.
 const MOST_BYTES: usize = 8 << 20;
@@ -59,19 +60,13 @@ struct Worker {
     hungry: bool,
 }
 
-struct Outstanding {
-    id: u64,
-    range: ByteRange,
-    bytes: usize,
-}
-
 struct State {
     jobs: VecDeque<Job>,
     workers: Vec<Worker>,
-    /// Changes that are queued or in flight; no two of them overlap.
-    outstanding: Vec<Outstanding>,
+    /// Changes that are queued or in flight.
+    outstanding: Outstanding,
+    /// Of data in them.
     bytes: usize,
-    next_id: u64,
     closed: bool,
     failed: Option<Arc<Error>>,
 }
@@ -97,9 +92,8 @@ impl Shared {
         let state = State {
             jobs: VecDeque::new(),
             workers: list,
-            outstanding: Vec::new(),
+            outstanding: Outstanding::default(),
             bytes: 0,
-            next_id: 0,
             closed: false,
             failed: None,
         };
@@ -140,17 +134,13 @@ impl Shared {
         loop {
             self.check(&state)?;
             let room = state.bytes == 0 || state.bytes + bytes <= MOST_BYTES;
-            let overlaps =
-                state.outstanding.iter().any(|o| o.range.start < range.end && range.start < o.range.end);
-            if room && !overlaps && state.outstanding.len() < MOST_REQUESTS {
+            if room && state.outstanding.free(range) && state.outstanding.len() < MOST_REQUESTS {
                 break;
             }
             state = self.wait(state);
         }
-        let id = state.next_id;
-        state.next_id += 1;
+        let id = state.outstanding.add(range);
         state.bytes += bytes;
-        state.outstanding.push(Outstanding { id, range, bytes });
         state.push(Job::Change { id, range, data });
         Ok(())
     }
@@ -158,10 +148,10 @@ impl Shared {
     /// Waits until every change that was queued before the call has been answered well.
     pub(super) fn settle(&self) -> Result<(), Error> {
         let mut state = self.lock();
-        let before = state.next_id;
+        let mark = state.outstanding.mark();
         loop {
             self.check(&state)?;
-            if state.outstanding.iter().all(|o| o.id >= before) {
+            if state.outstanding.settled(ByteRange::new(0, u64::MAX), mark) {
                 return Ok(());
             }
             state = self.wait(state);
@@ -216,13 +206,11 @@ impl Shared {
         }
     }
 
-    /// A change was answered well.
-    pub(super) fn changed(&self, id: u64) {
+    /// A change with this much data was answered well.
+    pub(super) fn changed(&self, id: u64, bytes: usize) {
         let mut state = self.lock();
-        if let Some(at) = state.outstanding.iter().position(|o| o.id == id) {
-            let bytes = state.outstanding.swap_remove(at).bytes;
-            state.bytes -= bytes;
-        }
+        state.outstanding.done(id);
+        state.bytes -= bytes;
         self.changed.notify_all();
     }
 

@@ -23,7 +23,7 @@ const DEPTH: usize = 64;
 
 /// A request in flight.
 pub(super) enum Tag {
-    Change { id: u64 },
+    Change { id: u64, bytes: usize },
     Flush { reply: Reply<()> },
     Read { reply: Reply<Buffer> },
     Status { reply: Reply<Vec<Status>> },
@@ -129,10 +129,11 @@ impl Worker {
             }
             let issued = match self.shared.next(self.index) {
                 Next::Job(Job::Change { id, range, data: Some(data) }) => {
-                    self.handle.write(range.start, data, Tag::Change { id })
+                    let bytes = data.len();
+                    self.handle.write(range.start, data, Tag::Change { id, bytes })
                 }
                 Next::Job(Job::Change { id, range, data: None }) => {
-                    self.handle.zero(range, Tag::Change { id })
+                    self.handle.zero(range, Tag::Change { id, bytes: 0 })
                 }
                 Next::Job(Job::Flush { reply }) => self.handle.flush(Tag::Flush { reply }),
                 Next::Job(Job::Read { offset, buffer, reply }) => {
@@ -154,7 +155,7 @@ impl Worker {
             Completed::Changed { tag, result } => {
                 result.map_err(told)?;
                 match tag {
-                    Tag::Change { id } => self.shared.changed(id),
+                    Tag::Change { id, bytes } => self.shared.changed(id, bytes),
                     Tag::Flush { reply } => drop(reply.try_send(())),
                     Tag::Read { .. } | Tag::Status { .. } => {}
                 }

@@ -92,9 +92,11 @@ fn of_replica(error: &replica::Error) -> (Code, &'static str) {
     match error {
         Error::Refused { .. } => (Code::InvalidArgument, "BAD_PIECE"),
         Error::Failed(cause) => match &**cause {
-            Cause::Target(target::Error::NoRoom { .. }) => (Code::ResourceExhausted, "TARGET_FULL"),
+            Cause::Target(error) => match error.reason() {
+                target::Error::NoRoom { .. } => (Code::ResourceExhausted, "TARGET_FULL"),
+                _ => (Code::Internal, "TARGET_FAILED"),
+            },
             Cause::TargetTooSmall { .. } => (Code::FailedPrecondition, "TARGET_TOO_SMALL"),
-            Cause::Target(_) => (Code::Internal, "TARGET_FAILED"),
             Cause::Manifest(_) => (Code::Internal, "MANIFEST_FAILED"),
             // The journal refuses what is over: that is no failure of the database.
             Cause::Intent(why) | Cause::Checkpoint(why) => match why.downcast_ref::<store::Error>() {
@@ -108,5 +110,33 @@ fn of_replica(error: &replica::Error) -> (Code, &'static str) {
         Error::Fenced { .. } => (Code::Aborted, "STALE_EPOCH"),
         Error::Sealed => (Code::FailedPrecondition, "DISK_FINISHED"),
         Error::Incomplete { .. } => (Code::FailedPrecondition, "INCOMPLETE"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use migratekit::replica::Cause;
+    use migratekit::target::{Error, Op};
+
+    use super::*;
+
+    /// A target that writes behind tells of the full disk with the next call.
+    #[test]
+    fn a_full_target_is_one_however_late_it_was_told() {
+        let full = Error::from_io(
+            Op::Write,
+            Path::new("/d"),
+            0,
+            std::io::Error::from(std::io::ErrorKind::StorageFull),
+        );
+        for cause in [full, Error::Lost { path: "/d".into() }].map(|e| Error::Ended(Arc::new(e))) {
+            let expected =
+                if matches!(cause.reason(), Error::NoRoom { .. }) { "TARGET_FULL" } else { "TARGET_FAILED" };
+            let told = TransferError::Replica(replica::Error::Failed(Arc::new(Cause::Target(cause))));
+            assert_eq!(told.code().1, expected);
+        }
     }
 }

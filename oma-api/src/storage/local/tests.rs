@@ -104,7 +104,7 @@ async fn on_xfs_with_shared_blocks() {
     let more = storage.open(&id("more")).await.expect("open");
     let e =
         more.write_at(0, &[Bytes::from(vec![8; 300 << 20])]).and_then(|()| more.flush()).expect_err("full");
-    assert!(matches!(e, migratekit::target::Error::NoRoom { .. }), "{e:?}");
+    assert!(matches!(e.reason(), migratekit::target::Error::NoRoom { .. }), "{e:?}");
     assert_eq!(read(&*storage.open_snapshot(&named("one"), &id("big")).await.expect("open"), 199 * MIB), 7);
 }
 

@@ -1,21 +1,30 @@
 //! A regular file or a block device as a target.
 //!
-//! Writes go through the page cache and are made durable by `fdatasync`; reads of [`Target::read_direct`]
-//! go around it, over a second descriptor. Nothing here locks the file: who may write is decided
-//! above, by `copy` and `bench` with a lock, by the control plane with sessions.
+//! Whole pages are written and read around the page cache, over a second descriptor, and made durable by `fdatasync`;
+//! the odd end of a disk, and everything on a file system that has nothing but memory or refuses `O_DIRECT`, goes through
+//! it. Nothing here locks the file: who may write is decided above, by `copy` and `bench` with a lock, by the control
+//! plane with sessions.
+
+mod behind;
+mod direct;
+#[cfg(test)]
+mod tests;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice};
 use std::num::NonZeroU64;
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use rustix::fs::{Advice, FallocateFlags, OFlags, SeekFrom};
+use rustix::fs::{Advice, FallocateFlags, SeekFrom};
 use rustix::io::Errno;
 use shared::range::ByteRange;
+
+use behind::Behind;
 
 use super::{AlignedBuf, Error, Op, ReadPath, Target, sync_parent};
 
@@ -41,9 +50,11 @@ enum Access {
 /// See the module.
 pub struct FileTarget {
     path: PathBuf,
-    file: File,
+    file: Arc<File>,
     /// `None` where the file system refuses `O_DIRECT`.
-    direct: Option<File>,
+    direct: Option<Arc<File>>,
+    /// `None` where nothing is gained by writing around the cache, or nothing may be written.
+    behind: Option<Behind>,
     kind: Kind,
     size: u64,
     /// A flush failed: the kernel will not report the loss again.
@@ -72,29 +83,30 @@ impl FileTarget {
         let fail = |e: io::Error| Error::from_io(Op::Create, folder, 0, e);
         let file = tempfile::tempfile_in(folder).map_err(fail)?;
         file.set_len(size).map_err(fail)?;
-        // Opened once more, for reads around the cache.
-        let target = Self::open(Path::new(&format!("/proc/self/fd/{}", file.as_raw_fd())), size)?;
-        Ok(Self { path: folder.to_owned(), ..target })
+        // Opened once more, to go around the cache.
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        Self::open_as(Path::new(&path), folder, size, Access::ReadWrite)
     }
 
     /// Opens a file or block device of at least `need` bytes for writing.
     pub fn open(path: &Path, need: u64) -> Result<Self, Error> {
-        Self::open_as(path, need, Access::ReadWrite)
+        Self::open_as(path, path, need, Access::ReadWrite)
     }
 
     /// Opens it for reading only; writes fail.
     pub fn open_read_only(path: &Path, need: u64) -> Result<Self, Error> {
-        Self::open_as(path, need, Access::ReadOnly)
+        Self::open_as(path, path, need, Access::ReadOnly)
     }
 
-    fn open_as(path: &Path, need: u64, access: Access) -> Result<Self, Error> {
-        let fail = |e: io::Error| Error::from_io(Op::Open, path, 0, e);
+    /// `name` stands for it in messages.
+    fn open_as(path: &Path, name: &Path, need: u64, access: Access) -> Result<Self, Error> {
+        let fail = |e: io::Error| Error::from_io(Op::Open, name, 0, e);
         let writable = access == Access::ReadWrite;
         // Asked before opening: opening a FIFO or a terminal may hang.
         let kind = match std::fs::metadata(path).map_err(fail)?.file_type() {
             t if t.is_file() => Kind::File,
             t if t.is_block_device() => Kind::BlockDevice,
-            _ => return Err(Error::Unsuitable { path: path.to_owned() }),
+            _ => return Err(Error::Unsuitable { path: name.to_owned() }),
         };
         let file = OpenOptions::new().read(true).write(writable).open(path).map_err(fail)?;
         let size = match kind {
@@ -102,15 +114,16 @@ impl FileTarget {
             Kind::BlockDevice => rustix::fs::seek(&file, SeekFrom::End(0)).map_err(|e| fail(e.into()))?,
         };
         if size < need {
-            return Err(Error::TooSmall { path: path.to_owned(), need, have: size });
+            return Err(Error::TooSmall { path: name.to_owned(), need, have: size });
         }
-        let flags = i32::try_from(OFlags::DIRECT.bits()).expect("an open flag fits the C int it is");
-        let direct = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
-            Ok(file) => Some(file),
-            Err(e) if e.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => None,
-            Err(e) => return Err(fail(e)),
+        let (file, direct) = (Arc::new(file), direct::open(path, writable).map_err(fail)?.map(Arc::new));
+        let behind = match &direct {
+            Some(direct) if writable && (kind == Kind::BlockDevice || !direct::in_memory(&file)) => {
+                Some(Behind::new(name, direct::Direct::new(Arc::clone(direct), Arc::clone(&file))))
+            }
+            _ => None,
         };
-        Ok(Self { path: path.to_owned(), file, direct, kind, size, lost: AtomicBool::new(false) })
+        Ok(Self { path: name.to_owned(), file, direct, behind, kind, size, lost: AtomicBool::new(false) })
     }
 
     /// Where it lies.
@@ -137,6 +150,30 @@ impl FileTarget {
                 size: self.size,
             }),
         }
+    }
+
+    fn write_cached(&self, offset: u64, data: &[Bytes]) -> Result<(), Error> {
+        let mut slices: Vec<_> = data.iter().filter(|d| !d.is_empty()).map(|d| IoSlice::new(d)).collect();
+        let mut rest = &mut slices[..];
+        let mut at = offset;
+        while !rest.is_empty() {
+            let batch = &rest[..rest.len().min(MAX_SLICES)];
+            match rustix::io::pwritev(&self.file, batch, at) {
+                Ok(0) => return Err(self.fail(Op::Write, at, io::ErrorKind::WriteZero)),
+                Ok(n) => {
+                    at += n as u64;
+                    IoSlice::advance_slices(&mut rest, n);
+                }
+                Err(Errno::INTR) => {}
+                Err(e) => return Err(self.fail(Op::Write, at, e)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for what was written to `range` and is still on its way.
+    fn settle(&self, range: ByteRange) -> Result<(), Error> {
+        self.behind.as_ref().map_or(Ok(()), |behind| behind.settle(range))
     }
 
     fn write_zeros(&self, range: ByteRange) -> Result<(), Error> {
@@ -223,22 +260,16 @@ impl Target for FileTarget {
         let total = data.iter().map(|d| d.len() as u64).sum();
         // Past the end a file would grow, and a device report "no space left", which it is not.
         self.check(Op::Write, ByteRange::at(offset, total))?;
-        let mut slices: Vec<_> = data.iter().filter(|d| !d.is_empty()).map(|d| IoSlice::new(d)).collect();
-        let mut rest = &mut slices[..];
-        let mut at = offset;
-        while !rest.is_empty() {
-            let batch = &rest[..rest.len().min(MAX_SLICES)];
-            match rustix::io::pwritev(&self.file, batch, at) {
-                Ok(0) => return Err(self.fail(Op::Write, at, io::ErrorKind::WriteZero)),
-                Ok(n) => {
-                    at += n as u64;
-                    IoSlice::advance_slices(&mut rest, n);
-                }
-                Err(Errno::INTR) => {}
-                Err(e) => return Err(self.fail(Op::Write, at, e)),
+        let whole = |bytes: u64| bytes.is_multiple_of(AlignedBuf::ALIGN as u64);
+        match &self.behind {
+            Some(behind) if whole(offset) && whole(total) => behind.write(offset, data),
+            Some(behind) => {
+                // One page must not be written both ways at a time; this is the odd end of a disk, once in it.
+                behind.settle_all()?;
+                self.write_cached(offset, data)
             }
+            None => self.write_cached(offset, data),
         }
-        Ok(())
     }
 
     fn zero(&self, range: ByteRange) -> Result<(), Error> {
@@ -246,6 +277,7 @@ impl Target for FileTarget {
         if range.is_empty() {
             return Ok(());
         }
+        self.settle(range)?;
         // Both guarantee zeros (the kernel fails a hole that a device would not read back as zeros); a hole keeps
         // a thin volume thin. A device takes whole blocks only, so the last, odd part is written.
         let whole = match self.kind {
@@ -265,6 +297,7 @@ impl Target for FileTarget {
 
     fn flush(&self) -> Result<(), Error> {
         self.check(Op::Flush, Some(ByteRange::new(0, 0)))?;
+        self.settle(ByteRange::new(0, self.size))?;
         loop {
             match rustix::fs::fdatasync(&self.file) {
                 Ok(()) => return Ok(()),
@@ -275,7 +308,9 @@ impl Target for FileTarget {
     }
 
     fn read_direct(&self, offset: u64, buf: &mut AlignedBuf) -> Result<ReadPath, Error> {
-        self.check(Op::Read, ByteRange::at(offset, buf.as_slice().len() as u64))?;
+        let range = ByteRange::at(offset, buf.as_slice().len() as u64);
+        self.check(Op::Read, range)?;
+        range.map_or(Ok(()), |range| self.settle(range))?;
         match &self.direct {
             Some(direct) => self.read_around_cache(direct, offset, buf).map(|()| ReadPath::Direct),
             None => self.read_dropped(offset, buf).map(|()| ReadPath::CacheDropped),
@@ -286,6 +321,7 @@ impl Target for FileTarget {
         if offset >= self.size {
             return Ok(None);
         }
+        self.settle(ByteRange::new(offset, self.size))?;
         let start = match rustix::fs::seek(&self.file, SeekFrom::Data(offset)) {
             Ok(start) => start,
             Err(Errno::NXIO) => return Ok(None),
@@ -295,5 +331,10 @@ impl Target for FileTarget {
         // A file that somebody makes shorter at this instant has no hole after its data: call the rest data.
         let end = rustix::fs::seek(&self.file, SeekFrom::Hole(start)).unwrap_or(self.size);
         Ok(Some(ByteRange::new(start, end.min(self.size))))
+    }
+    fn end(&self) {
+        if let Some(behind) = &self.behind {
+            behind.end();
+        }
     }
 }
