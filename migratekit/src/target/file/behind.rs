@@ -24,11 +24,11 @@ use crate::target::{AlignedBuf, Error, Op};
 /// Of one write, at most.
 const BUFFER: usize = 512 * 1024;
 
-/// Writes under way at a time: enough for 1.5 GiB/s at a round trip of 2 ms.
-const THREADS: usize = 6;
+/// Writes under way at a time: enough for 1 GiB/s at a round trip of 2 ms.
+const THREADS: usize = 4;
 
-/// One is filled and one waits while all threads write: what a target costs in memory, 4 MiB.
-const BUFFERS: usize = THREADS + 2;
+/// One is filled while all threads write: what a target costs in memory, 2.5 MiB.
+const BUFFERS: usize = THREADS + 1;
 
 /// Where the buffers go.
 pub(super) trait Store: Send + Sync + 'static {

@@ -88,16 +88,16 @@ fn pages(seed: u64, count: usize) -> Bytes {
 fn small_writes_that_continue_each_other_become_one_and_several_are_under_way() {
     let slow = Slow::new(false);
     let behind = slow.behind();
-    let all = pages(1, 768);
+    let all = pages(1, 640);
     for (index, page) in all.chunks(AlignedBuf::ALIGN).enumerate() {
         behind.write(index as u64 * PAGE, &[Bytes::copy_from_slice(page)]).expect("accepted");
     }
-    slow.until(|i| i.now.len() == 5);
+    slow.until(|i| i.now.len() == 4);
     slow.inside(|i| i.open = true);
     behind.settle_all().expect("written");
     slow.inside(|i| {
         assert!(i.disk[..all.len()] == all[..]);
-        assert_eq!(i.writes, 6, "512 KiB each");
+        assert_eq!(i.writes, 5, "512 KiB each");
     });
 }
 
@@ -156,7 +156,7 @@ fn what_waits_for_a_buffer_is_told_of_the_failure() {
         let behind = Arc::clone(&behind);
         move || behind.write(0, &[pages(1, 2000)])
     });
-    slow.until(|i| i.now.len() == 6);
+    slow.until(|i| i.now.len() == 4);
     std::thread::sleep(Duration::from_millis(20));
     assert!(!writer.is_finished(), "no more memory than said");
     slow.inside(|i| i.open = true);
@@ -168,8 +168,8 @@ fn what_waits_for_a_buffer_is_told_of_the_failure() {
 fn the_end_waits_for_what_is_under_way_and_drops_what_is_not() {
     let slow = Slow::new(false);
     let behind = Arc::new(slow.behind());
-    behind.write(0, &[pages(1, 7 * 128)]).expect("accepted");
-    slow.until(|i| i.now.len() == 6);
+    behind.write(0, &[pages(1, 5 * 128)]).expect("accepted");
+    slow.until(|i| i.now.len() == 4);
     let ending = std::thread::spawn({
         let behind = Arc::clone(&behind);
         move || behind.end()
@@ -181,9 +181,9 @@ fn the_end_waits_for_what_is_under_way_and_drops_what_is_not() {
     assert!(!ending.is_finished(), "something is under way");
     slow.inside(|i| i.open = true);
     ending.join().expect("no panic");
-    slow.inside(|i| assert!(i.now.is_empty() && i.writes == 6));
+    slow.inside(|i| assert!(i.now.is_empty() && i.writes == 4));
     std::thread::sleep(Duration::from_millis(20));
-    slow.inside(|i| assert_eq!(i.writes, 6, "nothing follows"));
+    slow.inside(|i| assert_eq!(i.writes, 4, "nothing follows"));
     assert!(matches!(behind.settle_all(), Err(Error::Lost { .. })));
 }
 
