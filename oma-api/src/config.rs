@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 use shared::config::{self, Period};
+use shared::daemon::{Configuration, Unusable};
 use shared::telemetry::Log;
 use shared::tls::{Files, Role};
 use std::fmt;
@@ -157,6 +158,21 @@ impl Config {
             connections: self.limits.connections,
             ..shared::tls::Limits::default()
         }
+    }
+}
+
+impl Configuration for Config {
+    fn log(&self) -> &Log {
+        &self.log
+    }
+
+    fn check(&self) -> Result<(), Unusable> {
+        Self::check(self)?;
+        Ok(())
+    }
+
+    fn check_certificate(&self) -> Result<(), Unusable> {
+        Ok(self.tls.check_own(Role::Oma)?)
     }
 }
 

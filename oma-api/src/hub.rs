@@ -6,9 +6,9 @@
 use crate::pace::Pace;
 use crate::service::Waiting;
 use crate::store::{Job, JobDisk};
-use crate::tally::Tally;
 use jiff::Timestamp;
 use shared::cycle::DiskProgress;
+use shared::cycle::tally::Tally;
 use shared::ids::{AgentId, DiskId, JobId, MigrationId};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -13,7 +13,6 @@ pub mod rest;
 pub mod service;
 pub mod storage;
 pub mod store;
-pub mod tally;
 #[cfg(test)]
 mod testing;
 

@@ -3,7 +3,7 @@
 use clap::Parser;
 use oma_api::{Config, Listeners, Oma};
 use shared::config::EXIT_CONFIGURATION;
-use shared::tls::Role;
+use shared::daemon::{self, Purpose};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio_util::sync::CancellationToken;
@@ -29,22 +29,8 @@ fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { EXIT_CONFIGURATION } else { 0 });
         }
     };
-    let config = match Config::load(&args.config) {
-        Ok(config) => config,
-        Err(error) => return shared::daemon::configuration_error("oma-api", &error),
-    };
-    if let Err(error) = config.check() {
-        return shared::daemon::configuration_error("oma-api", error.as_ref());
-    }
-    if args.check_config {
-        // Not at every start: the clock may be set only after us, and the peers say what they do not take.
-        if let Err(error) = config.tls.check_own(Role::Oma) {
-            return shared::daemon::configuration_error("oma-api", &error);
-        }
-        eprintln!("oma-api: {} is usable", args.config.display());
-        return ExitCode::SUCCESS;
-    }
-    shared::daemon::run("oma-api", &config.log.clone(), |shutdown| serve(config, shutdown))
+    let purpose = if args.check_config { Purpose::CheckOnly } else { Purpose::Serve };
+    daemon::main("oma-api", &args.config, Config::load(&args.config), purpose, serve)
 }
 
 async fn serve(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {

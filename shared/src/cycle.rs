@@ -4,6 +4,7 @@
 //! repeated message changes nothing. [`Report`]s may be repeated as well.
 
 mod compare;
+pub mod tally;
 
 pub use compare::compare_disks;
 

@@ -1,15 +1,75 @@
-//! The frame of a daemon: telemetry → run until a signal → drain → exit code.
+//! The frame of a daemon: configuration → telemetry → run until a signal → drain → exit code.
 
-use crate::config::EXIT_CONFIGURATION;
+use crate::config::{self, EXIT_CONFIGURATION};
 use crate::error::chain;
 use crate::telemetry::{self, Log};
+use std::path::Path;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
+/// Why a daemon cannot start.
+pub type Unusable = Box<dyn std::error::Error + Send + Sync>;
+
+/// What a daemon is told by its file and its command line.
+pub trait Configuration {
+    fn log(&self) -> &Log;
+
+    /// Whether the daemon can start with it: all that does not depend on the clock or the network.
+    ///
+    /// # Errors
+    /// What is wrong, where, and what to do.
+    fn check(&self) -> Result<(), Unusable>;
+
+    /// Whether peers would take its certificate. Not asked at every start: the clock may be set only after us, and the
+    /// peers say what they do not take.
+    ///
+    /// # Errors
+    /// As above.
+    fn check_certificate(&self) -> Result<(), Unusable>;
+}
+
+/// What [`main`] is to do with the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    Serve,
+    CheckOnly,
+}
+
+/// What `main` of a daemon does, once its command line is read: checks the configuration loaded from `path`, and runs
+/// `body` with it (see [`run`]), or says that it could.
+pub fn main<C, F, E>(
+    name: &'static str,
+    path: &Path,
+    loaded: Result<C, config::Error>,
+    purpose: Purpose,
+    body: impl FnOnce(C, CancellationToken) -> F,
+) -> ExitCode
+where
+    C: Configuration,
+    F: Future<Output = Result<(), E>>,
+    E: Into<Unusable>,
+{
+    let config = match loaded {
+        Ok(config) => config,
+        Err(error) => return configuration_error(name, &error),
+    };
+    if let Err(error) = config.check() {
+        return configuration_error(name, error.as_ref());
+    }
+    if purpose == Purpose::Serve {
+        return run(name, &config.log().clone(), |shutdown| body(config, shutdown));
+    }
+    if let Err(error) = config.check_certificate() {
+        return configuration_error(name, error.as_ref());
+    }
+    eprintln!("{name}: {} is usable", path.display());
+    ExitCode::SUCCESS
+}
+
 /// Says on stderr what is wrong with the configuration; exit code 64.
-pub fn configuration_error(name: &str, error: &dyn std::error::Error) -> ExitCode {
+fn configuration_error(name: &str, error: &dyn std::error::Error) -> ExitCode {
     eprintln!("{name}: {}", chain(error));
     ExitCode::from(EXIT_CONFIGURATION)
 }
@@ -17,10 +77,10 @@ pub fn configuration_error(name: &str, error: &dyn std::error::Error) -> ExitCod
 /// Runs `body` on a new runtime. Its token is cancelled by SIGTERM or SIGINT; it then has to come to an end.
 ///
 /// Exit code 0, or 1 when `body` fails; 64 when logging cannot be set up.
-pub fn run<F, E>(name: &'static str, log: &Log, body: impl FnOnce(CancellationToken) -> F) -> ExitCode
+fn run<F, E>(name: &'static str, log: &Log, body: impl FnOnce(CancellationToken) -> F) -> ExitCode
 where
     F: Future<Output = Result<(), E>>,
-    E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    E: Into<Unusable>,
 {
     if let Err(error) = telemetry::init(name, log) {
         return configuration_error(name, &error);

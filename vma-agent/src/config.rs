@@ -7,6 +7,7 @@ use migratekit::rate::Limit;
 use migratekit::read::usual_connections;
 use serde::Deserialize;
 use shared::config::{self, ByteSize, Period};
+use shared::daemon::{Configuration, Unusable};
 use shared::ids::{AgentId, DiskKey, VmUuid};
 use shared::telemetry::Log;
 use shared::tls::{Dialer, Files, Role};
@@ -263,6 +264,21 @@ fn check_rate(place: &Path, key: &str, rate: ByteSize) -> Result<(), config::Err
             Err(config::Error::invalid(place, key, "must be at least 64KiB (a second), or 0 for no limit"))
         }
         false => Ok(()),
+    }
+}
+
+impl Configuration for Config {
+    fn log(&self) -> &Log {
+        &self.log
+    }
+
+    fn check(&self) -> Result<(), Unusable> {
+        Self::check(self)?;
+        Ok(())
+    }
+
+    fn check_certificate(&self) -> Result<(), Unusable> {
+        Ok(self.tls.check_own(Role::Agent)?)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use shared::config::{ByteSize, EXIT_CONFIGURATION};
-use shared::tls::Role;
+use shared::daemon::{self, Purpose};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio_util::sync::CancellationToken;
@@ -32,22 +32,8 @@ fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { EXIT_CONFIGURATION } else { 0 });
         }
     };
-    let config = match Config::load(&args.config, args.rate) {
-        Ok(config) => config,
-        Err(error) => return shared::daemon::configuration_error("vma-agent", &error),
-    };
-    if let Err(error) = config.check() {
-        return shared::daemon::configuration_error("vma-agent", error.as_ref());
-    }
-    if args.check_config {
-        // Not at every start: the clock may be set only after us, and the peers say what they do not take.
-        if let Err(error) = config.tls.check_own(Role::Agent) {
-            return shared::daemon::configuration_error("vma-agent", &error);
-        }
-        eprintln!("vma-agent: {} is usable", args.config.display());
-        return ExitCode::SUCCESS;
-    }
-    shared::daemon::run("vma-agent", &config.log.clone(), |shutdown| serve(config, shutdown))
+    let purpose = if args.check_config { Purpose::CheckOnly } else { Purpose::Serve };
+    daemon::main("vma-agent", &args.config, Config::load(&args.config, args.rate), purpose, serve)
 }
 
 async fn serve(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {

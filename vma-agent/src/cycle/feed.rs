@@ -1,10 +1,11 @@
 //! Tells the progress register how a cycle stands: the VM's job as a whole, and each of its disks by its own id.
 
 use shared::cycle::DiskProgress;
+use shared::cycle::tally::Tally;
 use shared::ids::{DiskId, JobId};
 use shared::progress::{Register, Registration, Status, Update, percent};
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The stage of the API's document in which bytes move.
 const TRANSFER: &str = "Transfer";
@@ -16,8 +17,8 @@ pub(super) struct Feed {
     job: JobId,
     /// The cycle's id, and those of its disks.
     ids: Vec<String>,
-    /// Bytes that earlier attempts moved: the counters of this one begin at zero.
-    before: HashMap<DiskId, u64>,
+    /// Over all attempts: the counters of this one begin at zero.
+    disks: Arc<Mutex<HashMap<DiskId, Tally>>>,
 }
 
 /// A disk's transfer, as the API's document names it.
@@ -34,17 +35,19 @@ impl Feed {
         about: &Registration,
         disks: impl Iterator<Item = (DiskId, u64)>,
     ) -> Self {
-        let mut feed =
-            Self { register: Arc::clone(register), job: job.clone(), ids: vec![], before: HashMap::new() };
-        let mut all = 0;
+        let (register, job, ids) = (Arc::clone(register), job.clone(), Vec::new());
+        let mut feed = Self { register, job, ids, disks: Arc::default() };
+        let (mut all, mut tallies) = (0, HashMap::new());
         for (disk, size) in disks {
             all += size;
             feed.register(&volume(&disk), about, size);
-            if let Ok(known) = register.view(&volume(&disk), jiff::Timestamp::now()) {
-                feed.before.insert(disk, known.bytes_transferred);
-            }
+            let known = feed.register.view(&volume(&disk), jiff::Timestamp::now());
+            let data = known.map_or(0, |known| known.bytes_transferred);
+            let stored = DiskProgress { disk: Some(disk.clone()), size, data, ..DiskProgress::default() };
+            tallies.insert(disk, Tally::again(&stored));
         }
-        feed.register(job.as_str(), about, all);
+        feed.disks = Arc::new(Mutex::new(tallies));
+        feed.register(&feed.job.to_string(), about, all);
         feed
     }
 
@@ -65,16 +68,19 @@ impl Feed {
     /// Counters of the disks, as of now.
     pub(super) fn update(&self, disks: &[DiskProgress]) {
         let now = jiff::Timestamp::now();
-        for disk in disks {
-            let Some(id) = &disk.disk else { continue };
+        let mut tallies = self.disks.lock().unwrap_or_else(PoisonError::into_inner);
+        for said in disks {
+            let Some((id, tally)) = said.disk.as_ref().and_then(|id| Some((id, tallies.get_mut(id)?))) else {
+                continue;
+            };
+            tally.take(said, said.size);
+            let disk = tally.shown();
             // Of the disk, until it is known what is to be done.
             let total = if disk.plan_complete { disk.planned } else { disk.size.max(disk.planned) };
-            // What was in flight is moved again; there is no more than the disk all the same.
-            let moved = self.before.get(id).map_or(disk.data, |before| before.saturating_add(disk.data));
             let update = Update {
                 stage: TRANSFER.to_owned(),
                 status: Some(Status::Running),
-                bytes_transferred: signed(moved.min(disk.size)),
+                bytes_transferred: signed(disk.data),
                 total_bytes: signed(disk.size),
                 // Zeros included, which are done without being transferred.
                 percent: percent(disk.done, total),
@@ -148,10 +154,12 @@ mod tests {
         // The connection broke, and the next attempt counts from zero. Of B it speaks no more: it was finished before.
         let sizes = [A, B].map(|id| (DiskId::parse(id).unwrap(), 1000));
         let feed = Feed::begin(&register, &job, &Registration::default(), sizes.into_iter());
-        feed.update(&[disk(A, 600, 30)]);
-        assert_eq!(view(&format!("migration-vol-{A}")).bytes_transferred, 130);
-        feed.completed(&[disk(A, 1000, 100)]);
-        for (id, bytes) in [(job.as_str(), 300), (&format!("migration-vol-{B}"), 100)] {
+        // 10 bytes of A were under way, and are sent again.
+        let again = |done, data| DiskProgress { resumed: 90, ..disk(A, done, data) };
+        feed.update(&[again(600, 30)]);
+        assert_eq!(view(&format!("migration-vol-{A}")).bytes_transferred, 120);
+        feed.completed(&[again(1000, 100)]);
+        for (id, bytes) in [(job.as_str(), 290), (&format!("migration-vol-{B}"), 100)] {
             let view = view(id);
             assert_eq!(
                 (view.status, view.percentage, view.bytes_transferred),

@@ -12,7 +12,7 @@
 //! The last numbers of a disk ([`Tally::last`]) are stored with its seal, and stay. Only what the attempt that ended read and
 //! sent is told a moment later, by another way.
 
-use shared::cycle::DiskProgress;
+use super::DiskProgress;
 
 /// One disk of a cycle.
 #[derive(Clone, Debug)]
@@ -32,6 +32,16 @@ impl Tally {
             shown: stored.clone(),
             attempt: stored.clone(),
             before: DiskProgress::default(),
+            sealed: false,
+        }
+    }
+
+    /// Goes on from what is stored, with a new attempt.
+    pub fn again(stored: &DiskProgress) -> Self {
+        Self {
+            shown: stored.clone(),
+            attempt: DiskProgress::default(),
+            before: stored.clone(),
             sealed: false,
         }
     }
