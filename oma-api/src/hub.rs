@@ -71,7 +71,10 @@ impl Live {
                 tally.seal(&disk.progress);
             }
             for said in said.iter().filter(|said| said.disk.as_ref() == Some(&disk.disk)) {
-                tally.take(said, disk.progress.size);
+                // Of an attempt before this process began: what it had come to is stored, how much of it is not known.
+                if said.epoch.is_none_or(|epoch| epoch >= disk.epoch || tally.knows(epoch)) {
+                    tally.take(said, disk.progress.size);
+                }
             }
         }
         self.measure(job, now);
@@ -87,7 +90,10 @@ impl Live {
         let moved = self.moved(job);
         let elapsed = Timestamp::now().duration_since(job.started_at).as_millis();
         let average = match u128::try_from(elapsed) {
-            Ok(millis @ 1..) => u64::try_from(u128::from(moved) * 1000 / millis).unwrap_or(u64::MAX),
+            // What the first moments brought is no speed: over a second at least.
+            Ok(millis @ 1..) => {
+                u64::try_from(u128::from(moved) * 1000 / millis.max(1000)).unwrap_or(u64::MAX)
+            }
             // The clock was set back.
             Ok(0) | Err(_) => 0,
         };

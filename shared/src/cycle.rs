@@ -183,6 +183,8 @@ pub struct DiskProgress {
     /// Found durable from an earlier attempt.
     pub resumed: u64,
     pub plan_complete: bool,
+    /// Under which this attempt sends. `None`: of all attempts, or of an agent that does not say.
+    pub epoch: Option<Epoch>,
 }
 
 /// What a source said about its disks that a silent delta would have hidden.

@@ -2,7 +2,7 @@
 //!
 //! A file is locked with `flock`, which programs that do not ask for the lock do not notice. A block device is opened
 //! exclusively, which also keeps it from being mounted; it is not locked, since udev locks it for a moment whenever
-//! somebody has written to it.
+//! somebody has written to it; but the file behind a loop device is.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -13,10 +13,13 @@ use rustix::fs::{FlockOperation, OFlags};
 use rustix::io::Errno;
 
 use super::Error;
+use super::identity::backing_file;
 
 /// Keeps other copies and measurements away until it is dropped.
 pub(crate) struct Claim {
     file: File,
+    /// On the file behind a loop device.
+    _behind: Option<Box<Claim>>,
 }
 
 impl Drop for Claim {
@@ -29,11 +32,23 @@ impl Drop for Claim {
 /// Claims what is at `path`, at once or not at all; changes nothing there. Neither file nor device: no claim.
 pub(crate) fn claim(path: &Path) -> Result<Option<Claim>, Error> {
     let look = |source| Error::Io { action: "look at", path: path.to_owned(), source };
-    let kind = std::fs::metadata(path).map_err(look)?.file_type();
-    match kind {
-        kind if kind.is_block_device() => claim_device(path).map(|file| Some(Claim { file })),
+    let metadata = std::fs::metadata(path).map_err(look)?;
+    match metadata.file_type() {
+        kind if kind.is_block_device() => {
+            let (file, behind) = (claim_device(path)?, claim_behind(&metadata)?);
+            Ok(Some(Claim { file, _behind: behind.map(Box::new) }))
+        }
         kind if kind.is_file() => claim_file(path).map(Some),
         _ => Ok(None),
+    }
+}
+
+/// One that cannot be opened, or is gone, is nobody's to write.
+fn claim_behind(device: &std::fs::Metadata) -> Result<Option<Claim>, Error> {
+    match backing_file(device).map(|file| claim_file(&file)) {
+        Some(Err(error @ Error::Written { .. })) => Err(error),
+        Some(claim) => Ok(claim.ok()),
+        None => Ok(None),
     }
 }
 
@@ -49,7 +64,7 @@ fn claim_file(path: &Path) -> Result<Claim, Error> {
         }
         Err(errno) => return Err(fail("lock")(errno.into())),
     }
-    let claim = Claim { file };
+    let claim = Claim { file, _behind: None };
     // A copy that failed removes its file before it lets go of the lock: this one may be of a file without a name.
     let (ours, named) = (claim.file.metadata(), std::fs::metadata(path));
     let same = |a: &std::fs::Metadata, b: &std::fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());

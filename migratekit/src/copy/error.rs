@@ -110,6 +110,11 @@ impl Error {
         }
     }
 
+    /// Whether another copy runs in this one's place.
+    pub(super) fn is_for_another(&self) -> bool {
+        matches!(self, Self::Written { .. } | Self::InUse { .. } | Self::Running { .. })
+    }
+
     /// Whether it says only that the reader ended, and somebody else knows why.
     pub(super) fn is_closed_reader(&self) -> bool {
         let closed = |e: &(dyn std::error::Error + 'static)| {

@@ -15,13 +15,18 @@ pub(crate) fn is_same_file(a: &Path, b: &Path) -> bool {
 
 /// The file behind a loop device; anything else is itself.
 fn behind(metadata: std::fs::Metadata) -> std::fs::Metadata {
+    backing_file(&metadata).and_then(|path| std::fs::metadata(path).ok()).unwrap_or(metadata)
+}
+
+/// Of a loop device. What it names may be gone.
+pub(super) fn backing_file(metadata: &std::fs::Metadata) -> Option<PathBuf> {
     if !metadata.file_type().is_block_device() {
-        return metadata;
+        return None;
     }
     let (major, minor) = (rustix::fs::major(metadata.rdev()), rustix::fs::minor(metadata.rdev()));
-    let backing = std::fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/loop/backing_file"));
-    let file = backing.ok().and_then(|path| std::fs::metadata(path.trim_end_matches('\n')).ok());
-    file.unwrap_or(metadata)
+    let backing =
+        std::fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/loop/backing_file")).ok()?;
+    Some(backing.trim_end_matches('\n').into())
 }
 
 /// Device and inode; of a block device, its number, as its node may be made again.

@@ -102,7 +102,11 @@ pub async fn run(args: &Args, out: &mut (dyn Write + Send)) -> Result<Summary, E
 async fn copy(args: &Args, cancel: &CancellationToken) -> Result<Summary, Error> {
     let report = Report::new(args)?;
     let done = copy_and_tell(args, cancel, &report).await;
-    report.end(done.is_ok()).await;
+    match &done {
+        // The job's numbers may be those of the copy that is running.
+        Err(error) if error.is_for_another() => report.withdraw(),
+        done => report.end(done.is_ok()).await,
+    }
     done
 }
 

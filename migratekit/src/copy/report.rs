@@ -139,6 +139,13 @@ impl Report {
         });
     }
 
+    /// Ends without a word.
+    pub(super) fn withdraw(self) {
+        if let Some(Telling { task, .. }) = self.0 {
+            task.abort();
+        }
+    }
+
     /// The last word; waits for its answer, for a moment.
     pub(super) async fn end(self, well: bool) {
         let Some(Telling { place, said, complained, task, .. }) = self.0 else { return };
@@ -173,7 +180,10 @@ fn complain(complained: &AtomicBool, place: &Uri, why: &str) {
         return;
     }
     // A closed stderr is no reason to stop.
-    let _ = writeln!(std::io::stderr(), "progress cannot be told to {place}: {why}; the copy goes on");
+    let _ = writeln!(
+        std::io::stderr(),
+        "progress cannot be told to {place}: {why}; the copy does not wait for it"
+    );
 }
 
 async fn tell(place: Uri, mut said: watch::Receiver<Said>, complained: Arc<AtomicBool>) {

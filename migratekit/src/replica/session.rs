@@ -154,10 +154,11 @@ impl ReplicaSession {
     /// way. Then another session may open the same target and manifest.
     pub async fn fence(&self, reason: impl Into<Arc<str>>) {
         self.inner.core.close(Error::Fenced { reason: reason.into() });
-        self.inner.core.idle().await;
         let target = Arc::clone(&self.inner.target);
-        // Does not panic; and who fences can do nothing about it if it did.
+        // First, so that a write or flush that waits for a server is let go. It does not panic; and who fences could do
+        // nothing about it if it did.
         let _ = tokio::task::spawn_blocking(move || target.end()).await;
+        self.inner.core.idle().await;
     }
 
     /// Everything durable so far, earlier attempts of the job included.

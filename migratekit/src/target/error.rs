@@ -60,6 +60,12 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// Somebody has cut the file: what was written is not all there.
+    #[error("{path} has only {have} of its {need} bytes: something has cut it while it was written; begin again with a file of its own", path = path.display())]
+    Shrunk { path: PathBuf, need: u64, have: u64 },
+    /// Somebody has removed the file: nobody will find what was written.
+    #[error("{path} was removed while it was written: begin again with a file of its own", path = path.display())]
+    Removed { path: PathBuf },
     /// Neither a regular file nor a block device.
     #[error("{path} is neither a regular file nor a block device", path = path.display())]
     Unsuitable { path: PathBuf },

@@ -200,7 +200,7 @@ impl Shown<'_> {
             throughput: Throughput {
                 current_mbps: current,
                 average_mbps: average,
-                peak_mbps: mega(progress.peak).max(average),
+                peak_mbps: mega(progress.peak),
                 last_update: moment(job.updated_at),
             },
             timing: Timing {

@@ -351,6 +351,7 @@ fn job_disk(row: &AnyRow) -> Result<JobDisk, Error> {
             data: row.count("data_bytes")?,
             resumed: row.count("resumed_bytes")?,
             plan_complete: row.flag("plan_complete")?,
+            epoch: None,
         },
         disk,
     })

@@ -1,7 +1,7 @@
 //! What a disk of a cycle has come to over all attempts at it, whatever an agent says. Pure: no clock, no lock.
 //!
-//! An agent counts within one attempt: it begins at zero after every retry, and what was under way when the last attempt
-//! was cut is sent again. What people see runs forwards all the same, and counts a byte of data once:
+//! An agent counts within one attempt, told from others by its epoch: it begins at zero after every retry, and what was under
+//! way when the last attempt was cut is sent again. What people see runs forwards all the same, and counts a byte of data once:
 //!
 //! ```text
 //!  data shown   = the greater of: what was shown, and min(shown when the attempt began, found durable) + data of the attempt
@@ -13,24 +13,28 @@
 //! sent is told a moment later, by another way.
 
 use super::DiskProgress;
+use crate::ids::Epoch;
 
 /// One disk of a cycle.
 #[derive(Clone, Debug)]
 pub struct Tally {
     shown: DiskProgress,
-    /// As last reported.
+    /// As last reported; as stored, until something is.
     attempt: DiskProgress,
+    heard: bool,
     /// What was shown when the attempt began.
     before: DiskProgress,
     sealed: bool,
 }
 
 impl Tally {
-    /// Goes on from what is stored, as if its attempt were still running: one that is not will count lower.
+    /// Goes on from what is stored. An attempt that says its epoch is a new one; any other is taken for the one that was
+    /// running, unless it counts lower.
     pub fn new(stored: &DiskProgress) -> Self {
         Self {
             shown: stored.clone(),
-            attempt: stored.clone(),
+            attempt: DiskProgress { epoch: None, ..stored.clone() },
+            heard: false,
             before: DiskProgress::default(),
             sealed: false,
         }
@@ -41,6 +45,7 @@ impl Tally {
         Self {
             shown: stored.clone(),
             attempt: DiskProgress::default(),
+            heard: false,
             before: stored.clone(),
             sealed: false,
         }
@@ -62,15 +67,31 @@ impl Tally {
         self.sealed
     }
 
+    /// Whether anything was heard since it was made.
+    pub fn is_heard(&self) -> bool {
+        self.heard
+    }
+
+    /// Whether something was heard of the attempt under this epoch.
+    pub fn knows(&self, epoch: Epoch) -> bool {
+        self.attempt.epoch == Some(epoch)
+    }
+
     /// Takes what an agent reported of the running attempt. `size`: bytes of the disk; its own word does not count.
     pub fn take(&mut self, said: &DiskProgress, size: u64) {
-        match began_anew(&self.attempt, said) {
+        let anew = match (self.attempt.epoch, said.epoch) {
+            // The last word of an attempt that another one has followed.
+            (Some(had), Some(says)) if says < had => return,
+            (had, Some(says)) => had != Some(says),
+            (_, None) => counts_lower(&self.attempt, said),
+        };
+        match anew {
             // There is nothing to begin anew.
             true if self.sealed => return,
             true => self.before = self.shown.clone(),
             false => {}
         }
-        self.attempt = said.clone();
+        (self.attempt, self.heard) = (said.clone(), true);
         let (was, before) = (self.shown.clone(), &self.before);
         let read = was.read.max(before.read.saturating_add(said.read));
         let wire = was.wire.max(before.wire.saturating_add(said.wire));
@@ -99,16 +120,21 @@ impl Tally {
             data: was.data.max(data),
             resumed: was.resumed.max(said.resumed.min(size)),
             plan_complete,
+            epoch: None,
         };
     }
 
     /// The numbers a finished disk keeps. `durable`: bytes that the cycle made durable, where it writes; `found`: of those,
-    /// what the last attempt was told when it began; `data` and `zero`: bytes of the sender's plan, as it said at the end of
-    /// the last attempt.
-    pub fn last(&self, durable: Option<u64>, found: u64, data: u64, zero: u64) -> DiskProgress {
+    /// what the last attempt, that of `epoch`, was told when it began; `data` and `zero`: bytes of the sender's plan, as it
+    /// said at the end of that attempt.
+    pub fn last(&self, epoch: Epoch, durable: Option<u64>, found: u64, data: u64, zero: u64) -> DiskProgress {
         let all = durable.unwrap_or(data.saturating_add(zero)).min(self.shown.size);
         // The last attempt may have said nothing, or nothing yet of what it found.
-        let (before, found) = match data < self.attempt.data {
+        let silent = match self.attempt.epoch {
+            Some(heard) => heard != epoch,
+            None => !self.heard || data < self.attempt.data,
+        };
+        let (before, found) = match silent {
             true => (self.shown.data, found),
             false => (self.before.data, found.max(self.attempt.resumed)),
         };
@@ -119,7 +145,7 @@ impl Tally {
 }
 
 /// Within one attempt no counter runs backwards.
-fn began_anew(had: &DiskProgress, says: &DiskProgress) -> bool {
+fn counts_lower(had: &DiskProgress, says: &DiskProgress) -> bool {
     says.planned < had.planned
         || says.done < had.done
         || says.read < had.read

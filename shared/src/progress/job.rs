@@ -1,4 +1,4 @@
-//! One job: its disks' bytes, its phases, its rates.
+//! One job: its disks' bytes, its phases.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,6 +6,7 @@ use std::fmt;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::speed::Speed;
 use super::{Error, Registration, Update, percent};
 
 /// How a job stands.
@@ -41,9 +42,9 @@ pub(super) struct Job {
     pub(super) last_update: Timestamp,
     pub(super) phases: Vec<Phase>,
     pub(super) errors: Vec<String>,
-    /// Bytes a second: since the last update, and the most of these.
-    pub(super) current: f64,
-    pub(super) peak: f64,
+    pub(super) speed: Speed,
+    /// The highest percentage so far: a disk or a size that is heard of late takes nothing back.
+    reached: f64,
     disks: BTreeMap<String, Disk>,
 }
 
@@ -61,6 +62,8 @@ struct Disk {
     total: u64,
     /// As the engine says it: what is zero, or did not change, is done without being transferred.
     percent: f64,
+    /// Whether it was told of since the last registration: what it had before that was moved who knows when.
+    heard: bool,
 }
 
 impl Disk {
@@ -74,6 +77,7 @@ impl Disk {
             done: self.done.max(unsigned(update.bytes_transferred)),
             total: self.total.max(unsigned(update.total_bytes)),
             percent: self.percent.max(update.percent),
+            heard: true,
         }
     }
 }
@@ -87,10 +91,15 @@ impl Job {
             last_update: now,
             phases: vec![],
             errors: vec![],
-            current: 0.0,
-            peak: 0.0,
+            speed: Speed::default(),
+            reached: 0.0,
             disks: BTreeMap::new(),
         }
+    }
+
+    /// It was registered again while it was under way: by an engine that was started again.
+    pub(super) fn begin_anew(&mut self) {
+        self.disks.values_mut().for_each(|disk| disk.heard = false);
     }
 
     pub(super) fn has_ended(&self) -> bool {
@@ -120,11 +129,13 @@ impl Job {
         sum(self.disks.values().map(|disk| disk.total))
     }
 
-    /// 0 to 100; each disk counts by its size, or as much as any other where sizes are unknown.
+    /// 0 to 100, and never less than before.
     pub(super) fn percent(&self) -> f64 {
-        if self.status == Status::Completed {
-            return 100.0;
-        }
+        if self.status == Status::Completed { 100.0 } else { self.reached }
+    }
+
+    /// 0 to 100, as of now; each disk counts by its size, or as much as any other where sizes are unknown.
+    fn share(&self) -> f64 {
         let registered = self.about.total_bytes > 0;
         let sized = registered || self.disks.values().all(|disk| disk.total > 0);
         // Disks of which nothing was heard yet are part of the whole too.
@@ -137,7 +148,8 @@ impl Job {
             0 => 100.0 * float(disk.done),
             total => disk.percent() * float(total),
         };
-        let done: f64 = self.disks.values().map(part).sum();
+        // The sum of no floats is -0.0, which is not how a job begins.
+        let done = self.disks.values().map(part).fold(0.0, |sum, part| sum + part);
         if whole > 0.0 { (done / whole).min(100.0) } else { 0.0 }
     }
 
@@ -147,9 +159,24 @@ impl Job {
         end.duration_since(self.started).max(SignedDuration::ZERO)
     }
 
+    /// Bytes a second.
+    pub(super) fn average(&self, now: Timestamp) -> f64 {
+        self.speed.average(self.status, self.elapsed(now))
+    }
+
     /// The name of the present phase.
     pub(super) fn phase(&self) -> &str {
         self.phases.last().map_or(QUEUED, |phase| &phase.name)
+    }
+
+    /// The name under which the update's disk is known. An engine does not always say which disk it means, and where only
+    /// one is known it means that one, whether it was named before or is named now.
+    fn known<'a>(&'a self, update: &'a Update) -> &'a str {
+        let mut names = self.disks.keys();
+        match (names.next(), names.next()) {
+            (Some(sole), None) if sole.is_empty() || update.disk_id.is_empty() => sole,
+            _ => &update.disk_id,
+        }
     }
 
     /// Whether the update can be of this job: no more is transferred than there is, as far as that is known.
@@ -160,7 +187,7 @@ impl Job {
         let over = |total: u64| {
             Err(Error::Invalid(format!("bytes_transferred must be <= total_bytes, known to be {total}")))
         };
-        let before = self.disks.get(&update.disk_id).copied().unwrap_or_default();
+        let before = self.disks.get(self.known(update)).copied().unwrap_or_default();
         let after = before.after(update);
         if after.total > 0 && after.done > after.total {
             return over(after.total);
@@ -175,19 +202,30 @@ impl Job {
     pub(super) fn update(&mut self, update: &Update, now: Timestamp) {
         // A clock that was set back: no time passed.
         let now = now.max(self.last_update);
-        let before = self.done();
-        if self.disks.len() < MOST || self.disks.contains_key(&update.disk_id) {
-            let disk = self.disks.entry(update.disk_id.clone()).or_default();
-            *disk = disk.after(update);
-        }
+        let moved = self.take(update);
         self.status = match update.status {
             Some(status) => status,
             None if self.status == Status::Queued => Status::Running,
             None => self.status,
         };
-        self.rate(self.done().saturating_sub(before), update.throughput_bps, now);
+        self.speed.update(moved, unsigned(update.throughput_bps), self.status, now);
         self.enter(&update.stage, now);
         self.last_update = now;
+        self.reached = self.reached.max(self.share());
+        self.speed.keep(self.average(now));
+    }
+
+    /// The update's bytes. Returns how many were moved since the disk was last told of.
+    fn take(&mut self, update: &Update) -> u64 {
+        let known = self.known(update).to_owned();
+        let name = if update.disk_id.is_empty() { known.clone() } else { update.disk_id.clone() };
+        if self.disks.len() == MOST && !self.disks.contains_key(&known) {
+            return 0;
+        }
+        let before = self.disks.remove(&known).unwrap_or_default();
+        let after = before.after(update);
+        self.disks.insert(name, after);
+        if before.heard { after.done - before.done } else { 0 }
     }
 
     pub(super) fn complain(&mut self, why: &str) {
@@ -206,9 +244,9 @@ impl Job {
             return;
         }
         self.status = Status::Completed;
-        self.current = 0.0;
         self.last_update = now.max(self.last_update);
         self.enter(COMPLETE, self.last_update);
+        self.stop();
     }
 
     pub(super) fn fail(&mut self, why: &str, now: Timestamp) {
@@ -217,23 +255,16 @@ impl Job {
         }
         self.complain(why);
         self.status = Status::Failed;
-        self.current = 0.0;
         self.last_update = now.max(self.last_update);
         let phase = self.phase().to_owned();
         self.enter(&phase, self.last_update);
+        self.stop();
     }
 
-    /// A job that is queued or has ended moves nothing.
-    fn rate(&mut self, bytes: u64, told: i64, now: Timestamp) {
-        let seconds = now.duration_since(self.last_update).as_secs_f64();
-        self.current = match (self.status, told) {
-            (Status::Running, 0) if seconds > 0.0 => float(bytes) / seconds,
-            // Two updates at once: the rate is what it was.
-            (Status::Running, 0) => self.current,
-            (Status::Running, told) => float(u64::try_from(told).unwrap_or(0)),
-            (Status::Queued | Status::Completed | Status::Failed, _) => 0.0,
-        };
-        self.peak = self.peak.max(self.current);
+    /// It ended without an update.
+    fn stop(&mut self) {
+        self.speed.current = 0.0;
+        self.speed.keep(self.average(self.last_update));
     }
 
     fn enter(&mut self, stage: &str, now: Timestamp) {

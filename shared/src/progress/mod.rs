@@ -16,6 +16,7 @@
 mod check;
 mod job;
 mod outside;
+mod speed;
 mod view;
 mod watch;
 
@@ -97,7 +98,7 @@ pub struct Update {
     /// Of the disk; 0: as it follows from the bytes.
     #[serde(default)]
     pub percent: f64,
-    /// Which disk of the job, where it has several.
+    /// Which disk of the job, where it has several; left out, the only one that is known.
     #[serde(default)]
     pub disk_id: String,
 }
@@ -134,7 +135,8 @@ impl Default for Registration {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Registered {
     New,
-    /// It was there, and goes on as it was: an engine that was started again registers again.
+    /// It was there, and goes on as it was: an engine that was started again registers again. What that one had when it
+    /// first speaks is not counted as moved since.
     Known,
 }
 
@@ -203,6 +205,7 @@ impl Register {
             match (owner, entry.owner) {
                 (Owner::Outside, Owner::Own) => return Err(Error::NotYours),
                 (Owner::Own, Owner::Own) | (Owner::Outside, Owner::Outside) if !entry.job.has_ended() => {
+                    entry.job.begin_anew();
                     return Ok(Registered::Known);
                 }
                 _ => {}

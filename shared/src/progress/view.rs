@@ -5,7 +5,7 @@
 use jiff::{SignedDuration, Timestamp, Unit};
 use serde::Serialize;
 
-use super::job::{Job, Phase, Status, float};
+use super::job::{Job, Phase, Status};
 
 /// How a job stands.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -80,10 +80,6 @@ impl View {
         let now = now.max(job.last_update);
         let (done, total) = (job.done(), job.total());
         let elapsed = job.elapsed(now);
-        let average = match job.status {
-            Status::Queued => 0.0,
-            Status::Running | Status::Completed | Status::Failed => per_second(done, elapsed),
-        };
         let phase = job.phases.last();
         let phase_started = phase.map_or(job.started, |phase| phase.started);
         let phase_elapsed = phase.map_or(elapsed, |phase| length(phase, now));
@@ -97,9 +93,9 @@ impl View {
             bytes_transferred: done,
             total_bytes: total,
             throughput: Throughput {
-                current_mbps: job.current / MEGA,
-                average_mbps: average / MEGA,
-                peak_mbps: job.peak.max(average) / MEGA,
+                current_mbps: job.speed.current / MEGA,
+                average_mbps: job.average(now) / MEGA,
+                peak_mbps: job.speed.peak / MEGA,
                 last_update: moment(job.last_update),
             },
             timing: Timing {
@@ -159,13 +155,6 @@ fn whole(seconds: f64) -> i64 {
 
 fn length(phase: &Phase, now: Timestamp) -> SignedDuration {
     phase.ended.unwrap_or(now).duration_since(phase.started).max(SignedDuration::ZERO)
-}
-
-fn per_second(bytes: u64, time: SignedDuration) -> f64 {
-    match time.as_secs_f64() {
-        seconds if seconds > 0.0 => float(bytes) / seconds,
-        _ => 0.0,
-    }
 }
 
 fn millis(time: SignedDuration) -> i64 {

@@ -307,6 +307,7 @@ impl From<DiskProgress> for v1::DiskProgress {
             data_bytes: p.data,
             plan_complete: p.plan_complete,
             resumed_bytes: p.resumed,
+            epoch: p.epoch.map_or(0, |epoch| epoch.0),
         }
     }
 }
@@ -324,6 +325,7 @@ impl TryFrom<v1::DiskProgress> for DiskProgress {
             data: p.data_bytes,
             resumed: p.resumed_bytes,
             plan_complete: p.plan_complete,
+            epoch: (p.epoch != 0).then_some(Epoch(p.epoch)),
         })
     }
 }

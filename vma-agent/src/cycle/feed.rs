@@ -73,24 +73,31 @@ impl Feed {
             let Some((id, tally)) = said.disk.as_ref().and_then(|id| Some((id, tallies.get_mut(id)?))) else {
                 continue;
             };
-            tally.take(said, said.size);
-            let disk = tally.shown();
-            // Of the disk, until it is known what is to be done.
-            let total = if disk.plan_complete { disk.planned } else { disk.size.max(disk.planned) };
-            let update = Update {
-                stage: TRANSFER.to_owned(),
-                status: Some(Status::Running),
-                bytes_transferred: signed(disk.data),
-                total_bytes: signed(disk.size),
-                // Zeros included, which are done without being transferred.
-                percent: percent(disk.done, total),
-                disk_id: id.to_string(),
-                ..Update::default()
-            };
-            for job in [&volume(id), self.job.as_str()] {
-                // Unknown: it was not taken in the first place.
-                let _ = self.register.update(job, &update, now);
+            if !tally.is_heard() {
+                // What was there before is no speed.
+                self.tell(id, tally.shown(), now);
             }
+            tally.take(said, said.size);
+            self.tell(id, tally.shown(), now);
+        }
+    }
+
+    fn tell(&self, id: &DiskId, disk: &DiskProgress, now: jiff::Timestamp) {
+        // Of the disk, until it is known what is to be done.
+        let total = if disk.plan_complete { disk.planned } else { disk.size.max(disk.planned) };
+        let update = Update {
+            stage: TRANSFER.to_owned(),
+            status: Some(Status::Running),
+            bytes_transferred: signed(disk.data),
+            total_bytes: signed(disk.size),
+            // Zeros included, which are done without being transferred.
+            percent: percent(disk.done, total),
+            disk_id: id.to_string(),
+            ..Update::default()
+        };
+        for job in [&volume(id), self.job.as_str()] {
+            // Unknown: it was not taken in the first place.
+            let _ = self.register.update(job, &update, now);
         }
     }
 

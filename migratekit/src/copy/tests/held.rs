@@ -74,10 +74,17 @@ async fn a_device_is_claimed_too() {
     let device = PathBuf::from(String::from_utf8_lossy(&made.stdout).trim());
     let first = claim(&device);
     let second = claim(&device).map(|_| ());
+    let behind = claim(&image).map(|_| ());
     let first_had = first.is_ok();
     drop(first);
+    let file = claim(&image);
+    let over = claim(&device).map(|_| ());
+    drop(file);
     tool(&["losetup", "-d", &device.display().to_string()]);
     assert!(first_had && matches!(second, Err(Error::InUse { .. })), "{second:?}");
+    for other in [behind, over] {
+        assert!(matches!(other, Err(Error::Written { .. })), "the file behind it: {other:?}");
+    }
 }
 
 /// Runs this program again, as a copy in a process of its own: a signal goes to all of a process.

@@ -40,6 +40,26 @@ async fn what_does_not_do_is_refused_before_a_byte() {
     assert_eq!(fails(&args(source.display(), "nbds://host/x".as_ref())).await.exit_code(), 64);
 }
 
+/// A target that owes answers must not keep the operator who wants the copy to end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_into_a_silent_server_is_interrupted_all_the_same() {
+    let dir = tempfile::tempdir().expect("a folder");
+    for slow in ["delay-write=60", "delay-zero=60"] {
+        let server = old_data(&["--filter=delay", "file", "{dir}/t", slow], disk().len());
+        let (args, cancel) = (nbd_args(&source(&dir), &server), CancellationToken::new());
+        let copying = tokio::spawn({
+            let cancel = cancel.clone();
+            async move { copy(&args, &cancel).await }
+        });
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert!(!copying.is_finished(), "{slow}");
+        cancel.cancel();
+        let ended = tokio::time::timeout(Duration::from_secs(20), copying).await;
+        let error = ended.unwrap_or_else(|_| panic!("{slow}: it waits")).expect("no panic").expect_err(slow);
+        assert!(matches!(error, Error::Interrupted { .. }), "{slow}: {error}");
+    }
+}
+
 /// Where the operator says so, and only there (see the matrix), zeros are left out.
 #[tokio::test(flavor = "multi_thread")]
 async fn zeros_are_left_out_of_a_destination_that_is_said_to_be_zero() {

@@ -168,3 +168,18 @@ async fn the_end_waits_but_a_moment_for_a_silent_server() {
     let took = ended.elapsed();
     assert!((Duration::from_millis(250)..Duration::from_secs(1)).contains(&took), "{took:?}");
 }
+
+/// The same command once more: what is told under the job's id is the other one's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_is_refused_for_another_one_says_nothing() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let [source, target] = ["source", "target"].map(|name| dir.path().join(name));
+    for path in [&source, &target] {
+        std::fs::write(path, noise(7, LEAF)).expect("written");
+    }
+    let _running = crate::copy::claim(&target).expect("free");
+    let api = Api::start().await;
+    let error = run(&api.args(args(source.display(), &target)), &mut Vec::new()).await.expect_err("refused");
+    assert!(matches!(error, Error::Written { .. }), "{error}");
+    assert!(api.course().is_empty());
+}

@@ -14,7 +14,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice};
 use std::num::NonZeroU64;
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -57,6 +57,8 @@ pub struct FileTarget {
     behind: Option<Behind>,
     kind: Kind,
     size: u64,
+    /// Whether others can find it: a file without a name has none to lose.
+    named: bool,
     /// A flush failed: the kernel will not report the loss again.
     lost: AtomicBool,
 }
@@ -85,7 +87,7 @@ impl FileTarget {
         file.set_len(size).map_err(fail)?;
         // Opened once more, to go around the cache.
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-        Self::open_as(Path::new(&path), folder, size, Access::ReadWrite)
+        Ok(Self { named: false, ..Self::open_as(Path::new(&path), folder, size, Access::ReadWrite)? })
     }
 
     /// Opens a file or block device of at least `need` bytes for writing.
@@ -123,7 +125,8 @@ impl FileTarget {
             }
             _ => None,
         };
-        Ok(Self { path: name.to_owned(), file, direct, behind, kind, size, lost: AtomicBool::new(false) })
+        let (path, named, lost) = (name.to_owned(), true, AtomicBool::new(false));
+        Ok(Self { path, file, direct, behind, kind, size, named, lost })
     }
 
     /// Where it lies.
@@ -241,6 +244,21 @@ impl FileTarget {
         Ok(())
     }
 
+    /// Whether what was written is still where it is looked for.
+    fn check_file(&self, op: Op) -> Result<(), Error> {
+        if self.kind == Kind::BlockDevice {
+            return Ok(());
+        }
+        let now = self.file.metadata().map_err(|e| self.fail(op, 0, e))?;
+        if now.len() < self.size {
+            return Err(Error::Shrunk { path: self.path.clone(), need: self.size, have: now.len() });
+        }
+        match self.named && now.nlink() == 0 {
+            true => Err(Error::Removed { path: self.path.clone() }),
+            false => Ok(()),
+        }
+    }
+
     fn lost(&self, e: Errno) -> Error {
         self.lost.store(true, Ordering::Release);
         self.fail(Op::Flush, 0, e)
@@ -300,11 +318,12 @@ impl Target for FileTarget {
         self.settle(ByteRange::new(0, self.size))?;
         loop {
             match rustix::fs::fdatasync(&self.file) {
-                Ok(()) => return Ok(()),
+                Ok(()) => break,
                 Err(Errno::INTR) => {}
                 Err(e) => return Err(self.lost(e)),
             }
         }
+        self.check_file(Op::Flush).inspect_err(|_| self.lost.store(true, Ordering::Release))
     }
 
     fn read_direct(&self, offset: u64, buf: &mut AlignedBuf) -> Result<ReadPath, Error> {
@@ -324,7 +343,8 @@ impl Target for FileTarget {
         self.settle(ByteRange::new(offset, self.size))?;
         let start = match rustix::fs::seek(&self.file, SeekFrom::Data(offset)) {
             Ok(start) => start,
-            Err(Errno::NXIO) => return Ok(None),
+            // No data before the end of the file; which is no hole where the file is shorter than it was.
+            Err(Errno::NXIO) => return self.check_file(Op::Seek).map(|()| None),
             Err(Errno::INVAL | Errno::OPNOTSUPP) => return Ok(Some(ByteRange::new(offset, self.size))),
             Err(e) => return Err(self.fail(Op::Seek, offset, e)),
         };

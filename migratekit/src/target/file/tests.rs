@@ -231,6 +231,28 @@ fn a_flush_brings_what_waits_to_be_continued_and_what_goes_through_the_cache_com
     assert!(stored() == expected);
 }
 
+#[test]
+fn a_file_that_somebody_cuts_or_removes_is_not_taken_for_written() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    for (how, expected) in [("cut", "has only 4096 of its 1048576 bytes"), ("rm", "was removed")] {
+        let path = dir.path().join(how);
+        let target = FileTarget::create(&path, 1 << 20).expect("made");
+        target.write_at(0, &[pages(1, 1)]).expect("accepted");
+        target.flush().expect("flushed");
+        match how {
+            "cut" => File::options().write(true).open(&path).and_then(|f| f.set_len(4096)).expect("cut"),
+            _ => std::fs::remove_file(&path).expect("removed"),
+        }
+        if how == "cut" {
+            let e = target.next_data(8192).expect_err("no hole");
+            assert!(matches!(e, Error::Shrunk { have: 4096, .. }), "{e}");
+        }
+        let e = target.flush().expect_err("not all there");
+        assert!(e.to_string().contains(expected), "{e}");
+        assert!(target.write_at(0, &[pages(1, 1)]).is_err(), "nothing more");
+    }
+}
+
 /// A small file system in a file, where this machine mounts one.
 #[test]
 fn a_full_disk_is_told_as_one() {

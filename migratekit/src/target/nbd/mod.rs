@@ -285,7 +285,7 @@ impl Target for NbdTarget {
     }
 
     fn end(&self) {
-        // What a server was sent cannot be called back; nothing more is sent.
-        self.shared.close();
+        // What a server was sent cannot be called back. Nothing more is sent, and nobody waits for its answers.
+        self.shared.fail(Error::Lost { path: self.path() });
     }
 }

@@ -189,6 +189,11 @@ impl Shared {
 
     // --- workers
 
+    /// Whether nobody wants answers any more.
+    pub(super) fn has_failed(&self) -> bool {
+        self.lock().failed.is_some()
+    }
+
     pub(super) fn next(&self, index: usize) -> Next {
         let mut state = self.lock();
         let (job, closed) = (state.jobs.pop_front(), state.closed);

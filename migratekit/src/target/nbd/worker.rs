@@ -105,7 +105,7 @@ impl Worker {
     fn run(&mut self, wake: &OwnedFd) -> Result<(), Error> {
         loop {
             let closed = self.fill()?;
-            if closed && self.handle.in_flight() == 0 {
+            if closed && (self.handle.in_flight() == 0 || self.shared.has_failed()) {
                 return Ok(());
             }
             let left = self.patience.left(&self.handle).ok_or_else(|| self.stalled())?;

@@ -20,6 +20,7 @@ async fn a_cycle_comes_back_as_it_was_stored() {
         wire: 6,
         data: 5,
         resumed: 4,
+        epoch: None,
         plan_complete: true,
     };
     let progress =

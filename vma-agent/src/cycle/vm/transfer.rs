@@ -35,8 +35,12 @@ impl Task {
                 self.report(&cycle.job, CycleEvent::Findings(vec![finding])).await;
                 return Next::Wait;
             };
-            let progress =
-                DiskProgress { disk: Some(disk.disk.clone()), size: found.size, ..DiskProgress::default() };
+            let progress = DiskProgress {
+                disk: Some(disk.disk.clone()),
+                size: found.size,
+                epoch: Some(disk.epoch),
+                ..DiskProgress::default()
+            };
             let mode = match cycle.kind {
                 CycleKind::Sync => Mode::Sync(disk.strategy.clone()),
                 // What changed since the commit may differ; all else must not.
