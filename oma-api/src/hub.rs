@@ -9,7 +9,7 @@ use crate::store::{Job, JobDisk};
 use jiff::Timestamp;
 use shared::cycle::DiskProgress;
 use shared::cycle::tally::Tally;
-use shared::ids::{AgentId, DiskId, JobId, MigrationId};
+use shared::ids::{AgentId, DiskId, Epoch, JobId, MigrationId};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -249,11 +249,16 @@ impl Hub {
         self.pace.changed(&job.id);
     }
 
-    /// What is known of a disk of a cycle; `job` as it is stored.
-    pub fn tally(&self, job: &JobId, disk: &JobDisk) -> Tally {
-        let live = lock(&self.live);
-        let known = live.get(job).and_then(|live| live.disks.get(&disk.disk)).filter(|_| !disk.finished);
-        known.cloned().unwrap_or_else(|| Tally::new(&disk.progress))
+    /// What is known of a disk of a cycle in its attempt under `epoch`; `disk` as it is stored.
+    pub fn tally(&self, job: &JobId, disk: &JobDisk, epoch: Epoch) -> Tally {
+        if disk.finished {
+            return Tally::new(&disk.progress);
+        }
+        let mut live = lock(&self.live);
+        let disks = &mut live.entry(job.clone()).or_default().disks;
+        let tally = disks.entry(disk.disk.clone()).or_insert_with(|| Tally::new(&disk.progress));
+        tally.begun(epoch);
+        tally.clone()
     }
 
     /// Why the cycle does not get on, in the agent's words.

@@ -401,7 +401,7 @@ impl Transfer {
             }
             durable = Some(sealed.durable.total());
         }
-        let known = job.disks.iter().find(|d| d.disk == *disk).map(|d| hub.tally(&job.id, d));
+        let known = job.disks.iter().find(|d| d.disk == *disk).map(|d| hub.tally(&job.id, d, *epoch));
         let last = known.map(|tally| tally.last(*epoch, durable, self.found, sent.data, sent.zero));
         let job = store.job_disk_finish(&job.id, disk, *epoch, last.as_ref(), Timestamp::now()).await?;
         hub.progress(&job, &[]);

@@ -77,6 +77,15 @@ impl Tally {
         self.attempt.epoch == Some(epoch)
     }
 
+    /// The attempt under this epoch is under way, though its agent may not have said so: what it says later, after the disk
+    /// is sealed even, is of this one.
+    pub fn begun(&mut self, epoch: Epoch) {
+        if !self.heard || self.attempt.epoch.is_some_and(|had| had < epoch) {
+            let nothing = DiskProgress { epoch: Some(epoch), ..DiskProgress::default() };
+            self.take(&nothing, self.shown.size);
+        }
+    }
+
     /// Takes what an agent reported of the running attempt. `size`: bytes of the disk; its own word does not count.
     pub fn take(&mut self, said: &DiskProgress, size: u64) {
         let anew = match (self.attempt.epoch, said.epoch) {

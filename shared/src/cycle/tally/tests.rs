@@ -108,6 +108,23 @@ fn an_attempt_is_known_by_its_epoch_and_not_by_its_numbers() {
     }
 }
 
+/// A disk that was sealed before its agent said a word.
+#[test]
+fn what_comes_after_the_seal_is_of_the_attempt_that_sealed() {
+    let mut tally = Tally::new(&said(1000, 200, 200, 0, true));
+    tally.begun(EPOCH);
+    let last = tally.last(EPOCH, Some(1000), 200, 800, 0);
+    assert_eq!((last.data, last.wire, last.resumed), (1000, 200, 200));
+    tally.seal(&last);
+    tally.take(&DiskProgress { epoch: Some(EPOCH), ..said(1000, 1000, 800, 200, true) }, SIZE);
+    assert_eq!((tally.shown().data, tally.shown().wire), (1000, 1000));
+    // Said to another process, in which the disk was sealed already.
+    let mut tally = Tally::new(&last);
+    tally.seal(&last);
+    tally.take(&DiskProgress { epoch: Some(EPOCH), ..said(1000, 1000, 800, 200, true) }, SIZE);
+    assert_eq!(tally.shown().wire, 200);
+}
+
 /// What is said of a disk after its end.
 #[test]
 fn a_sealed_disk_takes_only_the_end_of_its_last_attempt() {
