@@ -25,6 +25,9 @@ pub struct Waiting {
     pub message: String,
 }
 
+/// How often it is looked again at a migration that changes meanwhile.
+const LOOKS: usize = 3;
+
 impl App {
     /// All of them, newest first.
     ///
@@ -43,6 +46,19 @@ impl App {
     /// # Errors
     /// [`Error::Store`].
     pub async fn migration_view(&self, id: &MigrationId) -> Result<MigrationView, Error> {
+        let mut view = self.look(id).await?;
+        // Read in parts, which must be of one moment: no paused cycle of a migration that runs.
+        for _ in 0..LOOKS {
+            let now = self.store.migration_fetch(id).await?;
+            if now.position == view.migration.position {
+                break;
+            }
+            view = self.look(id).await?;
+        }
+        Ok(view)
+    }
+
+    async fn look(&self, id: &MigrationId) -> Result<MigrationView, Error> {
         let migration = self.store.migration_fetch(id).await?;
         let disks = self.store.disk_list(id).await?;
         let job = match self.store.job_active(id).await? {
