@@ -402,7 +402,7 @@ impl Transfer {
             durable = Some(sealed.durable.total());
         }
         let known = job.disks.iter().find(|d| d.disk == *disk).map(|d| hub.tally(&job.id, d, *epoch));
-        let last = known.map(|tally| tally.last(*epoch, durable, self.found, sent.data, sent.zero));
+        let last = known.map(|tally| tally.last(durable, self.found, sent.data, sent.zero));
         let job = store.job_disk_finish(&job.id, disk, *epoch, last.as_ref(), Timestamp::now()).await?;
         hub.progress(&job, &[]);
         info!(job_id = %job.id, disk_id = %disk, "disk sealed");

@@ -40,17 +40,6 @@ impl Tally {
         }
     }
 
-    /// Goes on from what is stored, with a new attempt.
-    pub fn again(stored: &DiskProgress) -> Self {
-        Self {
-            shown: stored.clone(),
-            attempt: DiskProgress::default(),
-            heard: false,
-            before: stored.clone(),
-            sealed: false,
-        }
-    }
-
     /// The counters as people see them.
     pub fn shown(&self) -> &DiskProgress {
         &self.shown
@@ -133,16 +122,13 @@ impl Tally {
         };
     }
 
-    /// The numbers a finished disk keeps. `durable`: bytes that the cycle made durable, where it writes; `found`: of those,
-    /// what the last attempt, that of `epoch`, was told when it began; `data` and `zero`: bytes of the sender's plan, as it
-    /// said at the end of that attempt.
-    pub fn last(&self, epoch: Epoch, durable: Option<u64>, found: u64, data: u64, zero: u64) -> DiskProgress {
+    /// The numbers a finished disk keeps, once its last attempt has [`begun`](Self::begun). `durable`: bytes that the cycle
+    /// made durable, where it writes; `found`: of those, what the last attempt was told when it began; `data` and `zero`:
+    /// bytes of the sender's plan, as it said at the end of that attempt.
+    pub fn last(&self, durable: Option<u64>, found: u64, data: u64, zero: u64) -> DiskProgress {
         let all = durable.unwrap_or(data.saturating_add(zero)).min(self.shown.size);
-        // The last attempt may have said nothing, or nothing yet of what it found.
-        let silent = match self.attempt.epoch {
-            Some(heard) => heard != epoch,
-            None => !self.heard || data < self.attempt.data,
-        };
+        // One that does not say its epoch may have said nothing, or nothing yet of what it found.
+        let silent = self.attempt.epoch.is_none() && data < self.attempt.data;
         let (before, found) = match silent {
             true => (self.shown.data, found),
             false => (self.before.data, found.max(self.attempt.resumed)),

@@ -44,7 +44,7 @@ impl Feed {
             let known = feed.register.view(&volume(&disk), jiff::Timestamp::now());
             let data = known.map_or(0, |known| known.bytes_transferred);
             let stored = DiskProgress { disk: Some(disk.clone()), size, data, ..DiskProgress::default() };
-            tallies.insert(disk, Tally::again(&stored));
+            tallies.insert(disk, Tally::new(&stored));
         }
         feed.disks = Arc::new(Mutex::new(tallies));
         feed.register(&feed.job.to_string(), about, all);

@@ -150,7 +150,8 @@ async fn a_peak_stays() {
     plant.step().await;
     let done = view(&plant, job.id.as_str()).await;
     assert_eq!(done.status, Status::Completed);
-    assert!(done.throughput.peak_mbps >= first, "{:?} {first}", done.throughput);
+    let highest = first.max(done.throughput.average_mbps);
+    assert!(done.throughput.peak_mbps >= highest, "{:?} {first}", done.throughput);
 }
 
 /// The columns are bytes that were moved, in all attempts, and run neither backwards nor beyond the whole.

@@ -46,7 +46,7 @@ fn what_is_sent_again_is_counted_once() {
         tally.take(&said, SIZE);
         assert_eq!(seen(&tally), expected, "{said:?}");
     }
-    let last = tally.last(EPOCH, Some(800), 450, 350, 450);
+    let last = tally.last(Some(800), 450, 350, 450);
     assert_eq!(
         (last.planned, last.done, last.data, last.wire, last.resumed, last.plan_complete),
         (800, 800, 800, 920, 450, true)
@@ -84,7 +84,9 @@ fn the_end_is_counted_whatever_was_reported_before() {
         // Nothing was durable: all is sent again.
         (&retried, Some(1000), 0, 900, 100, (1000, 900, 0)),
     ] {
-        let last = tally.last(EPOCH, durable, found, data, zero);
+        let mut tally = tally.clone();
+        tally.begun(EPOCH);
+        let last = tally.last(durable, found, data, zero);
         assert_eq!((last.planned, last.data, last.resumed), expected, "{tally:?} {found} {data} {zero}");
         assert_eq!((last.done, last.plan_complete, last.size), (last.planned, true, SIZE));
     }
@@ -103,7 +105,8 @@ fn an_attempt_is_known_by_its_epoch_and_not_by_its_numbers() {
         tally.take(&of(3, said(1000, 500, high, 220, true)), SIZE);
         assert_eq!((tally.shown().data, tally.shown().wire), (200 + high, 200 + high));
         // The one that finished it, of which nothing was heard.
-        let last = tally.last(EPOCH, Some(1000), 600, 400, 0);
+        tally.begun(EPOCH);
+        let last = tally.last(Some(1000), 600, 400, 0);
         assert_eq!((last.data, last.resumed), (tally.shown().data.min(600) + 400, 600));
     }
 }
@@ -113,7 +116,7 @@ fn an_attempt_is_known_by_its_epoch_and_not_by_its_numbers() {
 fn what_comes_after_the_seal_is_of_the_attempt_that_sealed() {
     let mut tally = Tally::new(&said(1000, 200, 200, 0, true));
     tally.begun(EPOCH);
-    let last = tally.last(EPOCH, Some(1000), 200, 800, 0);
+    let last = tally.last(Some(1000), 200, 800, 0);
     assert_eq!((last.data, last.wire, last.resumed), (1000, 200, 200));
     tally.seal(&last);
     tally.take(&DiskProgress { epoch: Some(EPOCH), ..said(1000, 1000, 800, 200, true) }, SIZE);
@@ -130,7 +133,7 @@ fn what_comes_after_the_seal_is_of_the_attempt_that_sealed() {
 fn a_sealed_disk_takes_only_the_end_of_its_last_attempt() {
     let mut tally = Tally::new(&DiskProgress { size: SIZE, ..DiskProgress::default() });
     tally.take(&said(500, 100, 200, 0, true), SIZE);
-    let last = tally.last(EPOCH, Some(500), 0, 450, 50);
+    let last = tally.last(Some(500), 0, 450, 50);
     tally.seal(&last);
     let sealed = (500, 500, 450);
     for (said, wire) in [
@@ -196,7 +199,7 @@ proptest! {
             prop_assert!(tally.shown().data >= durable && tally.shown().data <= SIZE);
         }
         tally.take(&said(0, 0, 0, 0, false), SIZE);
-        let last = tally.last(EPOCH, Some(SIZE), durable, SIZE - durable, durable);
+        let last = tally.last(Some(SIZE), durable, SIZE - durable, durable);
         prop_assert_eq!((last.data, last.done, last.resumed), (SIZE, SIZE, durable));
     }
 }
