@@ -179,7 +179,10 @@ impl Shown<'_> {
         let share = if status == Status::Completed { 100.0 } else { share };
         let until = job.finished_at.unwrap_or(now);
         let elapsed = span(job.started_at, until);
-        let average = per_second(transferred, elapsed);
+        // While it runs, as its peak is measured: over a second at least.
+        let least =
+            if job.finished_at.is_some() { SignedDuration::ZERO } else { SignedDuration::from_secs(1) };
+        let average = per_second(transferred, elapsed.max(least));
         let current = match (status, self.live) {
             (Status::Running, Some(live)) => mega(live.speed),
             _ => 0.0,

@@ -2,7 +2,7 @@
 
 use super::{App, Error};
 use crate::hub::Live;
-use crate::store::{Disk, Job, Migration, RestorePoint, Which};
+use crate::store::{Disk, Job, Migration, Protection, RestorePoint, Which};
 use shared::ids::MigrationId;
 
 /// Everything about one migration, read together with what only the process knows.
@@ -25,9 +25,6 @@ pub struct Waiting {
     pub message: String,
 }
 
-/// How often it is looked again at a migration that changes meanwhile.
-const LOOKS: usize = 3;
-
 impl App {
     /// All of them, newest first.
     ///
@@ -46,22 +43,8 @@ impl App {
     /// # Errors
     /// [`Error::Store`].
     pub async fn migration_view(&self, id: &MigrationId) -> Result<MigrationView, Error> {
-        let mut view = self.look(id).await?;
-        // Read in parts, which must be of one moment: no paused cycle of a migration that runs.
-        for _ in 0..LOOKS {
-            let now = self.store.migration_fetch(id).await?;
-            if now.position == view.migration.position {
-                break;
-            }
-            view = self.look(id).await?;
-        }
-        Ok(view)
-    }
-
-    async fn look(&self, id: &MigrationId) -> Result<MigrationView, Error> {
-        let migration = self.store.migration_fetch(id).await?;
-        let disks = self.store.disk_list(id).await?;
-        let job = match self.store.job_active(id).await? {
+        let Protection { migration, disks, active } = self.store.protection_fetch(id).await?;
+        let job = match active {
             Some(job) => Some(job),
             None => self.store.job_last(id).await?,
         };

@@ -139,12 +139,21 @@ impl Store {
     /// [`Error::NotFound`], [`Error::Corrupt`], [`Error::Database`].
     pub async fn migration_fetch(&self, id: &MigrationId) -> Result<Migration, Error> {
         self.reading(|| async {
-            let row = sql(concat!("SELECT ", columns!(), " FROM migrations WHERE id = ?"))
-                .bind(id.as_str())
-                .fetch_optional(&self.read)
-                .await
-                .doing("reading a migration")?;
-            migration(&row.ok_or_else(|| Error::NotFound { what: "migration", id: id.to_string() })?)
+            let mut c = self.read.acquire().await.doing("reading a migration")?;
+            of_id(&mut c, id).await
+        })
+        .await
+    }
+
+    /// The same, with its disks and its unfinished cycle, as of one moment: no paused cycle of a migration that runs.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Corrupt`], [`Error::Database`].
+    pub async fn protection_fetch(&self, id: &MigrationId) -> Result<Protection, Error> {
+        self.reading(|| async {
+            let mut c = self.read.begin().await.doing("reading a migration")?;
+            let migration = of_id(&mut c, id).await?;
+            protection(&mut c, migration).await
         })
         .await
     }
@@ -208,9 +217,7 @@ impl Store {
             let mut c = self.read.begin().await.doing("listing an agent's migrations")?;
             let mut list = Vec::new();
             for migration in of_agent(&mut c, agent).await? {
-                let disks = super::disk::list(&mut c, &migration.id).await?;
-                let active = super::job::active(&mut c, &migration.id).await?;
-                list.push(Protection { migration, disks, active });
+                list.push(protection(&mut c, migration).await?);
             }
             Ok(list)
         })
@@ -301,6 +308,21 @@ impl Write {
         });
         self.event(now, Some(&m.id), None, "migration_changed", body).await
     }
+}
+
+async fn of_id(c: &mut sqlx::AnyConnection, id: &MigrationId) -> Result<Migration, Error> {
+    let row = sql(concat!("SELECT ", columns!(), " FROM migrations WHERE id = ?"))
+        .bind(id.as_str())
+        .fetch_optional(c)
+        .await
+        .doing("reading a migration")?;
+    migration(&row.ok_or_else(|| Error::NotFound { what: "migration", id: id.to_string() })?)
+}
+
+async fn protection(c: &mut sqlx::AnyConnection, migration: Migration) -> Result<Protection, Error> {
+    let disks = super::disk::list(c, &migration.id).await?;
+    let active = super::job::active(c, &migration.id).await?;
+    Ok(Protection { migration, disks, active })
 }
 
 async fn of_agent(c: &mut sqlx::AnyConnection, agent: &AgentId) -> Result<Vec<Migration>, Error> {
