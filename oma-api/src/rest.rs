@@ -1,140 +1,84 @@
 //! The REST edge: convert, call a service, convert back. Every route has its twin over gRPC.
 //!
 //! ```text
-//!  GET /api/v1/replications        GET /api/v1/replications/{id}      ReplicationService
-//!  GET /api/v1/progress/{job_id}, …/watch   (PUT, POST …/update: refused)      ProgressService
+//!  /api/v1/replications, /api/v1/progress     the progress API's document    ReplicationService, ProgressService
+//!  /api/v1/openapi.json                       made of the routes below       reflection
 //! ```
 //!
-//! In clear and without authentication, as the progress API's document has it, so on the loopback address unless told
-//! otherwise; nothing that can be asked here changes anything.
+//! A route is registered with what the document says of it ([`utoipa_axum`]): what is served is what is described. Refusals
+//! get their body from `refusal`, by the family of the route.
 
+mod body;
+mod caller;
+mod progress;
+mod refusal;
+mod replications;
 mod view;
 
-use crate::service::replications::ReplicationFilter;
-use crate::service::{App, Error};
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use crate::service::App;
+use axum::extract::{DefaultBodyLimit, FromRef};
+use axum::middleware::from_fn;
+use axum::routing::get;
 use axum::{Json, Router};
-use jiff::Timestamp;
-use serde::Deserialize;
-use shared::http::{self, After, Refused};
-use shared::progress::{ROOT, states};
+use shared::{http, telemetry};
+use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tonic::Code;
+use utoipa::OpenApi as _;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
-const REPLICATIONS: &str = "/api/v1/replications";
+/// Largest request body.
+const LARGEST: usize = 256 << 10;
+
+/// What the handlers have.
+#[derive(Clone)]
+struct Server {
+    app: App,
+    /// Ends what would go on for ever.
+    shutdown: CancellationToken,
+}
+
+impl FromRef<Server> for App {
+    fn from_ref(server: &Server) -> Self {
+        server.app.clone()
+    }
+}
+
+/// The head of the document.
+#[derive(utoipa::OpenApi)]
+#[openapi(info(
+    title = "MigrateKit control plane",
+    description = "Protects running virtual machines and moves them. Times are RFC 3339 in UTC, sizes are bytes.",
+    license(name = "Apache-2.0")
+))]
+struct Head;
 
 /// Serves until `shutdown`.
 pub async fn serve(listener: TcpListener, app: App, shutdown: CancellationToken) {
-    let watching = shutdown.clone();
-    let routes = Router::new()
-        .route(REPLICATIONS, get(list))
-        .route(&format!("{REPLICATIONS}/{{id}}"), get(one))
-        .route(&format!("{ROOT}/{{job_id}}"), get(progress).put(not_here))
-        .route(&format!("{ROOT}/{{job_id}}/update"), post(not_here))
-        .route(
-            &format!("{ROOT}/{{job_id}}/watch"),
-            get(async |app, job, after| watch(app, job, after, watching).await),
-        )
-        .with_state(app);
+    let (routes, _) = router(app, shutdown.clone());
     http::serve(listener, "REST API", routes, shutdown).await;
 }
 
-/// What a list may be asked for.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Asked {
-    /// Left out: as many as is usual.
-    limit: Option<u32>,
-    before: String,
-    status: String,
-}
-
-async fn list(State(app): State<App>, asked: Result<Query<Asked>, QueryRejection>) -> Response {
-    let filter = match asked {
-        Ok(Query(asked)) => ReplicationFilter::parse(asked.limit, &asked.before, &asked.status),
-        Err(rejection) => Err(unreadable(&rejection)),
-    };
-    let page = match filter {
-        Ok(filter) => app.replication_list(&filter).await,
-        Err(error) => Err(error),
-    };
-    match page {
-        Ok(page) => Json(view::Page::from(page)).into_response(),
-        Err(error) => refused(None, &error),
-    }
-}
-
-async fn one(State(app): State<App>, Path(id): Path<String>) -> Response {
-    match app.replication_find(&id).await {
-        Ok(found) => Json(view::Replication::from(found)).into_response(),
-        Err(error) => refused(Some(&id), &error),
-    }
-}
-
-async fn progress(State(app): State<App>, Path(job): Path<String>) -> Response {
-    let view = match app.progress_find(&job).await {
-        Ok(of) => app.progress_view(&of).await,
-        Err(error) => Err(error),
-    };
-    match view {
-        Ok(view) => Json(view).into_response(),
-        Err(error) => refused(Some(&job), &error),
-    }
-}
-
-async fn watch(
-    State(app): State<App>,
-    Path(job): Path<String>,
-    after: Result<Query<After>, QueryRejection>,
-    shutdown: CancellationToken,
-) -> Response {
-    let watched = async {
-        let Query(After { after }) = after.map_err(|rejection| unreadable(&rejection))?;
-        let of = app.progress_find(&job).await?;
-        Ok((app.progress_watch(&of).await?, of, after))
-    };
-    match watched.await {
-        Ok((numbers, of, after)) => {
-            let read = move || {
-                let (app, of) = (app.clone(), of.clone());
-                async move { app.progress_view(&of).await }
-            };
-            http::lines(states(numbers, after, read), shutdown)
-        }
-        Err(error) => refused(Some(&job), &error),
-    }
-}
-
-fn unreadable(rejection: &QueryRejection) -> Error {
-    Error::Filter { what: "the query:", why: rejection.body_text() }
-}
-
-async fn not_here(State(app): State<App>, Path(job): Path<String>) -> Response {
-    refused(Some(&job), &app.progress_refuse(&job))
-}
-
-/// In the progress API's form.
-fn refused(job: Option<&str>, error: &Error) -> Response {
-    let (status, what) = match error {
-        Error::JobUnknown { .. } => (StatusCode::NOT_FOUND, "job not found"),
-        Error::Filter { .. } => (StatusCode::BAD_REQUEST, "invalid request"),
-        Error::JobsAreTheAgents { .. } => (StatusCode::CONFLICT, "progress is not taken here"),
-        other => match other.code().0 {
-            Code::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "the database is not available"),
-            _ => (StatusCode::INTERNAL_SERVER_ERROR, "internal error"),
-        },
-    };
-    let answer = Refused::new(status, what).details(&shared::error::chain(error)).timed(Timestamp::now());
-    match job {
-        Some(id) => answer.job(id),
-        None => answer,
-    }
-    .into_response()
+/// All routes, and what is said of them.
+fn router(app: App, shutdown: CancellationToken) -> (Router, OpenApi) {
+    let mut head = Head::openapi();
+    telemetry::VERSION.clone_into(&mut head.info.version);
+    let (routes, document) = OpenApiRouter::with_openapi(head)
+        .routes(routes!(replications::list))
+        .routes(routes!(replications::one))
+        .routes(routes!(progress::get, progress::register))
+        .routes(routes!(progress::update))
+        .routes(routes!(progress::watch))
+        .with_state(Server { app, shutdown })
+        .split_for_parts();
+    let shown = Arc::new(document.clone());
+    let routes = routes
+        .route("/api/v1/openapi.json", get(async move || Json(OpenApi::clone(&shown))))
+        .layer(DefaultBodyLimit::max(LARGEST))
+        .layer(from_fn(refusal::dress));
+    (routes, document)
 }
 
 #[cfg(test)]

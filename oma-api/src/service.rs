@@ -1,6 +1,7 @@
 //! Use cases. Both edges call these; nothing here knows gRPC's messages.
 
 pub mod agents;
+mod caller;
 mod desired;
 mod error;
 pub mod migrations;
@@ -12,6 +13,7 @@ pub mod transfer;
 pub mod verify;
 mod view;
 
+pub use caller::{Caller, Role};
 pub use error::Error;
 pub use view::{MigrationView, Waiting};
 

@@ -26,6 +26,10 @@ use tracing::{Instrument as _, error, info, info_span};
 /// Of every answer; one that was sent in is kept.
 const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
 
+/// The request's own, among its extensions.
+#[derive(Clone, Debug)]
+pub struct CorrelationId(pub String);
+
 /// Longest correlation id that is kept, in bytes.
 const LONGEST_ID: usize = 128;
 
@@ -98,8 +102,9 @@ pub fn lines<E: Display>(
 }
 
 /// Where a watch goes on.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(default, deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct After {
     /// The last number seen; 0 from the start.
     pub after: u64,
@@ -110,8 +115,8 @@ pub async fn serve(listener: TcpListener, what: &'static str, routes: Router, sh
     if let Ok(listen) = listener.local_addr() {
         info!(%listen, "{what} ready");
     }
-    let serving =
-        axum::serve(listener, framed(routes)).with_graceful_shutdown(shutdown.clone().cancelled_owned());
+    let serving = axum::serve(listener, routes.layer(from_fn(correlated)))
+        .with_graceful_shutdown(shutdown.clone().cancelled_owned());
     tokio::select! {
         ended = serving => if let Err(error) = ended {
             error!(%error, "{what} is not served any more");
@@ -121,8 +126,8 @@ pub async fn serve(listener: TcpListener, what: &'static str, routes: Router, sh
     }
 }
 
-/// With all that does not depend on the routes.
-fn framed(routes: Router) -> Router {
+/// What is not served is refused in the progress API's form, and large bodies are.
+pub fn with_fallbacks(routes: Router) -> Router {
     let unknown = async |request: Request| {
         let details = format!("there is nothing at {}", request.uri().path());
         Refused::new(StatusCode::NOT_FOUND, "not found").details(&details).timed(Timestamp::now())
@@ -133,15 +138,11 @@ fn framed(routes: Router) -> Router {
             .details(&details)
             .timed(Timestamp::now())
     };
-    routes
-        .fallback(unknown)
-        .method_not_allowed_fallback(not_so)
-        .layer(DefaultBodyLimit::max(LARGEST))
-        .layer(from_fn(correlated))
+    routes.fallback(unknown).method_not_allowed_fallback(not_so).layer(DefaultBodyLimit::max(LARGEST))
 }
 
 /// The request's own correlation id, or a new one: in the log of all that happens meanwhile, and on the answer.
-async fn correlated(request: Request, next: Next) -> Response {
+async fn correlated(mut request: Request, next: Next) -> Response {
     let sent = request.headers().get(&CORRELATION_ID).filter(|id| usable(id)).cloned();
     let id = sent.unwrap_or_else(|| {
         HeaderValue::from_str(&uuid::Uuid::now_v7().to_string()).expect("digits and dashes")
@@ -149,6 +150,7 @@ async fn correlated(request: Request, next: Next) -> Response {
     let text = id.to_str().unwrap_or_default();
     let span =
         info_span!("request", correlation_id = text, method = %request.method(), path = request.uri().path());
+    request.extensions_mut().insert(CorrelationId(text.to_owned()));
     let mut response = next.run(request).instrument(span).await;
     response.headers_mut().insert(CORRELATION_ID, id);
     response
@@ -168,7 +170,8 @@ mod tests {
     use tower::ServiceExt as _;
 
     async fn ask(method: &str, path: &str, id: Option<&str>) -> (u16, String, Value) {
-        let routes = framed(Router::new().route("/here", get(async || "{}")));
+        let routes =
+            with_fallbacks(Router::new().route("/here", get(async || "{}"))).layer(from_fn(correlated));
         let mut request = http::Request::builder().method(method).uri(path);
         if let Some(id) = id {
             request = request.header(CORRELATION_ID, id);

@@ -34,7 +34,7 @@ pub(crate) async fn serve(listener: TcpListener, register: Arc<Register>, shutdo
             get(async |register, job, after| watch(register, job, after, watching).await),
         )
         .with_state(register);
-    http::serve(listener, "progress API", routes, shutdown).await;
+    http::serve(listener, "progress API", http::with_fallbacks(routes), shutdown).await;
 }
 
 async fn view(State(register): State<Arc<Register>>, Path(job): Path<String>) -> Response {

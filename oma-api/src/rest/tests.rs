@@ -114,7 +114,6 @@ async fn what_is_not_there_is_refused_in_the_documents_form() {
         (&[], "replications?state=running", 400, "invalid request"),
         (&[], "replications?before=a/b", 400, "invalid request"),
         (&["-X", "DELETE"], "replications", 405, "method not allowed"),
-        (&[], "nothing", 404, "not found"),
     ] {
         let sent: Vec<_> = ["-H", "X-Correlation-Id: kept-1"].iter().chain(arguments).copied().collect();
         let (got, id, body) = api.ask(&sent, path).await;
@@ -124,4 +123,10 @@ async fn what_is_not_there_is_refused_in_the_documents_form() {
         assert_eq!(body.get("job_id").and_then(Value::as_str), job, "{path}: {body}");
         assert!(body["details"].is_string() && body["timestamp"].is_string(), "{path}: {body}");
     }
+    let (status, _, body) = api.ask(&["-H", "X-Correlation-Id: kept-2"], "nothing").await;
+    assert_eq!((status, &body["error_code"]), (404, &json!("NOT_FOUND")), "{body}");
+    assert_eq!(body["details"]["correlation_id"], "kept-2", "{body}");
+    let document = api.get("openapi.json").await;
+    assert_eq!(document["openapi"], "3.1.0");
+    assert!(document["paths"]["/api/v1/replications/{id}"]["get"].is_object(), "{document}");
 }

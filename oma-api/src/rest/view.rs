@@ -6,9 +6,10 @@ use crate::store::{Job, JobDisk};
 use jiff::Timestamp;
 use serde::Serialize;
 use shared::cycle::Strategy;
+use utoipa::ToSchema;
 
 /// A page of `replication_jobs`.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Page {
     replications: Vec<Replication>,
     /// The `before` of the next page; `null`: this was the last.
@@ -16,7 +17,7 @@ pub(super) struct Page {
 }
 
 /// A row of `replication_jobs`, whose VM it is, and its disks.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Replication {
     id: String,
     migration_id: String,
@@ -40,7 +41,7 @@ pub(super) struct Replication {
 }
 
 /// A row of `job_disks`.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Disk {
     /// In the progress API.
     job_id: String,

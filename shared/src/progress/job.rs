@@ -10,7 +10,7 @@ use super::speed::Speed;
 use super::{Error, Registration, Update, percent};
 
 /// How a job stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub enum Status {
     #[default]
     Queued,

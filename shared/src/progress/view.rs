@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::job::{Job, Phase, Status};
 
 /// How a job stands.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct View {
     pub job_id: String,
     pub status: Status,
@@ -28,7 +28,7 @@ pub struct View {
 }
 
 /// Megabytes a second.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct Throughput {
     pub current_mbps: f64,
     pub average_mbps: f64,
@@ -37,7 +37,7 @@ pub struct Throughput {
 }
 
 /// Times are RFC 3339, in UTC, to the second.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Timing {
     pub start_time: String,
     pub last_update: String,
@@ -48,7 +48,7 @@ pub struct Timing {
 }
 
 /// What the job is about.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct VmInfo {
     pub name: String,
     pub path: String,
@@ -58,7 +58,7 @@ pub struct VmInfo {
 }
 
 /// One phase.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct PhaseView {
     pub name: String,
     pub status: Status,

@@ -1,0 +1,61 @@
+//! Bodies and queries: strict, and with a word for everything that is wrong with them.
+
+use super::refusal::Refusal;
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::request::Parts;
+use serde::de::DeserializeOwned;
+
+/// A JSON body of this form; no field that it does not have.
+pub(super) struct Body<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
+        let given = request.headers().get(CONTENT_TYPE).map(|v| v.to_str().unwrap_or_default().to_owned());
+        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
+            let reason = match rejection.status() {
+                StatusCode::PAYLOAD_TOO_LARGE => "BODY_TOO_LARGE",
+                _ => "INVALID_ARGUMENT",
+            };
+            Refusal::new(rejection.status(), reason, format!("the body: {}", rejection.body_text()))
+        })?;
+        if !given.as_deref().is_some_and(is_json) {
+            let message = match given {
+                Some(given) => format!("the body is {given:?}; send application/json"),
+                None => "the body has no Content-Type; send application/json".to_owned(),
+            };
+            return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "NOT_JSON", message));
+        }
+        let mut text = serde_json::Deserializer::from_slice(&bytes);
+        let value = serde_path_to_error::deserialize(&mut text).map_err(|error| {
+            let at = error.path().to_string();
+            let at = if at == "." { String::new() } else { format!(" at {at}") };
+            Refusal::invalid(format!("the body{at}: {}", error.inner()))
+        })?;
+        text.end().map_err(|error| Refusal::invalid(format!("the body: {error}")))?;
+        Ok(Self(value))
+    }
+}
+
+fn is_json(given: &str) -> bool {
+    let kind = given.split(';').next().unwrap_or_default().trim();
+    kind.eq_ignore_ascii_case("application/json")
+}
+
+/// A query string of this form; no parameter that it does not have.
+pub(super) struct Query<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
+        match axum::extract::Query::try_from_uri(&parts.uri) {
+            Ok(axum::extract::Query(value)) => Ok(Self(value)),
+            Err(rejection) => Err(Refusal::invalid(format!("the query: {}", rejection.body_text()))),
+        }
+    }
+}

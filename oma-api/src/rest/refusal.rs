@@ -1,0 +1,246 @@
+//! What is refused, in the words of the family that its route belongs to.
+//!
+//! ```text
+//!  handler ──► Refusal (as an extension of an empty answer) ──► dress: looks at the path ──► status and body
+//!  axum's own refusals (404, 405, 413, …) ──────────────────────────┘
+//! ```
+//!
+//! | family | routes | body |
+//! |---|---|---|
+//! | progress | `/api/v1/progress`, `/api/v1/replications` | `error, job_id, details, timestamp` |
+//! | migration | `/{account}/machines…`, `/{account}/migrations…`, the same under `/api/v1` | `code, message, reason` |
+//! | failover | all others | `success, error, error_code, details, troubleshooting` |
+
+use crate::service::Error;
+use axum::Json;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use shared::http::{CorrelationId, Refused};
+use tonic::Code;
+
+/// Longest text of axum's own that is repeated.
+const LONGEST: usize = 2 << 10;
+
+/// Why a request is refused.
+#[derive(Clone, Debug)]
+pub(super) struct Refusal {
+    pub(super) status: StatusCode,
+    /// Upper snake case; the same as in gRPC's `ErrorInfo`.
+    pub(super) reason: &'static str,
+    pub(super) message: String,
+    pub(super) headers: HeaderMap,
+}
+
+impl Refusal {
+    pub(super) fn new(status: StatusCode, reason: &'static str, message: impl Into<String>) -> Self {
+        Self { status, reason, message: message.into(), headers: HeaderMap::new() }
+    }
+
+    /// Of arguments that cannot be used.
+    pub(super) fn invalid(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "INVALID_ARGUMENT", message)
+    }
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        let (code, reason) = error.code();
+        Self::new(status(code), reason, shared::error::chain(&error))
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        response.headers_mut().extend(self.headers.clone());
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// gRPC's codes as HTTP says them.
+fn status(code: Code) -> StatusCode {
+    match code {
+        Code::Ok => StatusCode::OK,
+        Code::InvalidArgument | Code::OutOfRange => StatusCode::BAD_REQUEST,
+        Code::NotFound => StatusCode::NOT_FOUND,
+        Code::AlreadyExists | Code::FailedPrecondition | Code::Aborted => StatusCode::CONFLICT,
+        Code::PermissionDenied => StatusCode::FORBIDDEN,
+        Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
+        Code::Unimplemented => StatusCode::NOT_IMPLEMENTED,
+        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => StatusCode::SERVICE_UNAVAILABLE,
+        Code::Internal | Code::Unknown | Code::DataLoss => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// Whose document a route follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Family {
+    Progress,
+    Migration,
+    Failover,
+}
+
+impl Family {
+    fn of(path: &str) -> Self {
+        let mut parts = path.trim_start_matches('/').split('/');
+        let first = parts.next().unwrap_or_default();
+        let (account, next) = match (first, parts.next()) {
+            ("api", Some("v1")) => (parts.next().unwrap_or_default(), parts.next()),
+            ("api", _) => return Self::Failover,
+            (account, next) => (account, next),
+        };
+        match (account, next) {
+            ("progress" | "replications", _) if first == "api" => Self::Progress,
+            // Our own routes of these names.
+            ("migrations" | "target-profiles" | "tokens", _) if first == "api" => Self::Failover,
+            (_, Some("machines" | "migrations")) => Self::Migration,
+            _ => Self::Failover,
+        }
+    }
+}
+
+/// Gives every refusal its body, axum's own included.
+pub(super) async fn dress(request: Request, next: Next) -> Response {
+    let path = request.uri().path().to_owned();
+    let what = format!("{} {path}", request.method());
+    let id = request.extensions().get::<CorrelationId>().map(|id| id.0.clone());
+    let response = next.run(request).await;
+    if !(response.status().is_client_error() || response.status().is_server_error()) {
+        return response;
+    }
+    let (mut parts, body) = response.into_parts();
+    let refusal = match parts.extensions.remove::<Refusal>() {
+        Some(refusal) => refusal,
+        None => of_axum(parts.status, &what, body).await,
+    };
+    tracing::info!(status = parts.status.as_u16(), reason = refusal.reason, message = %refusal.message, "refused");
+    let mut dressed = match Family::of(&path) {
+        Family::Progress => progress(&refusal, &path),
+        Family::Migration => (refusal.status, Json(migration(&refusal))).into_response(),
+        Family::Failover => (refusal.status, Json(failover(&refusal, id.as_deref()))).into_response(),
+    };
+    parts.headers.remove(CONTENT_LENGTH);
+    parts.headers.remove(CONTENT_TYPE);
+    dressed.headers_mut().extend(parts.headers);
+    dressed
+}
+
+/// What axum and its extractors refuse by themselves.
+async fn of_axum(status: StatusCode, what: &str, body: Body) -> Refusal {
+    let said = axum::body::to_bytes(body, LONGEST).await.map(|b| String::from_utf8_lossy(&b).into_owned());
+    let said = said.unwrap_or_default();
+    let (reason, message) = match status {
+        StatusCode::NOT_FOUND if said.is_empty() => ("NOT_FOUND", format!("there is nothing at {what}")),
+        StatusCode::METHOD_NOT_ALLOWED => {
+            ("METHOD_NOT_ALLOWED", format!("{what}: this address does not take that method"))
+        }
+        StatusCode::PAYLOAD_TOO_LARGE => ("BODY_TOO_LARGE", format!("{what}: the body is too large")),
+        status if status.is_server_error() => ("INTERNAL", "see the log of oma-api".to_owned()),
+        _ => ("INVALID_ARGUMENT", if said.is_empty() { what.to_owned() } else { said }),
+    };
+    Refusal::new(status, reason, message)
+}
+
+fn progress(refusal: &Refusal, path: &str) -> Response {
+    let what = match refusal.reason {
+        "JOB_NOT_FOUND" => "job not found",
+        "JOBS_ARE_THE_AGENTS" => "progress is not taken here",
+        "DATABASE_UNAVAILABLE" => "the database is not available",
+        "NOT_FOUND" => "not found",
+        "METHOD_NOT_ALLOWED" => "method not allowed",
+        _ => match refusal.status {
+            StatusCode::BAD_REQUEST => "invalid request",
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS => "not allowed",
+            _ => "internal error",
+        },
+    };
+    let answer = Refused::new(refusal.status, what).details(&refusal.message).timed(Timestamp::now());
+    // The document names the job where there is one to name.
+    match path.split('/').nth(4).filter(|_| names_a_job(refusal, path)) {
+        Some(job) => answer.job(job),
+        None => answer,
+    }
+    .into_response()
+}
+
+fn names_a_job(refusal: &Refusal, path: &str) -> bool {
+    matches!(refusal.reason, "JOB_NOT_FOUND" | "JOBS_ARE_THE_AGENTS")
+        || refusal.status == StatusCode::BAD_REQUEST && path.ends_with("/watch")
+}
+
+/// The instance-migration API's two fields; the reason is ours, for scripts.
+fn migration(refusal: &Refusal) -> Value {
+    let code = match refusal.status {
+        StatusCode::BAD_REQUEST if refusal.reason == "MISSING_PARAMETER" => "MissingParameter",
+        StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => "InvalidArgument",
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => "InvalidHeader",
+        StatusCode::PAYLOAD_TOO_LARGE => "RequestTooLarge",
+        StatusCode::UNAUTHORIZED => "InvalidCredentials",
+        StatusCode::FORBIDDEN => "NotAuthorized",
+        StatusCode::NOT_FOUND => "ResourceNotFound",
+        StatusCode::METHOD_NOT_ALLOWED => "BadMethod",
+        StatusCode::CONFLICT | StatusCode::PRECONDITION_FAILED => "InvalidState",
+        StatusCode::TOO_MANY_REQUESTS => "RequestThrottled",
+        StatusCode::SERVICE_UNAVAILABLE => "ServiceUnavailable",
+        _ => "InternalError",
+    };
+    json!({ "code": code, "message": refusal.message, "reason": refusal.reason })
+}
+
+fn failover(refusal: &Refusal, correlation_id: Option<&str>) -> Value {
+    json!({
+        "success": false,
+        "error": refusal.message,
+        "error_code": refusal.reason,
+        "details": { "correlation_id": correlation_id },
+        "troubleshooting": {
+            "suggestions": suggestions(refusal.reason),
+            "documentation": "/api/v1/openapi.json",
+        },
+    })
+}
+
+/// What helps, by reason. The message says what of it is known here.
+fn suggestions(reason: &str) -> &'static [&'static str] {
+    match reason {
+        "VM_UNKNOWN" | "NOT_PROTECTED" | "VM_AMBIGUOUS" => {
+            &["List the VMs: GET /api/v1/vms", "List the migrations: GET /api/v1/migrations?all=true"]
+        }
+        "AGENT_NOT_CONNECTED" => &["List the agents: GET /api/v1/agents", "Look at the log of vma-agent"],
+        "DATABASE_UNAVAILABLE" => &["Look at the log of oma-api", "Check the database server"],
+        "NOT_FOUND" | "METHOD_NOT_ALLOWED" => &["See what there is: GET /api/v1/openapi.json"],
+        _ => &[],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_belongs_to_the_family_of_its_document() {
+        for (path, family) in [
+            ("/api/v1/progress/job-1", Family::Progress),
+            ("/api/v1/replications", Family::Progress),
+            ("/my/machines/web-1/migrate", Family::Migration),
+            ("/my/migrations", Family::Migration),
+            ("/api/v1/my/machines/web-1/migrate", Family::Migration),
+            ("/api/v1/my/migrations/web-1", Family::Migration),
+            ("/api/v1/migrations/web-1", Family::Failover),
+            ("/api/v1/migrations", Family::Failover),
+            ("/api/v1/vms", Family::Failover),
+            ("/nothing", Family::Failover),
+            ("/", Family::Failover),
+        ] {
+            assert_eq!(Family::of(path), family, "{path}");
+        }
+    }
+}
