@@ -5,6 +5,8 @@
 
 use crate::pace::Pace;
 use crate::service::Waiting;
+use crate::service::journal::Journal;
+use crate::service::watch::Watches;
 use crate::store::{Job, JobDisk};
 use jiff::Timestamp;
 use shared::cycle::DiskProgress;
@@ -131,6 +133,10 @@ pub struct Hub {
     pub pace: Pace,
     /// The turn to store counters.
     pub storing: Semaphore,
+    /// Who watches.
+    pub watches: Watches,
+    /// The newest events.
+    pub journal: Journal,
 }
 
 impl Default for Hub {
@@ -144,6 +150,8 @@ impl Default for Hub {
             sequence: Mutex::new(start),
             pace: Pace::default(),
             storing: Semaphore::new(1),
+            watches: Watches::default(),
+            journal: Journal::default(),
         }
     }
 }

@@ -1,9 +1,14 @@
 //! Use cases. Both edges call these; nothing here knows gRPC's messages.
 
+pub mod act;
 pub mod agents;
+mod attempt;
 mod caller;
 mod desired;
 mod error;
+pub mod history;
+pub mod journal;
+pub mod list;
 pub mod migrations;
 pub mod progress;
 pub mod replications;
@@ -12,6 +17,7 @@ mod tests;
 pub mod transfer;
 pub mod verify;
 mod view;
+pub mod watch;
 
 pub use caller::{Caller, Role};
 pub use error::Error;

@@ -116,7 +116,9 @@ async fn begin_all(channel: &Channel) -> anyhow::Result<()> {
     let mut client = MigrationServiceClient::new(channel.clone());
     for action in [v1::Action::Begin, v1::Action::Sync] {
         for number in 1..=VMS {
-            client.act(v1::ActRequest { vm: uuid(number), action: action.into() }).await?;
+            client
+                .act(v1::ActRequest { vm: uuid(number), action: action.into(), ..v1::ActRequest::default() })
+                .await?;
         }
         if action == v1::Action::Begin {
             eventually("fifty replicas", PATIENCE, || async {

@@ -30,11 +30,18 @@ pub(super) async fn sync(world: &World, pids: &[u32]) -> anyhow::Result<Cycle> {
     let watch = Watch::start([&[world.agent.pid(), world.oma.pid()], pids].concat())?;
     let mut used = None;
     let begun = Timestamp::now();
-    client.act(v1::ActRequest { vm: VM_UUID.to_owned(), action: v1::Action::Sync.into() }).await?;
+    client
+        .act(v1::ActRequest {
+            vm: VM_UUID.to_owned(),
+            action: v1::Action::Sync.into(),
+            ..v1::ActRequest::default()
+        })
+        .await?;
     let end = tokio::time::Instant::now() + DEADLINE;
     let migration = loop {
         tokio::time::sleep(Duration::from_millis(100)).await;
-        let answer = client.get(v1::GetRequest { vm: VM_UUID.to_owned() }).await?;
+        let answer =
+            client.get(v1::GetRequest { vm: VM_UUID.to_owned(), ..v1::GetRequest::default() }).await?;
         let migration = answer.into_inner().migration.context("no migration in the answer")?;
         let sending = migration.cycle.as_ref().is_none_or(|cycle| cycle.status == "running");
         if !sending || migration.state() != v1::State::Running {

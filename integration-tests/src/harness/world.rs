@@ -215,13 +215,14 @@ impl World {
     }
 
     pub async fn act(&self, action: v1::Action) -> anyhow::Result<v1::Migration> {
-        let request = v1::ActRequest { vm: VM_UUID.to_owned(), action: action.into() };
+        let request =
+            v1::ActRequest { vm: VM_UUID.to_owned(), action: action.into(), ..v1::ActRequest::default() };
         let answer = MigrationServiceClient::new(self.channel().await?).act(request).await?;
         answer.into_inner().migration.context("no migration in the answer")
     }
 
     pub async fn get(&self) -> anyhow::Result<v1::Migration> {
-        let request = v1::GetRequest { vm: VM_UUID.to_owned() };
+        let request = v1::GetRequest { vm: VM_UUID.to_owned(), ..v1::GetRequest::default() };
         let answer = MigrationServiceClient::new(self.channel().await?).get(request).await?;
         answer.into_inner().migration.context("no migration in the answer")
     }

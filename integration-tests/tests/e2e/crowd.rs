@@ -49,7 +49,7 @@ fn configure(world: &World, vms: &[Vm]) -> anyhow::Result<()> {
 }
 
 async fn act(world: &World, vm: &Vm, action: v1::Action) -> anyhow::Result<()> {
-    let request = v1::ActRequest { vm: vm.uuid.clone(), action: action.into() };
+    let request = v1::ActRequest { vm: vm.uuid.clone(), action: action.into(), ..v1::ActRequest::default() };
     MigrationServiceClient::new(world.channel().await?).act(request).await?;
     Ok(())
 }
@@ -64,7 +64,7 @@ async fn all(
     eventually(what, deadline, || async {
         // A control plane that is away is asked again.
         let Ok(channel) = world.channel().await else { return Ok(None) };
-        let request = v1::ListRequest { all: true };
+        let request = v1::ListRequest { all: true, ..v1::ListRequest::default() };
         let Ok(answer) = MigrationServiceClient::new(channel).list(request).await else { return Ok(None) };
         let migrations = answer.into_inner().migrations;
         if let Some(failed) = migrations.iter().find(|m| m.state() == v1::State::Failed) {

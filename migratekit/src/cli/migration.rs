@@ -90,7 +90,13 @@ pub(super) async fn run(args: Migration, out: &mut impl Write) -> anyhow::Result
         Verb::List { all } => return list(channel, all, args.output, out).await,
         Verb::Watch(of) => return watch::follow(&args.connection, channel, &of.vm, args.output, out).await,
     };
-    let request = v1::ActRequest { vm: act.of.vm.clone(), action: action.into() };
+    let request = v1::ActRequest {
+        vm: act.of.vm.clone(),
+        action: action.into(),
+        // Made here, so that a request that is sent again by the way does nothing twice.
+        idempotency_key: uuid::Uuid::now_v7().to_string(),
+        ..v1::ActRequest::default()
+    };
     let answer = MigrationServiceClient::new(channel.clone()).act(request).await.map_err(|s| said(&s))?;
     let migration = answer.into_inner().migration.unwrap_or_default();
     if !act.wait {
@@ -120,15 +126,23 @@ fn done(action: v1::Action, ended: &v1::Migration) -> anyhow::Result<()> {
 }
 
 async fn get(channel: Channel, vm: &str) -> anyhow::Result<v1::Migration> {
-    let request = v1::GetRequest { vm: vm.to_owned() };
+    let request = v1::GetRequest { vm: vm.to_owned(), history: 0 };
     let answer = MigrationServiceClient::new(channel).get(request).await.map_err(|s| said(&s))?;
     Ok(answer.into_inner().migration.unwrap_or_default())
 }
 
 async fn list(channel: Channel, all: bool, output: Output, out: &mut impl Write) -> anyhow::Result<()> {
-    let answer =
-        MigrationServiceClient::new(channel).list(v1::ListRequest { all }).await.map_err(|s| said(&s))?;
-    let migrations = answer.into_inner().migrations;
+    let mut client = MigrationServiceClient::new(channel);
+    let (mut migrations, mut page_token) = (Vec::new(), String::new());
+    loop {
+        let request = v1::ListRequest { all, page_size: 500, page_token, ..v1::ListRequest::default() };
+        let answer = client.list(request).await.map_err(|s| said(&s))?.into_inner();
+        migrations.extend(answer.migrations);
+        page_token = answer.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
     match output {
         Output::Table if migrations.is_empty() => {
             // stdout stays empty: it is what scripts count.

@@ -1,5 +1,6 @@
 //! Who may call what: one table, kept by hand. A method without a row is refused.
 
+use crate::service::Caller;
 use shared::ids::AgentId;
 use shared::tls::{Peer, Role};
 use shared::wire::access::Table;
@@ -24,6 +25,19 @@ pub(super) fn agent_of(extensions: &http::Extensions) -> Result<AgentId, Status>
     match extensions.get::<Peer>().map(|peer| peer.identity.as_ref()) {
         Some(Ok(identity)) if identity.role == Role::Agent => Ok(identity.name.clone()),
         _ => Err(refusal::status(Code::PermissionDenied, "WRONG_ROLE", "this is for agents")),
+    }
+}
+
+/// Who asks, by the certificate.
+pub(super) fn caller_of(extensions: &http::Extensions) -> Result<Caller, Status> {
+    if let Some(caller) = extensions.get::<Caller>() {
+        return Ok(caller.clone());
+    }
+    match extensions.get::<Peer>().map(|peer| peer.identity.as_ref()) {
+        Some(Ok(identity)) if identity.role == Role::Operator => {
+            Ok(Caller { name: identity.name.to_string(), role: crate::service::Role::Operator })
+        }
+        _ => Err(refusal::status(Code::PermissionDenied, "WRONG_ROLE", "this is for operators")),
     }
 }
 

@@ -2,12 +2,14 @@
 
 use super::view;
 use crate::service::App;
+use crate::service::act::{Acted, Ask, Key, Schedule};
+use crate::service::list::Listing;
 use crate::service::verify::{VerifyEvent, VerifySummary};
-use crate::store::Which;
+use prost::Message as _;
 use proto::v1;
 use proto::v1::migration_service_server::MigrationService;
 use proto::v1::verify_response::Kind as Said;
-use shared::wire::{action_from_wire, refusal};
+use shared::wire::{action_from_wire, phase_from_wire, refusal, state_from_wire};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -16,9 +18,6 @@ use tonic::{Code, Request, Response, Status};
 
 /// A watch says something at least this often.
 const WATCH_PERIOD: Duration = Duration::from_secs(30);
-
-/// States are not sent faster than this: enough for a bar.
-const WATCH_PACE: Duration = Duration::from_millis(200);
 
 pub(super) struct Migrations {
     pub(super) app: App,
@@ -42,10 +41,23 @@ impl MigrationService for Migrations {
     type VerifyStream = ReceiverStream<Result<v1::VerifyResponse, Status>>;
 
     async fn act(&self, request: Request<v1::ActRequest>) -> Result<Response<v1::ActResponse>, Status> {
+        let caller = super::access::caller_of(request.extensions())?;
         let request = request.into_inner();
-        let action = action_from_wire(request.action).map_err(|e| refusal::invalid(&e))?;
-        let view = self.app.act(named(&request.vm)?, action).await.map_err(|e| e.to_status())?;
-        Ok(Response::new(v1::ActResponse { migration: Some(view::migration(view)) }))
+        let ask = ask(&request)?;
+        let answer =
+            match self.app.act(&caller, named(&request.vm)?, &ask).await.map_err(|e| e.to_status())? {
+                Acted::Again(answer) => v1::ActResponse::decode(answer.as_slice()).map_err(|_| {
+                    refusal::status(Code::Internal, "ANSWER_LOST", "the answer that was kept is damaged")
+                })?,
+                Acted::Done(view) => {
+                    let answer = v1::ActResponse { migration: Some(view::migration(*view)) };
+                    if let Some(key) = &ask.key {
+                        self.app.attempt_answered(key, &answer.encode_to_vec()).await;
+                    }
+                    answer
+                }
+            };
+        Ok(Response::new(answer))
     }
 
     async fn limit(&self, request: Request<v1::LimitRequest>) -> Result<Response<v1::LimitResponse>, Status> {
@@ -55,43 +67,46 @@ impl MigrationService for Migrations {
     }
 
     async fn get(&self, request: Request<v1::GetRequest>) -> Result<Response<v1::GetResponse>, Status> {
-        let request = request.into_inner();
-        let found = self.app.migration_find(named(&request.vm)?).await.map_err(|e| e.to_status())?;
+        let v1::GetRequest { vm, history } = request.into_inner();
+        let found = self.app.migration_find(named(&vm)?).await.map_err(|e| e.to_status())?;
         let view = self.app.migration_view(&found.id).await.map_err(|e| e.to_status())?;
+        let view = self.app.with_history(view, history).await.map_err(|e| e.to_status())?;
         Ok(Response::new(v1::GetResponse { migration: Some(view::migration(view)) }))
     }
 
     async fn list(&self, request: Request<v1::ListRequest>) -> Result<Response<v1::ListResponse>, Status> {
-        let which = if request.into_inner().all { Which::All } else { Which::Unfinished };
-        let views = self.app.migration_views(which).await.map_err(|e| e.to_status())?;
-        let migrations = views.into_iter().map(view::migration).collect();
-        Ok(Response::new(v1::ListResponse { migrations }))
+        let listing = listing(request.into_inner())?;
+        let page = self.app.migration_list(&listing).await.map_err(|e| e.to_status())?;
+        Ok(Response::new(v1::ListResponse {
+            migrations: page.migrations.into_iter().map(view::migration).collect(),
+            next_page_token: page.next.map(String::from).unwrap_or_default(),
+        }))
     }
 
     async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
-        let request = request.into_inner();
-        let found = self.app.migration_find(named(&request.vm)?).await.map_err(|e| e.to_status())?;
+        let v1::WatchRequest { vm, after_sequence } = request.into_inner();
+        let mut states = self.app.migration_watch(named(&vm)?).await.map_err(|e| e.to_status())?;
         let (sender, receiver) = mpsc::channel(1);
-        let (app, shutdown) = (self.app.clone(), self.shutdown.clone());
+        let shutdown = self.shutdown.clone();
         let watching = async move {
-            let mut numbers = app.hub.watch(&found.id);
-            let mut sequence = *numbers.borrow_and_update();
-            // The client has seen this state already; a number of the future is from before a clock was set back.
-            let mut seen = request.after_sequence == sequence;
+            let mut first = true;
             loop {
-                if !seen {
-                    let state = app.migration_view(&found.id).await.map_err(|e| e.to_status());
-                    let state =
-                        state.map(|v| v1::WatchResponse { sequence, migration: Some(view::migration(v)) });
+                let state = states.borrow_and_update().clone();
+                if let Some(state) = state {
+                    // What the client has seen already. A number of the future is from before a clock was set back.
+                    let known = first && state.sequence == after_sequence;
+                    first = false;
+                    let migration = Some(view::migration(state.view.clone()));
+                    let answer = v1::WatchResponse { sequence: state.sequence, migration };
                     // A slow reader holds this task up, and nobody else: the next state it gets is the latest.
-                    if sender.send(state).await.is_err() {
+                    if !known && sender.send(Ok(answer)).await.is_err() {
                         return;
                     }
-                    tokio::time::sleep(WATCH_PACE).await;
                 }
-                let _ = tokio::time::timeout(WATCH_PERIOD, numbers.changed()).await;
-                sequence = *numbers.borrow_and_update();
-                seen = false;
+                // After so long without a change the same is sent again, to show that somebody is there.
+                if let Ok(Err(_)) = tokio::time::timeout(WATCH_PERIOD, states.changed()).await {
+                    return;
+                }
             }
         };
         tokio::spawn(async move {
@@ -135,6 +150,56 @@ impl MigrationService for Migrations {
         });
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
+}
+
+fn ask(request: &v1::ActRequest) -> Result<Ask, Status> {
+    let invalid = |field: &str, why: String| {
+        refusal::status(Code::InvalidArgument, "INVALID_ARGUMENT", format!("{field}: {why}"))
+    };
+    let said = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+    let action = action_from_wire(request.action).map_err(|e| refusal::invalid(&e))?;
+    let schedule = match (said(&request.scheduled_timestamp), request.cancel_scheduled) {
+        (None, false) => None,
+        (None, true) => Some(Schedule::Cancel),
+        (Some(at), false) => {
+            Some(Schedule::At(at.parse().map_err(|e| invalid("scheduled_timestamp", format!("{e}")))?))
+        }
+        (Some(_), true) => {
+            return Err(invalid("cancel_scheduled", "goes without a scheduled_timestamp".to_owned()));
+        }
+    };
+    let key = said(&request.idempotency_key).map(|key| Key::parse("grpc", &key));
+    Ok(Ask {
+        affinity: request.affinity.clone(),
+        force: said(&request.force_reason),
+        schedule,
+        max_downtime: (request.max_downtime_ms > 0).then(|| Duration::from_millis(request.max_downtime_ms)),
+        max_cycles: (request.max_cycles > 0).then_some(request.max_cycles),
+        key: key.transpose().map_err(|e| e.to_status())?,
+        ..Ask::new(action)
+    })
+}
+
+/// Of these enums, unspecified is "any".
+fn listing(request: v1::ListRequest) -> Result<Listing, Status> {
+    let phase = match request.phase {
+        0 => String::new(),
+        given => phase_from_wire(given).map_err(|e| refusal::invalid(&e))?.to_string(),
+    };
+    let state = match request.state {
+        0 => String::new(),
+        given => state_from_wire(given).map_err(|e| refusal::invalid(&e))?.to_string(),
+    };
+    Ok(Listing {
+        all: request.all,
+        phase,
+        state,
+        agent: request.agent_id,
+        text: request.text,
+        limit: (request.page_size > 0).then_some(request.page_size),
+        token: request.page_token,
+        history: request.history,
+    })
 }
 
 fn response(kind: Said) -> v1::VerifyResponse {

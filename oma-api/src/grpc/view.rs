@@ -1,13 +1,14 @@
 //! Views → messages.
 
 use crate::service::MigrationView;
+use crate::service::history::Run;
 use crate::service::progress::{VOLUME, counters, progress_of};
 use crate::service::replications::ReplicationView;
 use crate::store::{Disk, Job, JobDisk, JobKind, JobStatus};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use proto::v1;
 use shared::cycle::DiskProgress;
-use shared::wire::{phase_to_wire, state_to_wire, strategy_to_wire};
+use shared::wire::{action_to_wire, phase_to_wire, state_to_wire, strategy_to_wire};
 
 fn time(at: Option<Timestamp>) -> String {
     at.map(|at| at.to_string()).unwrap_or_default()
@@ -16,7 +17,8 @@ fn time(at: Option<Timestamp>) -> String {
 /// A migration as every RPC shows it.
 pub(super) fn migration(view: MigrationView) -> v1::Migration {
     let cycle = view.job.as_ref().map(|job| cycle(job, &view));
-    let MigrationView { migration: m, disks, waiting, restore_points, agent_connected, .. } = view;
+    let MigrationView { migration: m, disks, waiting, restore_points, agent_connected, history, .. } = view;
+    let wishes = m.wishes;
     let (reason, message) = match (m.error, waiting) {
         (Some(error), _) => (error.reason, error.message),
         (None, Some(waiting)) => (waiting.reason, waiting.message),
@@ -49,6 +51,39 @@ pub(super) fn migration(view: MigrationView) -> v1::Migration {
             .collect(),
         findings: m.findings.into_iter().map(Into::into).collect(),
         agent_connected,
+        affinity: wishes.affinity,
+        automatic: wishes.automatic.map(|a| v1::Automatic {
+            since: a.since.to_string(),
+            max_downtime_ms: u64::try_from(a.max_downtime.as_millis()).unwrap_or(u64::MAX),
+            max_cycles: a.max_cycles,
+        }),
+        scheduled_timestamp: time(wishes.scheduled_at),
+        forced_reason: wishes.forced.unwrap_or_default(),
+        last_action: wishes.last.map(|l| v1::LastAction {
+            action: action_to_wire(l.action).into(),
+            by: l.by,
+            at: l.at.to_string(),
+        }),
+        progress_history: history.into_iter().map(run).collect(),
+    }
+}
+
+fn run(run: Run) -> v1::ProgressEntry {
+    let millis = |time: SignedDuration| u64::try_from(time.as_millis()).unwrap_or(0);
+    v1::ProgressEntry {
+        number: run.number,
+        phase: phase_to_wire(run.phase).into(),
+        state: state_to_wire(run.state).into(),
+        current_progress: run.current,
+        total_progress: run.total,
+        message: run.message.to_owned(),
+        error: run.error.unwrap_or_default(),
+        started_timestamp: run.started_at.to_string(),
+        finished_timestamp: time(run.finished_at),
+        duration_ms: millis(run.duration),
+        eta_ms: run.eta.map(millis).unwrap_or_default(),
+        transfer_bytes_second: run.speed,
+        job_id: run.job.map(String::from).unwrap_or_default(),
     }
 }
 

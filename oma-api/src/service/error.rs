@@ -20,6 +20,17 @@ pub enum Error {
     NotProtected { asked: String },
     #[error(transparent)]
     Denied(#[from] Denied),
+    #[error("{denied}{}", last.as_ref().map(|l| format!("; last asked for: {} by {} at {}", l.action, l.by, l.at)).unwrap_or_default())]
+    NotNow { denied: Denied, last: Option<store::LastAction> },
+    #[error("{what}: {why}")]
+    Argument { what: &'static str, why: String },
+    #[error(
+        "the idempotency key was used before, for something else: use a new key for a new request, and send the \
+         same request with the same key"
+    )]
+    KeyReused,
+    #[error("no switch of {vm} is scheduled")]
+    NothingScheduled { vm: String },
     #[error("{action} needs a target that can run machines, and none is configured")]
     NoTarget { action: Action },
     #[error("agent {agent} is not connected; start vma-agent there and look at its log")]
@@ -87,6 +98,10 @@ impl Error {
             Self::Denied(denied) | Self::Store(store::Error::Denied(denied)) => {
                 (Code::FailedPrecondition, denied.reason())
             }
+            Self::NotNow { denied, .. } => (Code::FailedPrecondition, denied.reason()),
+            Self::Argument { .. } => (Code::InvalidArgument, "INVALID_ARGUMENT"),
+            Self::KeyReused => (Code::AlreadyExists, "IDEMPOTENCY_KEY_REUSED"),
+            Self::NothingScheduled { .. } => (Code::FailedPrecondition, "NOTHING_SCHEDULED"),
             Self::NoTarget { .. } => (Code::FailedPrecondition, "NO_TARGET"),
             Self::AgentAway { .. } => (Code::Unavailable, "AGENT_NOT_CONNECTED"),
             Self::Rate { .. } => (Code::InvalidArgument, "RATE_TOO_LOW"),

@@ -1,11 +1,10 @@
-//! The operator's actions.
+//! Migrations and VMs as operators name them.
 
 use super::{App, Error, MigrationView};
-use crate::store::{self, Migration, NewDisk, NewMigration, Wanted, Which};
+use crate::store::{self, Migration, Which};
 use jiff::Timestamp;
 use shared::cycle::Vm;
-use shared::ids::{AgentId, DiskId, MigrationId, VmUuid};
-use shared::migration::{Action, Effect, apply};
+use shared::ids::{AgentId, MigrationId, VmUuid};
 use tracing::info;
 
 /// Bytes a second: below it a leaf takes more than a second.
@@ -22,21 +21,6 @@ pub struct OfferedVm {
 }
 
 impl App {
-    /// Does what the operator says, or says why not and what is allowed instead. The work itself is done by the
-    /// reconcilers.
-    ///
-    /// # Errors
-    /// See [`Error`]; nothing has changed then.
-    pub async fn act(&self, asked: &str, action: Action) -> Result<MigrationView, Error> {
-        let id = match (action, self.unfinished(asked).await?) {
-            (_, Some(migration)) => self.act_on(migration, action).await?,
-            (Action::Begin, None) => self.begin(asked).await?,
-            (_, None) => return Err(self.refuse_unprotected(asked, action).await),
-        };
-        self.touched(&id).await;
-        self.migration_view(&id).await
-    }
-
     /// Bounds what the migration's transfers take of the network, at once: bytes a second, 0 for no limit of its own.
     ///
     /// # Errors
@@ -72,8 +56,7 @@ impl App {
         if let Some(migration) = self.unfinished(asked).await? {
             return Ok(migration);
         }
-        let all = self.store.migration_list(Which::All).await?;
-        let newest = all.into_iter().find(|m| names(m, asked));
+        let newest = self.store.migration_named(asked, Which::All).await?.into_iter().next();
         newest.ok_or_else(|| Error::NotProtected { asked: asked.to_owned() })
     }
 
@@ -93,14 +76,13 @@ impl App {
         Ok(offered)
     }
 
-    async fn unfinished(&self, asked: &str) -> Result<Option<Migration>, Error> {
+    pub(super) async fn unfinished(&self, asked: &str) -> Result<Option<Migration>, Error> {
         if let Ok(vm) = VmUuid::parse(asked)
             && let Some(migration) = self.store.migration_of_vm(&vm).await?
         {
             return Ok(Some(migration));
         }
-        let mut found: Vec<_> = self.store.migration_list(Which::Unfinished).await?;
-        found.retain(|m| names(m, asked));
+        let mut found = self.store.migration_named(asked, Which::Unfinished).await?;
         match found.len() {
             // A VM that has another name at its source by now.
             0 => match self.offered(asked).await {
@@ -112,89 +94,13 @@ impl App {
         }
     }
 
-    async fn refuse_unprotected(&self, asked: &str, action: Action) -> Error {
-        match (self.offered(asked).await, apply(None, action, Default::default())) {
-            (Err(error), _) => error,
-            (Ok(_), Err(denied)) => Error::Denied(denied),
-            // `automatic` begins, and ends in a switch.
-            (Ok(_), Ok(_)) => Error::NoTarget { action },
-        }
-    }
-
-    async fn offered(&self, asked: &str) -> Result<OfferedVm, Error> {
+    pub(super) async fn offered(&self, asked: &str) -> Result<OfferedVm, Error> {
         let mut found = self.vm_list().await?;
         found.retain(|o| o.vm.uuid.as_str() == asked || o.vm.name == asked);
         match found.len() {
             0 => Err(Error::VmUnknown { asked: asked.to_owned() }),
             1 => Ok(found.remove(0)),
             count => Err(Error::VmAmbiguous { asked: asked.to_owned(), count }),
-        }
-    }
-
-    async fn begin(&self, asked: &str) -> Result<MigrationId, Error> {
-        let OfferedVm { vm, agent, .. } = self.offered(asked).await?;
-        if !self.hub.agent_is_connected(&agent) {
-            return Err(Error::AgentAway { agent });
-        }
-        let id = MigrationId::generate();
-        let disks = vm.disks.into_iter().map(|disk| {
-            let id = DiskId::generate();
-            NewDisk { volume: format!("mk-{id}"), id, key: disk.key, size: disk.size }
-        });
-        let new =
-            NewMigration { id: id.clone(), vm: vm.uuid, vm_name: vm.name, agent, disks: disks.collect() };
-        let made = self.store.migration_create(&new, Timestamp::now()).await?;
-        info!(migration_id = %made.id, vm = %made.vm_name, agent = %made.agent, "migration begun");
-        Ok(id)
-    }
-
-    /// Compare-and-swap until it is decided on what is there.
-    async fn act_on(&self, mut migration: Migration, action: Action) -> Result<MigrationId, Error> {
-        loop {
-            let next = apply(Some(migration.position), action, migration.facts())?;
-            match next.effect {
-                Effect::RunSwitch | Effect::RunRollback | Effect::RunFinalize => {
-                    return Err(Error::NoTarget { action });
-                }
-                Effect::Nothing
-                | Effect::Prepare
-                | Effect::RunCycle
-                | Effect::StopCycle
-                | Effect::TearDown
-                | Effect::Hold
-                | Effect::Release => {}
-            }
-            if action == Action::Automatic {
-                return Err(Error::NoTarget { action });
-            }
-            let mut changed = migration.clone();
-            changed.position = next.to;
-            changed.held = match next.effect {
-                Effect::Hold => true,
-                Effect::Release => false,
-                _ => changed.held,
-            };
-            changed.error = None;
-            if next.effect == Effect::RunCycle {
-                changed.findings.clear();
-            }
-            let now = Timestamp::now();
-            let stored = match next.effect {
-                Effect::StopCycle => self.store.migration_direct(&changed, Wanted::Pause, now).await,
-                Effect::RunCycle => self.store.migration_direct(&changed, Wanted::Run, now).await,
-                _ => self.store.migration_transition(&changed, now).await,
-            };
-            match stored {
-                Ok(now) => {
-                    info!(migration_id = %now.id, vm = %now.vm_name, %action, position = %now.position, "action taken");
-                    return Ok(now.id);
-                }
-                Err(store::Error::Conflict { .. }) => {
-                    migration = self.store.migration_fetch(&migration.id).await?
-                }
-                Err(store::Error::JobActive { job, .. }) => return Err(Error::CycleRunning { job }),
-                Err(error) => return Err(error.into()),
-            }
         }
     }
 
@@ -206,8 +112,4 @@ impl App {
         self.hub.migration_changed(id);
         self.hub.wake();
     }
-}
-
-fn names(migration: &Migration, asked: &str) -> bool {
-    migration.vm_name == asked || migration.vm.as_str() == asked || migration.id.as_str() == asked
 }

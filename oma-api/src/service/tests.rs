@@ -1,4 +1,5 @@
 use super::Error;
+use super::act::Ask;
 use super::transfer::{Hashed, Mode, OpenRequest, Sent, TransferError};
 use crate::store::{JobDisk, JobKind, JobStep, Migration, NewJob};
 use crate::testing::Plant;
@@ -68,7 +69,7 @@ async fn a_sync_and_a_verification_do_not_wait_for_each_other() {
     let disks = disks.into_iter().map(|d| (d.id, Strategy::HashDiff)).collect();
     let new = NewJob { migration: before.id.clone(), kind: JobKind::VerifySource, disks };
     let job = plant.app.store.job_create(&new, Timestamp::now()).await.expect("made");
-    let refused = plant.app.act("web-1", Action::Sync).await.expect_err("in the way");
+    let refused = plant.ask(&Ask::new(Action::Sync)).await.expect_err("in the way");
     assert!(matches!(refused, Error::CycleRunning { .. }), "{refused:?}");
     // As a version before left it.
     let running = Migration { position: Position::SyncRunning, ..before };

@@ -1,8 +1,9 @@
 //! A migration as it is shown.
 
+use super::history::Run;
 use super::{App, Error};
 use crate::hub::Live;
-use crate::store::{Disk, Job, Migration, Protection, RestorePoint, Which};
+use crate::store::{Disk, Job, Migration, Protection, RestorePoint};
 use shared::ids::MigrationId;
 
 /// Everything about one migration, read together with what only the process knows.
@@ -16,6 +17,8 @@ pub struct MigrationView {
     pub waiting: Option<Waiting>,
     pub restore_points: Vec<RestorePoint>,
     pub agent_connected: bool,
+    /// Oldest of them first; empty where they were not asked for.
+    pub history: Vec<Run>,
 }
 
 /// Why a running cycle does not get on.
@@ -26,18 +29,6 @@ pub struct Waiting {
 }
 
 impl App {
-    /// All of them, newest first.
-    ///
-    /// # Errors
-    /// [`Error::Store`].
-    pub async fn migration_views(&self, which: Which) -> Result<Vec<MigrationView>, Error> {
-        let mut views = Vec::new();
-        for migration in self.store.migration_list(which).await? {
-            views.push(self.migration_view(&migration.id).await?);
-        }
-        Ok(views)
-    }
-
     /// The migration as it is now.
     ///
     /// # Errors
@@ -52,6 +43,15 @@ impl App {
         let waiting = job.as_ref().and_then(|job| self.hub.waiting(&job.id));
         let restore_points = self.store.restore_point_list(id).await?;
         let agent_connected = self.hub.agent_is_connected(&migration.agent);
-        Ok(MigrationView { migration, disks, job, live, waiting, restore_points, agent_connected })
+        Ok(MigrationView {
+            migration,
+            disks,
+            job,
+            live,
+            waiting,
+            restore_points,
+            agent_connected,
+            history: Vec::new(),
+        })
     }
 }

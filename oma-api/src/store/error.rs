@@ -86,6 +86,9 @@ pub enum Error {
     /// One unfinished migration a VM.
     #[error("the VM {vm} is protected already, by migration {migration}")]
     AlreadyProtected { vm: VmUuid, migration: MigrationId },
+    /// The idempotency key was used meanwhile: look again.
+    #[error("the idempotency key is in use")]
+    Attempted,
     /// The state machine refuses it.
     #[error(transparent)]
     Denied(#[from] Denied),

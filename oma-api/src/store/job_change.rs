@@ -13,7 +13,7 @@
 use super::error::Doing as _;
 use super::row::{counted, int, shown, sql, strategy_columns, time};
 use super::words::{JobKind, JobStatus, Wanted};
-use super::{Error, Failure, Job, Migration, Store};
+use super::{Attempt, Error, Failure, Job, Migration, Store};
 use jiff::Timestamp;
 use shared::cycle::{DiskProgress, SnapshotDisk, Strategy};
 use shared::ids::{DiskId, Epoch, JobId, MigrationId};
@@ -203,29 +203,34 @@ impl Store {
     }
 
     /// As [`migration_transition`](Self::migration_transition), and what the unfinished cycle is to do, as one: no
-    /// cycle can begin or end between the two. A pause that comes before its cycle was made is over at once.
+    /// cycle can begin or end between the two. A pause that comes before its cycle was made is over at once. The
+    /// attempt is recorded with it.
     ///
     /// # Errors
     /// As there, and [`Error::JobActive`] when a verification is in the way of a cycle.
     pub async fn migration_direct(
         &self,
         changed: &Migration,
-        wanted: Wanted,
+        wanted: Option<Wanted>,
+        attempt: Option<&Attempt>,
         now: Timestamp,
     ) -> Result<Migration, Error> {
         self.write(|mut w| async move {
             let mut changed = changed.clone();
-            match w.job_active(&changed.id).await? {
-                Some(id) => {
+            match (w.job_active(&changed.id).await?, wanted) {
+                (Some(id), Some(wanted)) => {
                     let job = w.job_wanted(&id, wanted, now).await?;
                     if wanted == Wanted::Run && !job.kind.writes() {
                         return Err(Error::JobActive { migration: changed.id, job: id });
                     }
                 }
-                None if wanted == Wanted::Pause => {
+                (None, Some(Wanted::Pause)) => {
                     changed.position = apply(Some(changed.position), Event::Done, changed.facts())?.to;
                 }
-                None => {}
+                (_, None) | (None, Some(Wanted::Run)) => {}
+            }
+            if let Some(attempt) = attempt {
+                w.attempt_insert(attempt, &changed.id, now).await?;
             }
             let stored = w.migration_swap(&changed, now).await?;
             w.commit().await?;

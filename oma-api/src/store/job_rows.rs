@@ -47,6 +47,18 @@ impl Write {
         row.map(|row| super::row::Row::new(&row, "replication_jobs", "id")?.parsed("id")).transpose()
     }
 
+    /// The newest cycle of a migration, whatever its status.
+    pub(super) async fn job_newest(&mut self, migration: &MigrationId) -> Result<Option<Job>, Error> {
+        let row = sql("SELECT id FROM replication_jobs WHERE migration_id = ? ORDER BY id DESC LIMIT 1")
+            .bind(migration.as_str())
+            .fetch_optional(&mut *self.tx)
+            .await
+            .doing("looking for the last cycle")?;
+        let Some(row) = row else { return Ok(None) };
+        let id = super::row::Row::new(&row, "replication_jobs", "id")?.parsed("id")?;
+        self.job(&id).await.map(Some)
+    }
+
     /// Ids say in which order the cycles of a migration were, also where the clock was set back between two.
     pub(super) async fn job_id_free(
         &mut self,

@@ -2,7 +2,7 @@
 
 use super::error::Doing as _;
 use super::row::{Row, findings_json, flag, int, opt_time, sql, stored, time};
-use super::{Disk, Error, Job, NewDisk, Store, Write};
+use super::{Attempt, Disk, Error, Job, NewDisk, Store, Wishes, Write};
 use jiff::Timestamp;
 use serde_json::json;
 use shared::cycle::Finding;
@@ -31,6 +31,8 @@ pub struct Migration {
     /// Why it failed or waits.
     pub error: Option<Failure>,
     pub findings: Vec<Finding>,
+    /// What operators want of it.
+    pub wishes: Wishes,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
     pub finished_at: Option<Timestamp>,
@@ -64,6 +66,9 @@ pub struct NewMigration {
     pub agent: AgentId,
     /// In the VM's order.
     pub disks: Vec<NewDisk>,
+    pub wishes: Wishes,
+    /// Recorded with it.
+    pub attempt: Option<Attempt>,
 }
 
 /// Which migrations a list shows.
@@ -85,9 +90,12 @@ impl Migration {
 macro_rules! columns {
     () => {
         "id, vm_uuid, vm_name, agent_id, phase, state, held, rate_bytes_per_second, has_committed, release_pending, generation, \
-         error_reason, error_message, findings, created_at, updated_at, finished_at"
+         error_reason, error_message, findings, affinity, automatic, automatic_since, max_downtime_ms, max_cycles, scheduled_at, \
+         forced_reason, last_action, last_action_by, last_action_at, created_at, updated_at, finished_at"
     };
 }
+
+pub(super) use columns;
 
 impl Store {
     /// Makes a migration at begin/running with its disks.
@@ -127,7 +135,12 @@ impl Store {
             for (index, disk) in (0u64..).zip(&new.disks) {
                 w.disk_insert(&new.id, index, disk).await?;
             }
+            w.wishes_set(&new.id, &new.wishes).await?;
+            if let Some(attempt) = &new.attempt {
+                w.attempt_insert(attempt, &new.id, now).await?;
+            }
             let made = w.migration(&new.id).await?;
+            w.history_open(&made, now).await?;
             w.migration_event(&made, now).await?;
             w.commit().await?;
             Ok(made)
@@ -224,7 +237,7 @@ impl Store {
         .await
     }
 
-    /// Compare-and-swap: stores `changed` (position, hold, rate, error, findings, release_pending) if the row still
+    /// Compare-and-swap: stores `changed` (position, hold, rate, error, findings, wishes, release_pending) if the row still
     /// has `changed.generation`, and returns the row as it now is. A position that ends the migration frees its VM.
     ///
     /// # Errors
@@ -259,6 +272,7 @@ impl Write {
         changed: &Migration,
         now: Timestamp,
     ) -> Result<Migration, Error> {
+        let before = self.migration(&changed.id).await?;
         let ended = changed.position.ended();
         let finished_at = if ended { changed.finished_at.or(Some(now)) } else { None };
         let next = Migration {
@@ -289,10 +303,12 @@ impl Write {
         .await
         .doing("changing a migration")?;
         if done.rows_affected() == 0 {
-            // Tells "never was" from "was changed".
-            self.migration(&changed.id).await?;
             return Err(Error::Conflict { migration: changed.id.clone(), generation: changed.generation });
         }
+        if next.wishes != before.wishes {
+            self.wishes_set(&next.id, &next.wishes).await?;
+        }
+        self.history_follow(before.position, &next, now).await?;
         self.migration_event(&next, now).await?;
         Ok(next)
     }
@@ -305,6 +321,9 @@ impl Write {
             "rate_bytes_per_second": m.rate,
             "generation": m.generation,
             "error_reason": m.error.as_ref().map(|e| e.reason.as_str()),
+            "scheduled_timestamp": m.wishes.scheduled_at.map(time),
+            "last_action": m.wishes.last.as_ref().map(|last| last.action.as_str()),
+            "last_action_by": m.wishes.last.as_ref().map(|last| last.by.as_str()),
         });
         self.event(now, Some(&m.id), None, "migration_changed", body).await
     }
@@ -352,7 +371,7 @@ pub(super) fn failure(row: &Row<'_>) -> Result<Option<Failure>, Error> {
     }
 }
 
-fn migration(row: &AnyRow) -> Result<Migration, Error> {
+pub(super) fn migration(row: &AnyRow) -> Result<Migration, Error> {
     let row = Row::new(row, "migrations", "id")?;
     let position =
         Position::of(row.parsed("phase")?, row.parsed("state")?).map_err(|e| row.corrupt("state", e))?;
@@ -369,6 +388,7 @@ fn migration(row: &AnyRow) -> Result<Migration, Error> {
         generation: row.count("generation")?,
         error: failure(&row)?,
         findings: row.findings("findings")?,
+        wishes: super::wishes::wishes(&row)?,
         created_at: row.time("created_at")?,
         updated_at: row.time("updated_at")?,
         finished_at: row.opt_time("finished_at")?,

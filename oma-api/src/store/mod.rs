@@ -17,6 +17,7 @@
 //! Time is an argument (`now`) wherever a row gets one, so that tests and replays decide it.
 
 mod agent;
+mod attempt;
 mod checkpoint;
 mod claim;
 mod commit;
@@ -24,10 +25,12 @@ mod dialect;
 mod disk;
 mod error;
 mod event;
+mod history;
 mod job;
 mod job_change;
 mod job_rows;
 mod migration;
+mod migration_page;
 mod reading;
 mod restore_point;
 mod row;
@@ -35,22 +38,27 @@ mod schema;
 mod server;
 mod transaction;
 mod url;
+mod wishes;
 mod words;
 
 #[cfg(test)]
 mod tests;
 
 pub use agent::{Agent, AgentHello};
+pub use attempt::{Attempt, Attempted};
 pub use checkpoint::{CheckpointOf, Checkpoints};
 pub use claim::DatabaseClaim;
 pub use commit::{Committed, CycleCommit, DiskCommit};
 pub use disk::{Arm, Disk, Manifest, NewDisk, VolumeContent};
 pub use error::Error;
 pub use event::Event;
+pub use history::HistoryEntry;
 pub use job::{Job, JobDisk, Progress};
 pub use job_change::{JobStep, NewJob};
 pub use migration::{Failure, Migration, NewMigration, Protection, Which};
+pub use migration_page::PageOf;
 pub use restore_point::{RestorePoint, RestorePointDisk};
+pub use wishes::{Automatic, LastAction, Wishes};
 pub use words::{CheckpointKind, JobKind, JobStatus, Wanted};
 
 use dialect::{Dialect, Role};

@@ -64,6 +64,10 @@ impl<'r> Row<'r> {
         self.get(column)
     }
 
+    pub(super) fn opt_blob(&self, column: &'static str) -> Result<Option<Vec<u8>>, Error> {
+        self.get(column)
+    }
+
     pub(super) fn double(&self, column: &'static str) -> Result<f64, Error> {
         self.get(column)
     }

@@ -45,6 +45,12 @@ const VERSIONS: &[Version] = &[
         up: include_str!("../../migrations/0004_peak.up.sql"),
         down: include_str!("../../migrations/0004_peak.down.sql"),
     },
+    Version {
+        number: 8,
+        name: "actions",
+        up: include_str!("../../migrations/0008_actions.up.sql"),
+        down: include_str!("../../migrations/0008_actions.down.sql"),
+    },
 ];
 
 fn migrator(dialect: Dialect) -> Migrator {

@@ -189,7 +189,7 @@ async fn the_end_of_a_cycle_moves_its_migration_with_it() {
     let m = migration_at(&f.store, 1, 1, Position::SyncRunning).await;
     let job = cycle(&f.store, &m.id, at(0)).await;
     let running = f.store.migration_fetch(&m.id).await.expect("fetch");
-    f.store.migration_direct(&running, Wanted::Pause, at(1)).await.expect("want");
+    f.store.migration_direct(&running, Some(Wanted::Pause), None, at(1)).await.expect("want");
     assert_eq!(f.store.job_fetch(&job.id).await.expect("fetch").wanted, Wanted::Pause);
     let (paused, moved) = f.store.job_transition(&job.id, &JobStep::Paused, at(1)).await.expect("pause");
     assert_eq!((paused.status, moved.position), (JobStatus::Paused, Position::SyncPaused));

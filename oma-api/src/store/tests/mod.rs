@@ -132,6 +132,8 @@ pub(super) fn new_migration(n: u8, disks: usize) -> NewMigration {
         vm_name: format!("vm-{n}"),
         agent: AgentId::parse("vma-01").expect("an id"),
         disks: (0..disks).map(disk).collect(),
+        wishes: Wishes::default(),
+        attempt: None,
     }
 }
 

@@ -1,0 +1,12 @@
+DROP TABLE attempts;
+DROP TABLE migration_history;
+ALTER TABLE migrations DROP COLUMN last_action_at;
+ALTER TABLE migrations DROP COLUMN last_action_by;
+ALTER TABLE migrations DROP COLUMN last_action;
+ALTER TABLE migrations DROP COLUMN forced_reason;
+ALTER TABLE migrations DROP COLUMN scheduled_at;
+ALTER TABLE migrations DROP COLUMN max_cycles;
+ALTER TABLE migrations DROP COLUMN max_downtime_ms;
+ALTER TABLE migrations DROP COLUMN automatic_since;
+ALTER TABLE migrations DROP COLUMN automatic;
+ALTER TABLE migrations DROP COLUMN affinity;

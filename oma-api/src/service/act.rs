@@ -1,0 +1,358 @@
+//! The operator's actions.
+//!
+//! What is asked is checked, decided by the state machine on what is there, and stored by compare-and-swap; the work
+//! itself is done by the reconcilers. Two that ask at once are put in an order by the database, and the second is
+//! judged by what the first has made of it.
+
+use super::attempt::attempt;
+use super::migrations::OfferedVm;
+use super::{App, Caller, Error, MigrationView};
+use crate::store::{self, Attempt, Automatic, LastAction, Migration, NewDisk, NewMigration, Wanted, Wishes};
+use jiff::{SignedDuration, Timestamp};
+use shared::ids::{DiskId, MigrationId};
+use shared::migration::{Action, Effect, Phase, apply};
+use std::time::Duration;
+use tracing::info;
+
+pub use super::attempt::Key;
+
+/// Bounds of `automatic` when nobody says.
+const USUAL: (Duration, u32) = (Duration::from_secs(60), 20);
+
+/// Words of affinity, and bytes of one.
+const AFFINITY: (usize, usize) = (32, 256);
+
+/// Bytes of a reason.
+const REASON: usize = 500;
+
+/// A switch is not scheduled later than this.
+const LATEST: SignedDuration = SignedDuration::from_hours(366 * 24);
+
+/// What is asked of a migration.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    pub action: Action,
+    /// Of begin and automatic: kept and shown.
+    pub affinity: Vec<String>,
+    /// Of begin and automatic: go on although a finding blocks, for this reason.
+    pub force: Option<String>,
+    /// Of switch: not now.
+    pub schedule: Option<Schedule>,
+    /// Of automatic.
+    pub max_downtime: Option<Duration>,
+    /// Of automatic.
+    pub max_cycles: Option<u32>,
+    pub key: Option<Key>,
+}
+
+/// When a switch is to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Schedule {
+    At(Timestamp),
+    /// Not at all.
+    Cancel,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub enum Acted {
+    Done(Box<MigrationView>),
+    /// The same was asked before under this key: the answer as it was.
+    Again(Vec<u8>),
+}
+
+impl Ask {
+    pub fn new(action: Action) -> Self {
+        Self {
+            action,
+            affinity: Vec::new(),
+            force: None,
+            schedule: None,
+            max_downtime: None,
+            max_cycles: None,
+            key: None,
+        }
+    }
+
+    /// All of it but the key, each in one spelling.
+    pub(super) fn parts(&self) -> Vec<String> {
+        let opt = |value: Option<String>| value.map_or_else(|| "-".to_owned(), |value| format!("+{value}"));
+        let schedule = self.schedule.map(|schedule| match schedule {
+            Schedule::At(at) => at.to_string(),
+            Schedule::Cancel => "cancel".to_owned(),
+        });
+        let mut parts = vec![
+            self.action.to_string(),
+            opt(self.force.clone()),
+            opt(schedule),
+            opt(self.max_downtime.map(|d| d.as_millis().to_string())),
+            opt(self.max_cycles.map(|n| n.to_string())),
+        ];
+        parts.extend(self.affinity.iter().cloned());
+        parts
+    }
+
+    fn check(&self, now: Timestamp) -> Result<(), Error> {
+        let wrong = |what, why: String| Err(Error::Argument { what, why });
+        let of = |what, actions: &[Action]| match actions.contains(&self.action) {
+            true => Ok(()),
+            false => wrong(what, format!("has no meaning for {}", self.action)),
+        };
+        let begins = [Action::Begin, Action::Automatic];
+        if !self.affinity.is_empty() {
+            of("affinity", &begins)?;
+            let (most, longest) = AFFINITY;
+            if self.affinity.len() > most || self.affinity.iter().any(|a| a.is_empty() || a.len() > longest) {
+                return wrong("affinity", format!("takes up to {most} words of 1 to {longest} bytes"));
+            }
+        }
+        if let Some(reason) = &self.force {
+            of("force", &begins)?;
+            if reason.trim().is_empty() || reason.len() > REASON {
+                return wrong(
+                    "force",
+                    format!("needs a reason of 1 to {REASON} bytes, which will be recorded"),
+                );
+            }
+        }
+        if self.max_downtime.is_some() {
+            of("max_downtime", &[Action::Automatic])?;
+        }
+        if self.max_downtime.is_some_and(|d| d < Duration::from_secs(1) || d > Duration::from_secs(86_400)) {
+            return wrong("max_downtime", "must be 1 second to 1 day".to_owned());
+        }
+        if let Some(most) = self.max_cycles {
+            of("max_cycles", &[Action::Automatic])?;
+            if !(1..=1000).contains(&most) {
+                return wrong("max_cycles", "must be 1 to 1000".to_owned());
+            }
+        }
+        match self.schedule {
+            None => Ok(()),
+            Some(schedule) => {
+                of("scheduled_timestamp", &[Action::Switch])?;
+                match schedule {
+                    Schedule::At(at) if at <= now || at > now + LATEST => wrong(
+                        "scheduled_timestamp",
+                        format!("must be in the future, and within a year: {at}"),
+                    ),
+                    Schedule::At(_) | Schedule::Cancel => Ok(()),
+                }
+            }
+        }
+    }
+
+    /// What is wanted from now on.
+    fn wishes(&self, before: &Wishes, caller: &Caller, now: Timestamp) -> Wishes {
+        let mut wishes = before.clone();
+        match self.action {
+            Action::Begin | Action::Automatic => {
+                if !self.affinity.is_empty() {
+                    wishes.affinity.clone_from(&self.affinity);
+                }
+                wishes.forced = self.force.clone().or(wishes.forced);
+            }
+            // The operator takes over.
+            Action::Pause => wishes.automatic = None,
+            Action::Abort => (wishes.automatic, wishes.scheduled_at) = (None, None),
+            Action::Switch => {
+                wishes.scheduled_at = match self.schedule {
+                    Some(Schedule::At(at)) => Some(at),
+                    Some(Schedule::Cancel) | None => None,
+                };
+            }
+            Action::Sync | Action::Hold | Action::Release | Action::Finalize | Action::Rollback => {}
+        }
+        if self.action == Action::Automatic {
+            wishes.automatic = Some(Automatic {
+                since: now,
+                max_downtime: self.max_downtime.unwrap_or(USUAL.0),
+                max_cycles: self.max_cycles.unwrap_or(USUAL.1),
+            });
+        }
+        wishes.last = Some(LastAction::new(self.action, &caller.name, now));
+        wishes
+    }
+}
+
+impl App {
+    /// Does what the operator says, or says why not and what is allowed instead.
+    ///
+    /// # Errors
+    /// See [`Error`]; nothing has changed then.
+    pub async fn act(&self, caller: &Caller, asked: &str, ask: &Ask) -> Result<Acted, Error> {
+        ask.check(Timestamp::now())?;
+        let attempt = ask.key.as_ref().map(|key| attempt(key, caller, asked, ask));
+        loop {
+            if let Some(attempt) = &attempt
+                && let Some(before) = self.attempted(attempt).await?
+            {
+                return match before.answer {
+                    Some(answer) => Ok(Acted::Again(answer)),
+                    // It was done, and its answer was lost: as it stands now.
+                    None => Ok(Acted::Done(Box::new(self.migration_view(&before.migration).await?))),
+                };
+            }
+            match self.act_once(caller, asked, ask, attempt.as_ref()).await {
+                // Somebody was at it under the same key.
+                Err(Error::Store(store::Error::Attempted)) => {}
+                Err(error) => return Err(error),
+                Ok(id) => {
+                    self.touched(&id).await;
+                    return Ok(Acted::Done(Box::new(self.migration_view(&id).await?)));
+                }
+            }
+        }
+    }
+
+    async fn act_once(
+        &self,
+        caller: &Caller,
+        asked: &str,
+        ask: &Ask,
+        attempt: Option<&Attempt>,
+    ) -> Result<MigrationId, Error> {
+        match (ask.action, self.unfinished(asked).await?) {
+            (_, Some(migration)) => self.act_on(migration, caller, ask, attempt).await,
+            (Action::Begin | Action::Automatic, None) => self.begin(caller, asked, ask, attempt).await,
+            (_, None) => Err(self.refuse_unprotected(asked, ask.action).await),
+        }
+    }
+
+    async fn refuse_unprotected(&self, asked: &str, action: Action) -> Error {
+        match (self.offered(asked).await, apply(None, action, Default::default())) {
+            (Err(error), _) => error,
+            (Ok(_), Err(denied)) => Error::Denied(denied),
+            (Ok(_), Ok(_)) => Error::NoTarget { action },
+        }
+    }
+
+    async fn begin(
+        &self,
+        caller: &Caller,
+        asked: &str,
+        ask: &Ask,
+        attempt: Option<&Attempt>,
+    ) -> Result<MigrationId, Error> {
+        let OfferedVm { vm, agent, .. } = self.offered(asked).await?;
+        if !self.hub.agent_is_connected(&agent) {
+            return Err(Error::AgentAway { agent });
+        }
+        let id = MigrationId::generate();
+        let disks = vm.disks.into_iter().map(|disk| {
+            let id = DiskId::generate();
+            NewDisk { volume: format!("mk-{id}"), id, key: disk.key, size: disk.size }
+        });
+        let now = Timestamp::now();
+        let new = NewMigration {
+            id: id.clone(),
+            vm: vm.uuid,
+            vm_name: vm.name,
+            agent,
+            disks: disks.collect(),
+            wishes: ask.wishes(&Wishes::default(), caller, now),
+            attempt: attempt.cloned(),
+        };
+        match self.store.migration_create(&new, now).await {
+            Ok(made) => {
+                info!(migration_id = %made.id, vm = %made.vm_name, agent = %made.agent, by = %caller, "migration begun");
+                Ok(id)
+            }
+            // Somebody was first, a moment ago.
+            Err(store::Error::AlreadyProtected { migration, .. }) => {
+                let winner = self.store.migration_fetch(&migration).await?;
+                match apply(Some(winner.position), ask.action, winner.facts()) {
+                    Err(denied) => Err(Error::NotNow { denied, last: winner.wishes.last }),
+                    Ok(_) => {
+                        Err(store::Error::AlreadyProtected { vm: winner.vm, migration: winner.id }.into())
+                    }
+                }
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Compare-and-swap until it is decided on what is there.
+    async fn act_on(
+        &self,
+        mut migration: Migration,
+        caller: &Caller,
+        ask: &Ask,
+        attempt: Option<&Attempt>,
+    ) -> Result<MigrationId, Error> {
+        loop {
+            let now = Timestamp::now();
+            let (changed, wanted) = decide(&migration, caller, ask, now)?;
+            match self.store.migration_direct(&changed, wanted, attempt, now).await {
+                Ok(now) => {
+                    info!(migration_id = %now.id, vm = %now.vm_name, action = %ask.action, position = %now.position,
+                          by = %caller, "action taken");
+                    return Ok(now.id);
+                }
+                Err(store::Error::Conflict { .. }) => {
+                    migration = self.store.migration_fetch(&migration.id).await?
+                }
+                Err(store::Error::JobActive { job, .. }) => return Err(Error::CycleRunning { job }),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+/// The migration as it is to be, and what its cycle is to do.
+fn decide(
+    migration: &Migration,
+    caller: &Caller,
+    ask: &Ask,
+    now: Timestamp,
+) -> Result<(Migration, Option<Wanted>), Error> {
+    let mut changed = migration.clone();
+    changed.wishes = ask.wishes(&migration.wishes, caller, now);
+    if let Some(schedule) = ask.schedule {
+        schedulable(migration, schedule)?;
+        return Ok((changed, None));
+    }
+    let next = apply(Some(migration.position), ask.action, migration.facts())
+        .map_err(|denied| Error::NotNow { denied, last: migration.wishes.last.clone() })?;
+    let wanted = match next.effect {
+        Effect::RunSwitch | Effect::RunRollback | Effect::RunFinalize => {
+            return Err(Error::NoTarget { action: ask.action });
+        }
+        Effect::StopCycle => Some(Wanted::Pause),
+        Effect::RunCycle => {
+            changed.findings.clear();
+            Some(Wanted::Run)
+        }
+        Effect::Hold => {
+            changed.held = true;
+            None
+        }
+        Effect::Release => {
+            changed.held = false;
+            None
+        }
+        Effect::Nothing | Effect::Prepare | Effect::TearDown => None,
+    };
+    // A hold does not make good what failed.
+    if wanted == Some(Wanted::Run) || changed.position != next.to {
+        changed.error = None;
+    }
+    changed.position = next.to;
+    Ok((changed, wanted))
+}
+
+/// A switch may be scheduled while something runs: it is judged when it is due.
+fn schedulable(migration: &Migration, schedule: Schedule) -> Result<(), Error> {
+    if schedule == Schedule::Cancel && migration.wishes.scheduled_at.is_none() {
+        return Err(Error::NothingScheduled { vm: migration.vm_name.clone() });
+    }
+    match migration.position.phase() {
+        Phase::Begin | Phase::Sync => Ok(()),
+        Phase::Switch | Phase::Finalize | Phase::Abort | Phase::Rollback => {
+            match apply(Some(migration.position), Action::Switch, migration.facts()) {
+                Err(denied) => Err(Error::NotNow { denied, last: migration.wishes.last.clone() }),
+                Ok(_) => Ok(()),
+            }
+        }
+    }
+}
