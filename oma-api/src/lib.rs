@@ -4,6 +4,7 @@
 //! place with SQL, `storage` the only one that makes volumes and snapshots.
 
 pub mod config;
+pub mod estimate;
 pub mod grpc;
 pub mod hub;
 mod oma;

@@ -6,6 +6,7 @@
 //!                  all disks sealed   → storage snapshot → commit → sync/paused
 //! abort/running  → sessions closed, snapshots, volumes, manifests gone → abort/aborted
 //! a verification → all disks compared → its verdict
+//! automatic      → the next cycle, until the switch is short enough; a switch at its set time
 //! ```
 //!
 //! Each pass looks at every unfinished migration; one that is being worked on is left to that work. Nothing is
@@ -17,9 +18,11 @@ mod cycle;
 mod leftovers;
 #[cfg(test)]
 mod tests;
+mod wishes;
 
 use crate::service::{App, Error, Waiting};
 use crate::store::{Migration, Which};
+use jiff::Timestamp;
 use shared::error::chain;
 use shared::ids::MigrationId;
 use shared::migration::Position;
@@ -43,7 +46,9 @@ pub async fn run(app: App, shutdown: CancellationToken) {
     loop {
         match app.store.migration_list(Which::Unfinished).await {
             Ok(migrations) => {
-                for migration in migrations.into_iter().filter(|m| m.position != Position::BeginPaused) {
+                let now = Timestamp::now();
+                let idle = |m: &Migration| m.position == Position::BeginPaused && !wishes::any(m, now);
+                for migration in migrations.into_iter().filter(|m| !idle(m)) {
                     if work.may_start(&migration.id) {
                         let (id, app) = (migration.id.clone(), app.clone());
                         work.start(id, async move { one(&app, &migration).await });
@@ -129,6 +134,9 @@ impl Work {
 }
 
 pub(crate) async fn one(app: &App, migration: &Migration) -> Result<(), Error> {
+    if wishes::any(migration, Timestamp::now()) {
+        return wishes::carry_out(app, migration).await;
+    }
     match migration.position {
         Position::BeginRunning => begin::prepare(app, migration).await,
         Position::AbortRunning => abort::tear_down(app, migration).await,

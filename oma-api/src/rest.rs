@@ -2,6 +2,9 @@
 //!
 //! ```text
 //!  /api/v1/replications, /api/v1/progress     the progress API's document    ReplicationService, ProgressService
+//!  /{account}/machines, /{account}/migrations the instance-migration API's   MigrationService
+//!  /api/v1/migrations, vms, agents            all there is of them           MigrationService, InventoryService
+//!  /api/v1/events/stream                      the journal                    MigrationService.Events
 //!  /api/v1/openapi.json                       made of the routes below       reflection
 //! ```
 //!
@@ -10,6 +13,9 @@
 
 mod body;
 mod caller;
+mod events;
+mod instance;
+mod migrations;
 mod progress;
 mod refusal;
 mod replications;
@@ -65,20 +71,44 @@ pub async fn serve(listener: TcpListener, app: App, shutdown: CancellationToken)
 fn router(app: App, shutdown: CancellationToken) -> (Router, OpenApi) {
     let mut head = Head::openapi();
     telemetry::VERSION.clone_into(&mut head.info.version);
-    let (routes, document) = OpenApiRouter::with_openapi(head)
+    let (routes, mut document) = OpenApiRouter::with_openapi(head)
         .routes(routes!(replications::list))
         .routes(routes!(replications::one))
         .routes(routes!(progress::get, progress::register))
         .routes(routes!(progress::update))
         .routes(routes!(progress::watch))
+        .merge(events::routes())
+        .merge(migrations::routes())
+        .merge(instance::routes())
+        .nest("/api/v1", instance::routes())
         .with_state(Server { app, shutdown })
         .split_for_parts();
+    name_operations(&mut document);
     let shown = Arc::new(document.clone());
     let routes = routes
         .route("/api/v1/openapi.json", get(async move || Json(OpenApi::clone(&shown))))
         .layer(DefaultBodyLimit::max(LARGEST))
         .layer(from_fn(refusal::dress));
     (routes, document)
+}
+
+/// By method and path: a handler that is served at two addresses is two operations.
+fn name_operations(document: &mut OpenApi) {
+    for (path, item) in &mut document.paths.paths {
+        let path: String = path.chars().filter(|c| !"{}".contains(*c)).collect();
+        let name = path.trim_matches('/').replace(['/', '-', '.'], "_");
+        for (method, operation) in [
+            ("get", &mut item.get),
+            ("put", &mut item.put),
+            ("post", &mut item.post),
+            ("delete", &mut item.delete),
+            ("patch", &mut item.patch),
+        ] {
+            if let Some(operation) = operation {
+                operation.operation_id = Some(format!("{method}_{name}"));
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ mod attempt;
 mod caller;
 mod desired;
 mod error;
+mod estimate;
 pub mod history;
 pub mod journal;
 pub mod list;

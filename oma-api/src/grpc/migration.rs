@@ -5,6 +5,8 @@ use crate::service::App;
 use crate::service::act::{Acted, Ask, Key, Schedule};
 use crate::service::list::Listing;
 use crate::service::verify::{VerifyEvent, VerifySummary};
+use futures::stream::BoxStream;
+use futures::{StreamExt as _, TryStreamExt as _};
 use prost::Message as _;
 use proto::v1;
 use proto::v1::migration_service_server::MigrationService;
@@ -38,6 +40,7 @@ fn named(vm: &str) -> Result<&str, Status> {
 #[tonic::async_trait]
 impl MigrationService for Migrations {
     type WatchStream = ReceiverStream<Result<v1::WatchResponse, Status>>;
+    type EventsStream = BoxStream<'static, Result<v1::EventsResponse, Status>>;
     type VerifyStream = ReceiverStream<Result<v1::VerifyResponse, Status>>;
 
     async fn act(&self, request: Request<v1::ActRequest>) -> Result<Response<v1::ActResponse>, Status> {
@@ -58,6 +61,33 @@ impl MigrationService for Migrations {
                 }
             };
         Ok(Response::new(answer))
+    }
+
+    async fn estimate(
+        &self,
+        request: Request<v1::EstimateRequest>,
+    ) -> Result<Response<v1::EstimateResponse>, Status> {
+        let estimate =
+            self.app.estimate(named(&request.into_inner().vm)?).await.map_err(|e| e.to_status())?;
+        Ok(Response::new(view::estimate(&estimate)))
+    }
+
+    async fn events(
+        &self,
+        request: Request<v1::EventsRequest>,
+    ) -> Result<Response<Self::EventsStream>, Status> {
+        let v1::EventsRequest { vm, after_sequence } = request.into_inner();
+        let migration = match vm.is_empty() {
+            true => None,
+            false => Some(self.app.migration_find(&vm).await.map_err(|e| e.to_status())?.id),
+        };
+        let after = match after_sequence {
+            Some(after) => after,
+            None => self.app.journal_last().await.map_err(|e| e.to_status())?,
+        };
+        let events = self.app.journal(after, migration);
+        let events = events.map_ok(|event| view::event(&event)).map_err(|e| e.to_status());
+        Ok(Response::new(events.take_until(self.shutdown.clone().cancelled_owned()).boxed()))
     }
 
     async fn limit(&self, request: Request<v1::LimitRequest>) -> Result<Response<v1::LimitResponse>, Status> {

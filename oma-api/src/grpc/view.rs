@@ -1,14 +1,16 @@
 //! Views → messages.
 
+use crate::estimate::Estimate;
 use crate::service::MigrationView;
 use crate::service::history::Run;
 use crate::service::progress::{VOLUME, counters, progress_of};
 use crate::service::replications::ReplicationView;
-use crate::store::{Disk, Job, JobDisk, JobKind, JobStatus};
+use crate::store::{Disk, Event, Job, JobDisk, JobKind, JobStatus};
 use jiff::{SignedDuration, Timestamp};
 use proto::v1;
 use shared::cycle::DiskProgress;
 use shared::wire::{action_to_wire, phase_to_wire, state_to_wire, strategy_to_wire};
+use std::time::Duration;
 
 fn time(at: Option<Timestamp>) -> String {
     at.map(|at| at.to_string()).unwrap_or_default()
@@ -65,6 +67,31 @@ pub(super) fn migration(view: MigrationView) -> v1::Migration {
             at: l.at.to_string(),
         }),
         progress_history: history.into_iter().map(run).collect(),
+    }
+}
+
+pub(super) fn estimate(e: &Estimate) -> v1::EstimateResponse {
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    v1::EstimateResponse {
+        size_bytes: e.size,
+        eta_ms: millis(e.eta),
+        transfer_bytes_second: e.copy_rate,
+        predicted_downtime_ms: e.downtime.map(millis),
+        basis: e.basis.as_str().to_owned(),
+        dirty_bytes_second: e.dirty_rate,
+        next_bytes: e.next,
+        trend: e.trend.as_str().to_owned(),
+    }
+}
+
+pub(super) fn event(e: &Event) -> v1::EventsResponse {
+    v1::EventsResponse {
+        sequence: e.seq,
+        time: e.at.to_string(),
+        r#type: e.kind.clone(),
+        migration_id: e.migration.as_ref().map(ToString::to_string).unwrap_or_default(),
+        job_id: e.job.as_ref().map(ToString::to_string).unwrap_or_default(),
+        data: e.body.to_string(),
     }
 }
 

@@ -3,9 +3,9 @@
 use super::refusal::Refusal;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Request};
-use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
 use serde::de::DeserializeOwned;
 
 /// A JSON body of this form; no field that it does not have.
@@ -23,14 +23,26 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
             };
             Refusal::new(rejection.status(), reason, format!("the body: {}", rejection.body_text()))
         })?;
-        if !given.as_deref().is_some_and(is_json) {
+        Self::parse(given.as_deref(), &bytes)
+    }
+}
+
+impl<T: DeserializeOwned> Body<T> {
+    /// Of a handler that takes requests without one, too.
+    pub(super) fn read(headers: &HeaderMap, bytes: &[u8]) -> Result<Self, Refusal> {
+        let given = headers.get(CONTENT_TYPE).map(|v| v.to_str().unwrap_or_default());
+        Self::parse(given, bytes)
+    }
+
+    fn parse(given: Option<&str>, bytes: &[u8]) -> Result<Self, Refusal> {
+        if !given.is_some_and(is_json) {
             let message = match given {
                 Some(given) => format!("the body is {given:?}; send application/json"),
                 None => "the body has no Content-Type; send application/json".to_owned(),
             };
             return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "NOT_JSON", message));
         }
-        let mut text = serde_json::Deserializer::from_slice(&bytes);
+        let mut text = serde_json::Deserializer::from_slice(bytes);
         let value = serde_path_to_error::deserialize(&mut text).map_err(|error| {
             let at = error.path().to_string();
             let at = if at == "." { String::new() } else { format!(" at {at}") };

@@ -180,7 +180,9 @@ fn names_a_job(refusal: &Refusal, path: &str) -> bool {
 fn migration(refusal: &Refusal) -> Value {
     let code = match refusal.status {
         StatusCode::BAD_REQUEST if refusal.reason == "MISSING_PARAMETER" => "MissingParameter",
-        StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => "InvalidArgument",
+        StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY | StatusCode::UPGRADE_REQUIRED => {
+            "InvalidArgument"
+        }
         StatusCode::UNSUPPORTED_MEDIA_TYPE => "InvalidHeader",
         StatusCode::PAYLOAD_TOO_LARGE => "RequestTooLarge",
         StatusCode::UNAUTHORIZED => "InvalidCredentials",

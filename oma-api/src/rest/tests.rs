@@ -2,8 +2,13 @@
 
 use super::*;
 use crate::testing::Plant;
+use jiff::Timestamp;
 use serde_json::{Value, json};
+use shared::migration::Action;
 use std::process::Command;
+
+mod events;
+mod instance;
 
 struct Api {
     address: String,
@@ -27,10 +32,12 @@ impl Api {
         command.args(arguments).arg(&url);
         let output = tokio::task::spawn_blocking(move || command.output()).await.expect("run").expect("curl");
         let text = String::from_utf8(output.stdout).expect("text");
-        let mut lines = text.rsplitn(3, '\n');
+        let mut lines = text.trim_start().rsplitn(3, '\n');
         let status = lines.next().expect("a status").parse().expect("a number");
         let id = lines.next().expect("an id").to_owned();
-        (status, id, serde_json::from_str(lines.next().expect("a body")).expect("JSON"))
+        // Of lines, the last.
+        let body = lines.next().expect("a body").trim_end().lines().last().unwrap_or_default();
+        (status, id, serde_json::from_str(body).expect("JSON"))
     }
 
     async fn get(&self, path: &str) -> Value {

@@ -62,7 +62,7 @@ impl App {
         &self,
         seq: u64,
         migration: Option<MigrationId>,
-    ) -> impl Stream<Item = Result<Arc<Event>, Error>> + Send + 'static {
+    ) -> impl Stream<Item = Result<Arc<Event>, Error>> + Send + use<> {
         let follower = Follower {
             app: self.clone(),
             changes: self.store.changes(),

@@ -1,0 +1,294 @@
+//! What a cycle and a switch will take, from what cycles took: pure arithmetic.
+//!
+//! ```text
+//!  time of a cycle = overhead + bytes / copy rate          (a line through the measured cycles)
+//!  bytes of the next = dirty rate × age of the last snapshot
+//!  downtime = the time of the final cycle, were the VM powered off now
+//! ```
+//!
+//! Cycles that follow each other get shorter as long as the dirty rate is below the copy rate: each has only to bring
+//! what was written during the one before. What the target needs to start the VM is not part of it.
+
+use jiff::{SignedDuration, Timestamp};
+use std::time::Duration;
+
+/// A committed cycle.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Measured {
+    /// Not the first: it brought what had changed.
+    pub incremental: bool,
+    /// Bytes of data.
+    pub bytes: u64,
+    pub started_at: Timestamp,
+    /// The source's snapshot.
+    pub taken_at: Timestamp,
+    pub finished_at: Timestamp,
+}
+
+/// What an estimate rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Basis {
+    /// This migration's own cycles.
+    Measured,
+    /// Cycles of other VMs of its agent.
+    AgentHistory,
+    /// Nothing was measured: a guess.
+    Default,
+}
+
+impl Basis {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Measured => "measured",
+            Self::AgentHistory => "agent_history",
+            Self::Default => "default",
+        }
+    }
+}
+
+/// Whether cycles that follow each other get shorter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trend {
+    Converging,
+    /// The VM writes faster than is copied.
+    NonConverging,
+    /// Its dirty rate was not measured.
+    Unknown,
+}
+
+impl Trend {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Converging => "converging",
+            Self::NonConverging => "non_converging",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// See the module.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Estimate {
+    pub basis: Basis,
+    /// Bytes of all disks.
+    pub size: u64,
+    /// Bytes that the next cycle will bring; of a first one at most.
+    pub next: u64,
+    /// Of the next cycle.
+    pub eta: Duration,
+    /// Bytes a second.
+    pub copy_rate: u64,
+    /// Bytes a second; `None`: not measured.
+    pub dirty_rate: Option<u64>,
+    /// Were the VM powered off now; `None`: not measured.
+    pub downtime: Option<Duration>,
+    pub trend: Trend,
+}
+
+/// What it is made from.
+#[derive(Clone, Debug)]
+pub struct Basics<'a> {
+    pub size: u64,
+    /// This migration's, newest first.
+    pub own: &'a [Measured],
+    /// Of others of its agent.
+    pub agents: &'a [Measured],
+    /// Bytes a second that it may take; 0: no limit.
+    pub limit: u64,
+    pub now: Timestamp,
+}
+
+/// A guess, when nothing was measured: a link of one gigabit that is not empty.
+const GUESS: f64 = 100e6;
+const GUESSED_OVERHEAD: f64 = 2.0;
+
+/// The newest cycles that count for rates: what a VM does changes.
+const NEWEST: usize = 8;
+const NEWEST_DIRTY: usize = 3;
+
+/// # Panics
+/// Never: what cannot be computed is unknown.
+pub fn estimate(of: &Basics<'_>) -> Estimate {
+    let (line, basis) = match (line(of.own), line(of.agents)) {
+        (Some(line), _) => (line, Basis::Measured),
+        (None, Some(line)) => (line, Basis::AgentHistory),
+        (None, None) => (Line { overhead: GUESSED_OVERHEAD, rate: GUESS }, Basis::Default),
+    };
+    let line = match of.limit {
+        0 => line,
+        limit => Line { rate: line.rate.min(limit as f64), ..line },
+    };
+    let dirty = dirty_rate(of.own);
+    let age = of.own.first().map(|last| seconds(of.now.duration_since(last.taken_at)));
+    let next = match (of.own.is_empty(), dirty, age) {
+        (true, _, _) => of.size as f64,
+        (false, Some(dirty), Some(age)) => (dirty * age).min(of.size as f64),
+        // One full cycle, and nothing known of what is written since.
+        (false, _, _) => 0.0,
+    };
+    let time = line.time(next);
+    Estimate {
+        basis,
+        size: of.size,
+        next: whole(next),
+        eta: duration(time),
+        copy_rate: whole(line.rate),
+        dirty_rate: dirty.map(whole),
+        downtime: dirty.filter(|_| basis == Basis::Measured).map(|_| duration(time)),
+        trend: match dirty {
+            None => Trend::Unknown,
+            Some(dirty) if dirty < line.rate => Trend::Converging,
+            Some(_) => Trend::NonConverging,
+        },
+    }
+}
+
+/// Seconds of a cycle by its bytes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Line {
+    overhead: f64,
+    /// Bytes a second.
+    rate: f64,
+}
+
+impl Line {
+    fn time(self, bytes: f64) -> f64 {
+        self.overhead + bytes / self.rate
+    }
+}
+
+/// Least squares through the newest cycles. Where they are too much alike to tell a slope, all of a cycle's time counts as
+/// copying, which is right for cycles like them.
+fn line(cycles: &[Measured]) -> Option<Line> {
+    let points: Vec<_> = cycles
+        .iter()
+        .take(NEWEST)
+        .map(|c| (c.bytes as f64, seconds(c.finished_at.duration_since(c.started_at))))
+        .filter(|(_, time)| *time > 0.0)
+        .collect();
+    let n = points.len() as f64;
+    let (bytes, time) = points.iter().fold((0.0, 0.0), |(b, t), p| (b + p.0, t + p.1));
+    if bytes <= 0.0 {
+        return None;
+    }
+    let (mean_bytes, mean_time) = (bytes / n, time / n);
+    let variance: f64 = points.iter().map(|p| (p.0 - mean_bytes).powi(2)).sum();
+    let covariance: f64 = points.iter().map(|p| (p.0 - mean_bytes) * (p.1 - mean_time)).sum();
+    // A smaller spread is noise. Any line goes through the middle, so that cycles like these are predicted right.
+    if variance / n > (mean_bytes * 0.02).powi(2) && covariance > 0.0 {
+        let slope = covariance / variance;
+        let overhead = mean_time - slope * mean_bytes;
+        if overhead >= 0.0 {
+            return Some(Line { overhead, rate: 1.0 / slope });
+        }
+    }
+    Some(Line { overhead: 0.0, rate: bytes / time })
+}
+
+/// Of the newest incremental cycles: what each brought, over the time since the snapshot before.
+fn dirty_rate(cycles: &[Measured]) -> Option<f64> {
+    let between = cycles.windows(2).filter(|pair| pair[0].incremental).take(NEWEST_DIRTY);
+    let (bytes, time) = between.fold((0.0, 0.0), |(bytes, time), pair| {
+        (bytes + pair[0].bytes as f64, time + seconds(pair[0].taken_at.duration_since(pair[1].taken_at)))
+    });
+    (time > 0.0).then(|| bytes / time)
+}
+
+/// Not negative: a clock may have been set back.
+fn seconds(time: SignedDuration) -> f64 {
+    time.as_secs_f64().max(0.0)
+}
+
+/// A year at most.
+fn duration(seconds: f64) -> Duration {
+    Duration::from_secs_f64(if seconds.is_finite() { seconds.clamp(0.0, 31_536_000.0) } else { 31_536_000.0 })
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not negative, and saturating")]
+fn whole(value: f64) -> u64 {
+    value as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn at(seconds: f64) -> Timestamp {
+        Timestamp::UNIX_EPOCH + SignedDuration::from_secs_f64(1e9 + seconds)
+    }
+
+    /// A VM that writes `dirty` bytes a second, cycles on end, newest first: what `copy` bytes a second and `overhead` a
+    /// cycle make of it.
+    fn cycles(dirty: f64, copy: f64, overhead: f64, count: usize) -> Vec<Measured> {
+        let (mut now, mut age, mut all) = (0.0, 0.0, Vec::new());
+        for number in 0..count {
+            let bytes = if number == 0 { 2e9 } else { dirty * age };
+            let time = overhead + bytes / copy;
+            all.push(Measured {
+                incremental: number > 0,
+                bytes: bytes as u64,
+                started_at: at(now),
+                taken_at: at(now),
+                finished_at: at(now + time),
+            });
+            (now, age) = (now + time, time);
+        }
+        all.reverse();
+        all
+    }
+
+    fn of<'a>(own: &'a [Measured], agents: &'a [Measured]) -> Basics<'a> {
+        let now = own.first().map_or(at(0.0), |last| last.finished_at);
+        Basics { size: 2_000_000_000, own, agents, limit: 0, now }
+    }
+
+    #[test]
+    fn what_was_measured_goes_before_a_guess() {
+        let guess = estimate(&of(&[], &[]));
+        assert_eq!((guess.basis, guess.next, guess.downtime), (Basis::Default, 2_000_000_000, None));
+        assert_eq!((guess.eta, guess.trend), (Duration::from_secs(22), Trend::Unknown));
+        let others = cycles(10e6, 50e6, 1.0, 3);
+        let from_others = estimate(&of(&[], &others));
+        assert_eq!((from_others.basis, from_others.downtime), (Basis::AgentHistory, None));
+        assert!((49_000_000..51_000_000).contains(&from_others.copy_rate), "{from_others:?}");
+        let own = cycles(20e6, 50e6, 1.0, 1);
+        let first = estimate(&of(&own, &others));
+        assert_eq!((first.basis, first.dirty_rate, first.downtime), (Basis::Measured, None, None));
+    }
+
+    #[test]
+    fn a_limit_bounds_the_rate() {
+        let own = cycles(20e6, 50e6, 1.0, 3);
+        let limited = estimate(&Basics { limit: 10_000_000, ..of(&own, &[]) });
+        assert_eq!((limited.copy_rate, limited.trend), (10_000_000, Trend::NonConverging));
+    }
+
+    proptest! {
+        /// The prediction is what the model does next; whether it converges is the comparison of the two rates.
+        #[test]
+        fn the_next_cycle_is_predicted(dirty in 1e6f64..90e6, copy in 20e6f64..200e6, overhead in 0.0f64..3.0) {
+            let all = cycles(dirty, copy, overhead, 5);
+            let (real, known) = (&all[0], &all[1..]);
+            // A disk on which everything that is written is new.
+            let guess = estimate(&Basics { size: 1 << 60, ..of(known, &[]) });
+            let took = real.finished_at.duration_since(real.started_at).as_secs_f64();
+            let said = guess.downtime.expect("measured").as_secs_f64();
+            prop_assert!((said - took).abs() <= took * 0.15 + 0.01, "said {said}, took {took}");
+            if (dirty / copy - 1.0).abs() > 0.2 {
+                let expected = if dirty < copy { Trend::Converging } else { Trend::NonConverging };
+                prop_assert_eq!(guess.trend, expected);
+            }
+        }
+
+        #[test]
+        fn nothing_panics(bytes in prop::collection::vec(any::<u64>(), 0..6), gap in -1e6f64..1e6, limit in any::<u64>()) {
+            let own: Vec<_> = bytes.iter().zip(0i32..).map(|(&bytes, n)| Measured {
+                incremental: true, bytes,
+                started_at: at(f64::from(n) * gap), taken_at: at(f64::from(n) * gap * 2.0), finished_at: at(gap),
+            }).collect();
+            let said = estimate(&Basics { size: u64::MAX, own: &own, agents: &[], limit, now: at(-gap) });
+            prop_assert!(said.eta <= Duration::from_secs(31_536_000));
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! What committed cycles took: the basis of estimates.
+
+use super::error::Doing as _;
+use super::row::{Row, sql};
+use super::words::JobKind;
+use super::{Error, Store};
+use crate::estimate::Measured;
+use shared::ids::{AgentId, MigrationId};
+
+/// Whose cycles.
+#[derive(Clone, Copy, Debug)]
+pub enum CyclesOf<'a> {
+    Migration(&'a MigrationId),
+    Agent(&'a AgentId),
+}
+
+macro_rules! select {
+    () => {
+        "SELECT j.id, j.kind, j.bytes_transferred, j.started_at, j.snapshot_taken_at, j.finished_at FROM replication_jobs j"
+    };
+}
+
+impl Store {
+    /// Newest first, at most `limit`.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`], [`Error::Database`].
+    pub async fn cycles_measured(&self, of: CyclesOf<'_>, limit: u32) -> Result<Vec<Measured>, Error> {
+        self.reading(|| async {
+            let query = match of {
+                CyclesOf::Migration(id) => sql(concat!(
+                    select!(),
+                    " WHERE j.migration_id = ? AND j.status = 'completed' AND j.kind <> 'verify_source' \
+                     AND j.snapshot_taken_at IS NOT NULL ORDER BY j.id DESC LIMIT ?"
+                ))
+                .bind(id.as_str()),
+                CyclesOf::Agent(id) => sql(concat!(
+                    select!(),
+                    " JOIN migrations m ON m.id = j.migration_id WHERE m.agent_id = ? AND j.status = 'completed' \
+                     AND j.kind <> 'verify_source' AND j.snapshot_taken_at IS NOT NULL ORDER BY j.id DESC LIMIT ?"
+                ))
+                .bind(id.as_str()),
+            };
+            let rows = query.bind(i64::from(limit)).fetch_all(&self.read).await.doing("reading cycles")?;
+            rows.iter()
+                .map(|row| {
+                    let row = Row::new(row, "replication_jobs", "id")?;
+                    let started_at = row.time("started_at")?;
+                    Ok(Measured {
+                        incremental: row.parsed::<JobKind>("kind")? == JobKind::Incremental,
+                        bytes: row.count("bytes_transferred")?,
+                        started_at,
+                        taken_at: row.time("snapshot_taken_at")?,
+                        finished_at: row.opt_time("finished_at")?.unwrap_or(started_at),
+                    })
+                })
+                .collect()
+        })
+        .await
+    }
+}
