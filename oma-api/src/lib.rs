@@ -11,6 +11,7 @@ mod oma;
 pub mod pace;
 pub mod reconcile;
 pub mod rest;
+pub mod schedule;
 pub mod service;
 pub mod storage;
 pub mod store;
