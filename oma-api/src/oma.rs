@@ -1,5 +1,6 @@
 //! The daemon, put together from its configuration.
 
+use crate::clock::Clock;
 use crate::config::{Config, Storage as StorageConfig};
 use crate::hub::Hub;
 use crate::service::App;
@@ -87,7 +88,8 @@ impl Oma {
         };
         let transfers = Transfers::new(store.clone(), Arc::clone(&storage), manifests);
         let hub = Arc::new(Hub::default());
-        let app = App { store, storage, hub, transfers, heartbeat: config.limits.heartbeat.0 };
+        let heartbeat = config.limits.heartbeat.0;
+        let app = App { store, storage, hub, transfers, clock: Clock::wall(), heartbeat };
         Ok(Self { app, tls: config.tls.server()?, limits: config.tls_limits(), _claims: claims, database })
     }
 

@@ -7,6 +7,7 @@
 //! abort/running  → sessions closed, snapshots, volumes, manifests gone → abort/aborted
 //! a verification → all disks compared → its verdict
 //! automatic      → the next cycle, until the switch is short enough; a switch at its set time
+//! a schedule     → a cycle that is due, a blackout, a recovery point objective (`schedule`, a loop of its own)
 //! ```
 //!
 //! Each pass looks at every unfinished migration; one that is being worked on is left to that work. Nothing is
@@ -16,6 +17,7 @@ mod abort;
 mod begin;
 mod cycle;
 mod leftovers;
+mod schedule;
 #[cfg(test)]
 mod tests;
 mod wishes;
@@ -42,6 +44,10 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// Runs until `shutdown`; the work under way is finished or left where a restart takes it up.
 pub async fn run(app: App, shutdown: CancellationToken) {
     leftovers::remove(&app).await;
+    tokio::join!(migrations(app.clone(), shutdown.clone()), schedule::run(app, shutdown));
+}
+
+async fn migrations(app: App, shutdown: CancellationToken) {
     let mut work = Work::new(PAUSE);
     loop {
         match app.store.migration_list(Which::Unfinished).await {

@@ -7,12 +7,14 @@ mod caller;
 mod desired;
 mod error;
 mod estimate;
+mod held_back;
 pub mod history;
 pub mod journal;
 pub mod list;
 pub mod migrations;
 pub mod progress;
 pub mod replications;
+pub mod schedules;
 #[cfg(test)]
 mod tests;
 pub mod transfer;
@@ -22,8 +24,10 @@ pub mod watch;
 
 pub use caller::{Caller, Role};
 pub use error::Error;
+pub use schedules::ScheduleView;
 pub use view::{MigrationView, Waiting};
 
+use crate::clock::Clock;
 use crate::hub::Hub;
 use crate::storage::Storage;
 use crate::store::Store;
@@ -38,6 +42,8 @@ pub struct App {
     pub storage: Arc<dyn Storage>,
     pub hub: Arc<Hub>,
     pub transfers: Arc<Transfers>,
+    /// What the use cases and the reconcilers take the time from.
+    pub clock: Clock,
     /// Between the heartbeats of an agent.
     pub heartbeat: Duration,
 }

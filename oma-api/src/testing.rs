@@ -1,6 +1,7 @@
 //! A control plane without its edges, for tests of services and reconcilers: a store, a local storage, one connected
 //! agent with one VM of two disks.
 
+use crate::clock::Clock;
 use crate::hub::{AgentConnection, Hub};
 use crate::reconcile;
 use crate::service::act::{Acted, Ask};
@@ -27,7 +28,7 @@ pub(crate) struct Plant {
     pub(crate) app: App,
     pub(crate) agent: AgentId,
     pub(crate) folder: TempDir,
-    _connection: AgentConnection,
+    connection: Option<AgentConnection>,
 }
 
 impl Plant {
@@ -42,8 +43,21 @@ impl Plant {
         std::fs::create_dir(&manifests).expect("a folder");
         let transfers = Transfers::new(store.clone(), Arc::clone(&storage), manifests);
         let hub = Arc::new(Hub::default());
-        let app = App { store, storage, hub, transfers, heartbeat: Duration::from_secs(5) };
+        let clock = Clock::from(Timestamp::now());
+        let app = App { store, storage, hub, transfers, clock, heartbeat: Duration::from_secs(5) };
         let agent = AgentId::parse("vma-01").expect("an id");
+        let mut plant = Self { app, agent, folder, connection: None };
+        plant.connect().await;
+        plant
+    }
+
+    /// The agent's session ends.
+    pub(crate) fn disconnect(&mut self) {
+        self.connection = None;
+    }
+
+    /// It begins, or another one does.
+    pub(crate) async fn connect(&mut self) {
         let disk = |key: &str| VmDisk { key: key.parse().expect("a key"), size: SIZE };
         let vm = Vm {
             uuid: "00000000-0000-4000-8000-000000000001".parse().expect("a uuid"),
@@ -51,15 +65,21 @@ impl Plant {
             disks: vec![disk("root"), disk("data")],
         };
         let hello = Hello {
-            agent: agent.clone(),
+            agent: self.agent.clone(),
             software_version: "test".to_owned(),
             protocol_versions: PROTOCOL_VERSIONS.to_vec(),
             capabilities: vec![],
             inventory: vec![vm],
         };
         let address = ([127, 0, 0, 1], 1).into();
-        let (connection, _) = app.agent_connect(&agent, address, hello).await.expect("connect");
-        Self { app, agent, folder, _connection: connection }
+        let (connection, _) = self.app.agent_connect(&self.agent, address, hello).await.expect("connect");
+        self.connection = Some(connection);
+    }
+
+    /// Whether the agent is to be told something that it was not told yet; it is, then.
+    pub(crate) async fn told(&self) -> bool {
+        let connection = self.connection.as_ref().expect("connected");
+        tokio::time::timeout(Duration::from_millis(50), connection.changed()).await.is_ok()
     }
 
     /// With a prepared migration.
@@ -106,7 +126,7 @@ impl Plant {
         };
         let taken = CycleEvent::SnapshotTaken {
             snapshot: format!("mk-{}", job.id),
-            taken_at: Timestamp::now(),
+            taken_at: self.app.clock.now(),
             disks: job.disks.iter().map(disk).collect(),
         };
         self.say(job, taken).await;

@@ -4,7 +4,6 @@ use super::leftovers;
 use crate::service::{App, Error};
 use crate::storage::{SnapshotName, VolumeId};
 use crate::store::{Failure, JobStep, Migration};
-use jiff::Timestamp;
 use shared::migration::{Event, apply};
 use tracing::info;
 
@@ -21,7 +20,7 @@ pub(super) async fn tear_down(app: &App, migration: &Migration) -> Result<(), Er
     app.transfers.close(&ids, "the migration was aborted").await;
     for point in app.store.restore_point_list(&migration.id).await? {
         app.storage.delete_snapshot(&SnapshotName::parse(point.snapshot_name.clone())?).await?;
-        app.store.restore_point_delete(&point.id, Timestamp::now()).await?;
+        app.store.restore_point_delete(&point.id, app.clock.now()).await?;
     }
     leftovers::remove_snapshots(app, &migration.id).await?;
     for disk in &disks {
@@ -31,7 +30,7 @@ pub(super) async fn tear_down(app: &App, migration: &Migration) -> Result<(), Er
     let mut changed = app.store.migration_fetch(&migration.id).await?;
     changed.position = apply(Some(changed.position), Event::Done, changed.facts())?.to;
     changed.release_pending = true;
-    app.store.migration_transition(&changed, Timestamp::now()).await?;
+    app.store.migration_transition(&changed, app.clock.now()).await?;
     if let Some(job) = app.store.job_last(&migration.id).await? {
         app.hub.live_forget(&job.id);
     }

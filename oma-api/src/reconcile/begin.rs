@@ -3,7 +3,6 @@
 use crate::service::{App, Error};
 use crate::storage::VolumeId;
 use crate::store::{Failure, Migration, VolumeContent};
-use jiff::Timestamp;
 use migratekit::replica::ReadsZero;
 use shared::migration::{Event, Position, apply};
 use tracing::info;
@@ -26,7 +25,7 @@ pub(super) async fn prepare(app: &App, migration: &Migration) -> Result<(), Erro
     };
     let next = apply(Some(changed.position), event, changed.facts())?;
     changed.position = next.to;
-    app.store.migration_transition(&changed, Timestamp::now()).await?;
+    app.store.migration_transition(&changed, app.clock.now()).await?;
     info!(migration_id = %migration.id, position = %next.to, "replica prepared");
     app.touched(&migration.id).await;
     made

@@ -7,14 +7,13 @@ use crate::storage::{SnapshotName, VolumeId};
 use crate::store::{
     Arm, CycleCommit, Disk, DiskCommit, Job, JobKind, JobStatus, JobStep, Manifest, Migration, NewJob, Wanted,
 };
-use jiff::Timestamp;
 use shared::cycle::Strategy;
 use shared::ids::RestorePointId;
 use tracing::info;
 
 /// One step towards the commit of a cycle.
 pub(super) async fn drive(app: &App, migration: &Migration) -> Result<(), Error> {
-    let now = Timestamp::now();
+    let now = app.clock.now();
     let Some(job) = app.store.job_active(&migration.id).await? else {
         let disks = app.store.disk_list(&migration.id).await?;
         let kind = app.store.job_kind_next(&migration.id).await?;
@@ -89,13 +88,13 @@ async fn commit(app: &App, migration: &Migration, job: &Job) -> Result<(), Error
             })
             .collect(),
     };
-    let committed = app.store.job_commit(&commit, Timestamp::now()).await?;
+    let committed = app.store.job_commit(&commit, app.clock.now()).await?;
     info!(migration_id = %migration.id, job_id = %job.id, restore_point = %committed.restore_point.id, "cycle committed");
     app.hub.live_forget(&job.id);
     app.touched(&migration.id).await;
     for old in committed.surplus {
         app.storage.delete_snapshot(&SnapshotName::parse(old.snapshot_name.clone())?).await?;
-        app.store.restore_point_delete(&old.id, Timestamp::now()).await?;
+        app.store.restore_point_delete(&old.id, app.clock.now()).await?;
     }
     leftovers::remove_manifests(app, &migration.id).await
 }
@@ -107,7 +106,7 @@ pub(super) async fn compared(app: &App, migration: &Migration) -> Result<(), Err
     if !done || job.status != JobStatus::Running {
         return Ok(());
     }
-    let now = Timestamp::now();
+    let now = app.clock.now();
     for disk in &job.disks {
         // What an earlier verification or a cycle without a commit left open was not compared.
         if app.store.required_load(&disk.disk, &job.id).await?.is_empty() {

@@ -7,7 +7,7 @@ use crate::service::transfer::Transfers;
 use crate::service::{App, Error};
 use crate::storage::SnapshotName;
 use crate::store::{Disk, Which};
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use shared::ids::MigrationId;
 use std::collections::BTreeSet;
 use tracing::{info, warn};
@@ -17,7 +17,7 @@ const EVENTS_KEPT: SignedDuration = SignedDuration::from_hours(90 * 24);
 
 /// At the start.
 pub(super) async fn remove(app: &App) {
-    if let Err(error) = app.store.event_delete(Timestamp::now() - EVENTS_KEPT).await {
+    if let Err(error) = app.store.event_delete(app.clock.now() - EVENTS_KEPT).await {
         warn!(error = %shared::error::chain(&error), "old events stay for now");
     }
     let migrations = app.store.migration_list(Which::All).await.unwrap_or_default();

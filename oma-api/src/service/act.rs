@@ -181,7 +181,7 @@ impl App {
     /// # Errors
     /// See [`Error`]; nothing has changed then.
     pub async fn act(&self, caller: &Caller, asked: &str, ask: &Ask) -> Result<Acted, Error> {
-        ask.check(Timestamp::now())?;
+        ask.check(self.clock.now())?;
         let attempt = ask.key.as_ref().map(|key| attempt(key, caller, asked, ask));
         loop {
             if let Some(attempt) = &attempt
@@ -243,7 +243,7 @@ impl App {
             let id = DiskId::generate();
             NewDisk { volume: format!("mk-{id}"), id, key: disk.key, size: disk.size }
         });
-        let now = Timestamp::now();
+        let now = self.clock.now();
         let new = NewMigration {
             id: id.clone(),
             vm: vm.uuid,
@@ -281,7 +281,7 @@ impl App {
         attempt: Option<&Attempt>,
     ) -> Result<MigrationId, Error> {
         loop {
-            let now = Timestamp::now();
+            let now = self.clock.now();
             let (changed, wanted) = decide(&migration, caller, ask, now)?;
             match self.store.migration_direct(&changed, wanted, attempt, now).await {
                 Ok(now) => {

@@ -35,7 +35,7 @@ impl App {
             return Err(Error::NoCommonVersion { agent: hello.agent, theirs, ours: PROTOCOL_VERSIONS });
         };
         let connection = self.hub.agent_connect(certificate);
-        let now = Timestamp::now();
+        let now = self.clock.now();
         let stored = AgentHello {
             id: certificate.clone(),
             software_version: hello.software_version.clone(),
@@ -71,7 +71,7 @@ impl App {
         let session = connection.session_id().to_owned();
         drop(connection);
         info!(%agent, "agent disconnected");
-        if let Err(error) = self.store.agent_disconnected(agent, &session, Timestamp::now()).await {
+        if let Err(error) = self.store.agent_disconnected(agent, &session, self.clock.now()).await {
             warn!(%agent, error = %shared::error::chain(&error), "the end of a session could not be stored");
         }
         for migration in self.store.migration_list_of_agent(agent).await.unwrap_or_default() {
@@ -86,7 +86,8 @@ impl App {
     pub async fn agent_desired(&self, agent: &AgentId, revision: u64) -> Result<DesiredState, Error> {
         let mut vms = Vec::new();
         for of in self.store.protection_list_of_agent(agent).await? {
-            vms.push(desired::of_migration(&of.migration, &of.disks, of.active.as_ref()));
+            let rate = self.rate_now(&of.migration).await?;
+            vms.push(desired::of_migration(&of.migration, &of.disks, of.active.as_ref(), rate));
         }
         // An ended migration whose VM is protected anew must not take away what the new one needs.
         let going: Vec<VmUuid> = vms.iter().filter(|v| !v.release).map(|v| v.vm.clone()).collect();
@@ -111,7 +112,7 @@ impl App {
     /// # Errors
     /// [`Error::Store`].
     pub async fn agent_seen(&self, agent: &AgentId) -> Result<(), Error> {
-        Ok(self.store.agent_seen(agent, Timestamp::now()).await?)
+        Ok(self.store.agent_seen(agent, self.clock.now()).await?)
     }
 
     /// A new inventory.
@@ -119,7 +120,7 @@ impl App {
     /// # Errors
     /// [`Error::Store`].
     pub async fn agent_inventory(&self, agent: &AgentId, vms: &[Vm]) -> Result<(), Error> {
-        Ok(self.store.agent_inventory_set(agent, vms, Timestamp::now()).await?)
+        Ok(self.store.agent_inventory_set(agent, vms, self.clock.now()).await?)
     }
 
     /// The agent removed everything of an ended migration from the source.
@@ -133,7 +134,7 @@ impl App {
                 return Ok(());
             }
             migration.release_pending = false;
-            match self.store.migration_transition(&migration, Timestamp::now()).await {
+            match self.store.migration_transition(&migration, self.clock.now()).await {
                 Err(store::Error::Conflict { .. }) => {}
                 result => {
                     result?;
@@ -236,7 +237,7 @@ impl App {
         if !findings.is_empty() {
             return self.findings(migration, job, findings).await;
         }
-        let now = Timestamp::now();
+        let now = self.clock.now();
         match self.store.job_snapshot_record(&job.id, snapshot, taken_at, disks, now).await {
             Ok(_) => Ok(()),
             Err(error @ store::Error::SnapshotDiffers { .. }) => {
@@ -249,7 +250,7 @@ impl App {
 
     /// A finding is healed by a hash-diff, or stops the cycle with its reason.
     async fn findings(&self, migration: &Migration, job: &Job, findings: Vec<Finding>) -> Result<(), Error> {
-        let now = Timestamp::now();
+        let now = self.clock.now();
         for finding in &findings {
             warn!(migration_id = %migration.id, job_id = %job.id, finding = finding.kind.as_str(),
                   disk = finding.disk.as_ref().map_or("-", |d| d.as_str()), message = %finding.message, "finding");
@@ -292,7 +293,7 @@ impl App {
         loop {
             let mut migration = self.store.migration_fetch(id).await?;
             migration.findings.clone_from(&findings);
-            match self.store.migration_transition(&migration, Timestamp::now()).await {
+            match self.store.migration_transition(&migration, self.clock.now()).await {
                 Err(store::Error::Conflict { .. }) => {}
                 result => return result.map(|_| ()).map_err(Error::from),
             }
@@ -303,7 +304,7 @@ impl App {
     pub(crate) async fn step(&self, job: &Job, step: JobStep) -> Result<(), Error> {
         let disks: Vec<_> = job.disks.iter().map(|d| d.disk.clone()).collect();
         self.progress_flush(&job.id).await;
-        self.store.job_transition(&job.id, &step, Timestamp::now()).await?;
+        self.store.job_transition(&job.id, &step, self.clock.now()).await?;
         self.transfers.close(&disks, "the cycle was stopped").await;
         self.hub.live_forget(&job.id);
         Ok(())

@@ -4,8 +4,13 @@ use crate::store::{Disk, Job, JobKind, JobStatus, Migration, Wanted};
 use shared::cycle::{CycleKind, CycleRun, DesiredCycle, DesiredDisk, DesiredVm};
 use shared::migration::Phase;
 
-/// One VM's part. `active` is its unfinished cycle.
-pub(super) fn of_migration(migration: &Migration, disks: &[Disk], active: Option<&Job>) -> DesiredVm {
+/// One VM's part. `active` is its unfinished cycle, `rate` what it may take of the network at this hour.
+pub(super) fn of_migration(
+    migration: &Migration,
+    disks: &[Disk],
+    active: Option<&Job>,
+    rate: u64,
+) -> DesiredVm {
     let release = migration.position.ended();
     let going = migration.position.phase() != Phase::Abort && !release;
     DesiredVm {
@@ -16,7 +21,7 @@ pub(super) fn of_migration(migration: &Migration, disks: &[Disk], active: Option
             true => Vec::new(),
             false => disks.iter().filter_map(|d| Some((d.key.clone(), d.change_id.clone()?))).collect(),
         },
-        rate: migration.rate,
+        rate,
         cycle: active.filter(|_| going).map(|job| cycle(job, disks)),
     }
 }

@@ -1,6 +1,7 @@
 //! What a use case refuses, and how gRPC says it.
 
 use super::transfer::TransferError;
+use crate::schedule;
 use crate::storage;
 use crate::store;
 use shared::ids::{AgentId, JobId};
@@ -59,6 +60,10 @@ pub enum Error {
         "job {asked} not found: a job is a cycle (job-YYYYMMDD-HHMMSS) or a disk of one (migration-vol-UUID)"
     )]
     JobUnknown { asked: String },
+    #[error(transparent)]
+    Schedule(#[from] schedule::Error),
+    #[error("{vm} has no schedule; `migratekit migration schedule set` gives it one")]
+    NoSchedule { vm: String },
     #[error("{what} {why}")]
     Filter { what: &'static str, why: String },
     #[error(
@@ -126,6 +131,8 @@ impl Error {
             Self::Store(store::Error::NotReady { .. }) => (Code::FailedPrecondition, "NOT_READY"),
             Self::Store(_) => (Code::Unavailable, "DATABASE_UNAVAILABLE"),
             Self::JobUnknown { .. } => (Code::NotFound, "JOB_NOT_FOUND"),
+            Self::Schedule(error) => (Code::InvalidArgument, error.reason()),
+            Self::NoSchedule { .. } => (Code::NotFound, "NO_SCHEDULE"),
             Self::Filter { .. } => (Code::InvalidArgument, "INVALID_ARGUMENT"),
             Self::JobsAreTheAgents { .. } => (Code::FailedPrecondition, "JOBS_ARE_THE_AGENTS"),
             Self::Transfer(error) => error.code(),

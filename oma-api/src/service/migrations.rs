@@ -2,7 +2,6 @@
 
 use super::{App, Error, MigrationView};
 use crate::store::{self, Migration, Which};
-use jiff::Timestamp;
 use shared::cycle::Vm;
 use shared::ids::{AgentId, MigrationId, VmUuid};
 use tracing::info;
@@ -34,7 +33,7 @@ impl App {
         };
         loop {
             let changed = Migration { rate, ..migration };
-            match self.store.migration_transition(&changed, Timestamp::now()).await {
+            match self.store.migration_transition(&changed, self.clock.now()).await {
                 Ok(now) => {
                     info!(migration_id = %now.id, vm = %now.vm_name, rate, "rate set");
                     self.touched(&now.id).await;

@@ -1,8 +1,9 @@
 //! A migration as it is shown.
 
 use super::history::Run;
-use super::{App, Error};
+use super::{App, Error, ScheduleView};
 use crate::hub::Live;
+use crate::schedule::rpo::Rpo;
 use crate::store::{Disk, Job, Migration, Protection, RestorePoint};
 use shared::ids::MigrationId;
 
@@ -19,6 +20,8 @@ pub struct MigrationView {
     pub agent_connected: bool,
     /// Oldest of them first; empty where they were not asked for.
     pub history: Vec<Run>,
+    pub schedule: Option<ScheduleView>,
+    pub rpo: Rpo,
 }
 
 /// Why a running cycle does not get on.
@@ -40,9 +43,15 @@ impl App {
             None => self.store.job_last(id).await?,
         };
         let live = job.as_ref().and_then(|job| self.hub.live(&job.id));
-        let waiting = job.as_ref().and_then(|job| self.hub.waiting(&job.id));
+        let waiting = match job.as_ref().and_then(|job| self.hub.waiting(&job.id)) {
+            Some(waiting) => Some(waiting),
+            None => self.held_back(job.as_ref()).await?,
+        };
         let restore_points = self.store.restore_point_list(id).await?;
         let agent_connected = self.hub.agent_is_connected(&migration.agent);
+        let row = self.store.schedule_fetch(id).await?;
+        let rpo = self.rpo(&migration, row.as_ref(), restore_points.last().map(|point| point.taken_at));
+        let schedule = row.map(|row| self.schedule_view(&migration, row));
         Ok(MigrationView {
             migration,
             disks,
@@ -52,6 +61,8 @@ impl App {
             restore_points,
             agent_connected,
             history: Vec::new(),
+            schedule,
+            rpo,
         })
     }
 }

@@ -46,6 +46,12 @@ const VERSIONS: &[Version] = &[
         down: include_str!("../../migrations/0004_peak.down.sql"),
     },
     Version {
+        number: 7,
+        name: "schedules",
+        up: include_str!("../../migrations/0007_schedules.up.sql"),
+        down: include_str!("../../migrations/0007_schedules.down.sql"),
+    },
+    Version {
         number: 8,
         name: "actions",
         up: include_str!("../../migrations/0008_actions.up.sql"),

@@ -1,0 +1,2 @@
+DROP TABLE system_pauses;
+DROP TABLE schedules;

@@ -1,0 +1,130 @@
+//! `system_pauses`: cycles that the system paused, and will let go on.
+
+use super::error::Doing as _;
+use super::row::{Row, opt_time, sql, time};
+use super::{Error, Failure, Migration, Store, Wanted};
+use jiff::Timestamp;
+use serde_json::json;
+use shared::ids::{JobId, MigrationId};
+use sqlx::any::AnyRow;
+
+/// A row of `system_pauses`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SystemPause {
+    pub migration: MigrationId,
+    /// The cycle; when it is another one, or was resumed by hand, this is of the past.
+    pub job: JobId,
+    pub why: Failure,
+    pub paused_at: Timestamp,
+    /// When it is over; `None`: when its cause is.
+    pub until: Option<Timestamp>,
+}
+
+const LIST: &str = "SELECT migration_id, job_id, reason, message, paused_at, until_at FROM system_pauses \
+     ORDER BY migration_id";
+const FETCH: &str = "SELECT migration_id, job_id, reason, message, paused_at, until_at FROM system_pauses WHERE migration_id = ?";
+
+impl Store {
+    /// All of them.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`], [`Error::Database`].
+    pub async fn system_pause_list(&self) -> Result<Vec<SystemPause>, Error> {
+        self.reading(|| async {
+            let rows = sql(LIST).fetch_all(&self.read).await.doing("listing paused cycles")?;
+            rows.iter().map(pause).collect()
+        })
+        .await
+    }
+
+    /// # Errors
+    /// [`Error::Corrupt`], [`Error::Database`].
+    pub async fn system_pause_fetch(&self, migration: &MigrationId) -> Result<Option<SystemPause>, Error> {
+        self.reading(|| async {
+            let row = sql(FETCH)
+                .bind(migration.as_str())
+                .fetch_optional(&self.read)
+                .await
+                .doing("reading a paused cycle")?;
+            row.as_ref().map(pause).transpose()
+        })
+        .await
+    }
+
+    /// Tells the running cycle to stop at a durable point, and remembers that it is to go on: as one, so that neither
+    /// is found without the other after a crash.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when the migration moved meanwhile; [`Error::JobClosed`] when the cycle ended;
+    /// [`Error::NotFound`], [`Error::Database`].
+    pub async fn cycle_hold_back(
+        &self,
+        changed: &Migration,
+        pause: &SystemPause,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        self.write(|mut w| async move {
+            w.job_wanted(&pause.job, Wanted::Pause, now).await?;
+            w.migration_swap(changed, now).await?;
+            sql("DELETE FROM system_pauses WHERE migration_id = ?")
+                .bind(pause.migration.as_str())
+                .execute(&mut *w.tx)
+                .await
+                .doing("remembering a pause")?;
+            sql("INSERT INTO system_pauses (migration_id, job_id, reason, message, paused_at, until_at) \
+                 VALUES (?, ?, ?, ?, ?, ?)")
+            .bind(pause.migration.as_str())
+            .bind(pause.job.as_str())
+            .bind(pause.why.reason.as_str())
+            .bind(pause.why.message.as_str())
+            .bind(time(pause.paused_at))
+            .bind(opt_time(pause.until))
+            .execute(&mut *w.tx)
+            .await
+            .doing("remembering a pause")?;
+            let body = json!({ "reason": pause.why.reason, "message": pause.why.message });
+            w.event(now, Some(&pause.migration), Some(&pause.job), "cycle_held_back", body).await?;
+            w.commit().await
+        })
+        .await
+    }
+
+    /// The pause is over: forgets it, and lets its cycle go on if `changed` says where to.
+    ///
+    /// # Errors
+    /// As [`cycle_hold_back`](Self::cycle_hold_back).
+    pub async fn cycle_let_go(
+        &self,
+        pause: &SystemPause,
+        changed: Option<&Migration>,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        self.write(|mut w| async move {
+            if let Some(changed) = changed {
+                w.job_wanted(&pause.job, Wanted::Run, now).await?;
+                w.migration_swap(changed, now).await?;
+            }
+            let done = sql("DELETE FROM system_pauses WHERE migration_id = ?")
+                .bind(pause.migration.as_str())
+                .execute(&mut *w.tx)
+                .await
+                .doing("ending a pause")?;
+            if done.rows_affected() > 0 && changed.is_some() {
+                w.event(now, Some(&pause.migration), Some(&pause.job), "cycle_let_go", json!({})).await?;
+            }
+            w.commit().await
+        })
+        .await
+    }
+}
+
+fn pause(row: &AnyRow) -> Result<SystemPause, Error> {
+    let row = Row::new(row, "system_pauses", "migration_id")?;
+    Ok(SystemPause {
+        migration: row.parsed("migration_id")?,
+        job: row.parsed("job_id")?,
+        why: Failure { reason: row.text("reason")?, message: row.text("message")? },
+        paused_at: row.time("paused_at")?,
+        until: row.opt_time("until_at")?,
+    })
+}
