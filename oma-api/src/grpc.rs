@@ -7,6 +7,7 @@ mod migration;
 mod progress;
 mod push;
 mod replication;
+mod schedule;
 mod view;
 
 use crate::service::App;
@@ -17,6 +18,7 @@ use proto::v1::inventory_service_server::InventoryServiceServer;
 use proto::v1::migration_service_server::MigrationServiceServer;
 use proto::v1::progress_service_server::ProgressServiceServer;
 use proto::v1::replication_service_server::ReplicationServiceServer;
+use proto::v1::schedule_service_server::ScheduleServiceServer;
 use shared::wire::access::Access;
 use std::convert::Infallible;
 use tokio_util::sync::CancellationToken;
@@ -62,6 +64,7 @@ pub fn routes(
             shutdown: shutdown.clone(),
         }))
         .add_service(ReplicationServiceServer::new(replication::Replications(app.clone())))
+        .add_service(ScheduleServiceServer::new(schedule::Schedules(app.clone())))
         .add_service(InventoryServiceServer::new(inventory::Inventory(app.clone())))
         .prepare();
     Ok(Access::new(access::TABLE, routes))

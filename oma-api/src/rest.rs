@@ -5,6 +5,7 @@
 //!  /{account}/machines, /{account}/migrations the instance-migration API's   MigrationService
 //!  /api/v1/migrations, vms, agents            all there is of them           MigrationService, InventoryService
 //!  /api/v1/events/stream                      the journal                    MigrationService.Events
+//!  /api/v1/migrations/{vm}/schedule, /api/v1/schedules/preview                ScheduleService
 //!  /api/v1/openapi.json                       made of the routes below       reflection
 //! ```
 //!
@@ -19,6 +20,7 @@ mod migrations;
 mod progress;
 mod refusal;
 mod replications;
+mod schedules;
 mod view;
 
 use crate::service::App;
@@ -81,6 +83,8 @@ fn router(app: App, shutdown: CancellationToken) -> (Router, OpenApi) {
         .merge(migrations::routes())
         .merge(instance::routes())
         .nest("/api/v1", instance::routes())
+        .routes(routes!(schedules::get, schedules::put, schedules::delete))
+        .routes(routes!(schedules::preview))
         .with_state(Server { app, shutdown })
         .split_for_parts();
     name_operations(&mut document);

@@ -24,12 +24,13 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
+use utoipa::ToSchema;
 
 /// Bytes a second: below it a leaf takes more than a second.
 const LOWEST_RATE: u64 = 64 << 10;
 
 /// What the operator wrote; how it is stored, and what REST takes and gives.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Spec {
     /// Between the starts of two cycles, at least 60.
@@ -50,7 +51,7 @@ pub struct Spec {
 }
 
 /// A rate by time of day.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RateSpec {
     /// As a blackout's.
@@ -60,7 +61,7 @@ pub struct RateSpec {
 }
 
 /// What becomes of a cycle that runs when a blackout begins.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum BlackoutRunning {
     /// It is let end.

@@ -17,6 +17,7 @@ mod interrupted;
 mod kills;
 mod links;
 mod progress;
+mod schedule;
 mod seed;
 mod verify;
 mod versions;

@@ -1,6 +1,7 @@
 //! `migratekit migration …`
 
 use super::client::{Connection, said};
+use super::schedule::{self, Schedule};
 use super::show::{self, Output};
 use super::watch;
 use clap::{Args, Subcommand};
@@ -44,6 +45,9 @@ enum Verb {
         #[arg(long, value_name = "SIZE")]
         rate: ByteSize,
     },
+    /// Start cycles by themselves: intervals, cron, blackouts, rates by time of day, and how old a restore point may get.
+    #[command(subcommand)]
+    Schedule(Schedule),
     /// Show one migration.
     Get(Of),
     /// List migrations.
@@ -86,6 +90,7 @@ pub(super) async fn run(args: Migration, out: &mut impl Write) -> anyhow::Result
             let answer = MigrationServiceClient::new(channel).limit(request).await.map_err(|s| said(&s))?;
             return one(&answer.into_inner().migration.unwrap_or_default(), args.output, out);
         }
+        Verb::Schedule(asked) => return schedule::run(asked, channel, args.output, out).await,
         Verb::Get(of) => return one(&get(channel, &of.vm).await?, args.output, out),
         Verb::List { all } => return list(channel, all, args.output, out).await,
         Verb::Watch(of) => return watch::follow(&args.connection, channel, &of.vm, args.output, out).await,

@@ -6,6 +6,7 @@
 mod client;
 mod dev_ca;
 mod migration;
+mod schedule;
 mod show;
 mod verify;
 mod vm;

@@ -55,6 +55,11 @@ pub(super) fn migration_json(m: &v1::Migration) -> Value {
         "state": word(m.state().as_str_name(), "STATE_"),
         "held": m.held,
         "rate_bytes_per_second": m.rate_bytes_per_second,
+        "rpo_seconds": m.rpo_seconds,
+        "rpo_target_seconds": Some(m.rpo_target_seconds).filter(|seconds| *seconds > 0),
+        "rpo_breached": m.rpo_breached,
+        "next_cycle_at": or_null(&m.next_cycle_at),
+        "schedule": or_null(&m.schedule),
         "created_at": m.created_at,
         "updated_at": m.updated_at,
         "finished_at": or_null(&m.finished_at),
@@ -113,6 +118,16 @@ fn cycle_json(c: &v1::Cycle) -> Value {
     })
 }
 
+/// Age of the last restore point, and what it may be.
+fn rpo(age: u64, m: &v1::Migration) -> String {
+    let span = |seconds| shared::config::Period(std::time::Duration::from_secs(seconds));
+    match (m.rpo_target_seconds, m.rpo_breached) {
+        (0, _) => span(age).to_string(),
+        (target, false) => format!("{} of {}", span(age), span(target)),
+        (target, true) => format!("{} of {}: BREACHED", span(age), span(target)),
+    }
+}
+
 /// Everything about one migration, for a terminal.
 pub(super) fn migration_text(m: &v1::Migration) -> String {
     let mut lines = vec![
@@ -123,6 +138,16 @@ pub(super) fn migration_text(m: &v1::Migration) -> String {
     ];
     if m.rate_bytes_per_second > 0 {
         lines.push(format!("limit       {}/s", bytes(m.rate_bytes_per_second)));
+    }
+    if !m.schedule.is_empty() {
+        let next = if m.next_cycle_at.is_empty() { "-" } else { &m.next_cycle_at };
+        lines.push(format!("schedule    {}", m.schedule));
+        lines.push(format!("next cycle  {next}"));
+    }
+    if let Some(age) = m.rpo_seconds {
+        lines.push(format!("rpo         {}", rpo(age, m)));
+    } else if m.rpo_breached {
+        lines.push("rpo         no restore point yet: BREACHED".to_owned());
     }
     if !m.error_message.is_empty() {
         lines.push(format!("reason      {}: {}", m.error_reason, m.error_message));

@@ -15,6 +15,7 @@ pub(super) const TABLE: Table = &[
     ("/migratekit.v1.InventoryService/", &[Role::Operator]),
     ("/migratekit.v1.ProgressService/", &[Role::Operator]),
     ("/migratekit.v1.ReplicationService/", &[Role::Operator]),
+    ("/migratekit.v1.ScheduleService/", &[Role::Operator]),
     ("/grpc.health.v1.Health/", &[Role::Agent, Role::Oma, Role::Operator]),
     ("/grpc.reflection.v1.ServerReflection/", &[Role::Agent, Role::Oma, Role::Operator]),
     ("/grpc.reflection.v1alpha.ServerReflection/", &[Role::Agent, Role::Oma, Role::Operator]),

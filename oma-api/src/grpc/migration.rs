@@ -26,7 +26,7 @@ pub(super) struct Migrations {
     pub(super) shutdown: CancellationToken,
 }
 
-fn named(vm: &str) -> Result<&str, Status> {
+pub(super) fn named(vm: &str) -> Result<&str, Status> {
     match vm.is_empty() {
         true => Err(refusal::status(
             Code::InvalidArgument,

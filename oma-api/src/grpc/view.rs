@@ -19,8 +19,19 @@ fn time(at: Option<Timestamp>) -> String {
 /// A migration as every RPC shows it.
 pub(super) fn migration(view: MigrationView) -> v1::Migration {
     let cycle = view.job.as_ref().map(|job| cycle(job, &view));
-    let MigrationView { migration: m, disks, waiting, restore_points, agent_connected, history, .. } = view;
+    let MigrationView {
+        migration: m,
+        disks,
+        waiting,
+        restore_points,
+        agent_connected,
+        history,
+        schedule,
+        rpo,
+        ..
+    } = view;
     let wishes = m.wishes;
+    let (next, schedule) = schedule.map(|s| (s.next, s.text)).unwrap_or_default();
     let (reason, message) = match (m.error, waiting) {
         (Some(error), _) => (error.reason, error.message),
         (None, Some(waiting)) => (waiting.reason, waiting.message),
@@ -67,6 +78,11 @@ pub(super) fn migration(view: MigrationView) -> v1::Migration {
             at: l.at.to_string(),
         }),
         progress_history: history.into_iter().map(run).collect(),
+        rpo_seconds: rpo.age.map(|age| age.as_secs()),
+        rpo_target_seconds: rpo.target.map_or(0, |target| target.as_secs()),
+        rpo_breached: rpo.breached,
+        next_cycle_at: time(next),
+        schedule,
     }
 }
 

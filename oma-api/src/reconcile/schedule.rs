@@ -9,7 +9,8 @@ mod tests;
 
 use crate::schedule::{BlackoutRunning, Schedule};
 use crate::service::schedules::why_not;
-use crate::service::{App, Error};
+use crate::service::act::Ask;
+use crate::service::{App, Caller, Error};
 use crate::store::{Failure, Job, JobStatus, Migration, Scheduled, SystemPause, Wanted};
 use shared::error::chain;
 use shared::ids::MigrationId;
@@ -115,10 +116,10 @@ async fn one(
         app.store.schedule_dealt_with(row, anchor).await?;
         return Ok(());
     }
-    match app.act(migration.id.as_str(), Action::Sync).await {
+    match app.act(&Caller::internal("schedule"), migration.id.as_str(), &Ask::new(Action::Sync)).await {
         Ok(_) => info!(migration_id = %migration.id, vm = %migration.vm_name, "a cycle is due and begins"),
         // A verification is in the way, or somebody was faster: the next pass looks again.
-        Err(Error::CycleRunning { .. } | Error::Denied(_)) => return Ok(()),
+        Err(Error::CycleRunning { .. } | Error::NotNow { .. }) => return Ok(()),
         Err(error) => return Err(error),
     }
     app.store.schedule_dealt_with(row, schedule.dealt_with(anchor, now)).await?;

@@ -38,6 +38,14 @@ impl Api {
         // Of lines, the last.
         let body = lines.next().expect("a body").trim_end().lines().last().unwrap_or_default();
         (status, id, serde_json::from_str(body).expect("JSON"))
+        (
+            status,
+            id,
+            match lines.next().expect("a body") {
+                "" => Value::Null,
+                body => serde_json::from_str(body).expect("JSON"),
+            },
+        )
     }
 
     async fn get(&self, path: &str) -> Value {
@@ -136,4 +144,48 @@ async fn what_is_not_there_is_refused_in_the_documents_form() {
     let document = api.get("openapi.json").await;
     assert_eq!(document["openapi"], "3.1.0");
     assert!(document["paths"]["/api/v1/replications/{id}"]["get"].is_object(), "{document}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_schedule_is_put_shown_tried_and_taken_away() {
+    let plant = Plant::begun().await;
+    let api = Api::of(&plant).await;
+    let send = async |method: &str, path: &str, body: &Value| {
+        let body = body.to_string();
+        api.ask(&["-X", method, "-H", "Content-Type: application/json", "-d", &body], path).await
+    };
+    let at = "migrations/web-1/schedule";
+    let (status, _, body) = api.ask(&[], at).await;
+    assert_eq!((status, &body["error_code"]), (404, &json!("NO_SCHEDULE")), "{body}");
+    let spec = json!({ "every_seconds": 900, "time_zone": "Europe/Berlin", "blackout": ["mon-fri 08:00-18:00"],
+        "blackout_running": "pause", "rpo_seconds": 3600,
+        "bandwidth": [{ "window": "daily 08:00-18:00", "rate_bytes_per_second": 20_971_520 }] });
+    let (status, _, put) = send("PUT", at, &spec).await;
+    assert_eq!((status, &put["schedule"]), (200, &spec), "{put}");
+    assert!(put["next_cycle_at"].is_string() && put["set_at"].is_string(), "{put}");
+    assert_eq!(api.get(at).await, put);
+    for (wrong, reason) in [
+        (json!({ "every_seconds": 59 }), "INTERVAL_INVALID"),
+        (json!({ "every_seconds": -60 }), "INVALID_ARGUMENT"),
+        (json!({ "cron": "never" }), "CRON_INVALID"),
+        (json!({ "cron": "0 3 * * *", "time_zone": "Mars/Crater" }), "TIME_ZONE_UNKNOWN"),
+        (json!({ "every": "15m" }), "INVALID_ARGUMENT"),
+        (json!({}), "SCHEDULE_EMPTY"),
+    ] {
+        let (status, _, body) = send("PUT", at, &wrong).await;
+        assert_eq!((status, &body["error_code"]), (400, &json!(reason)), "{wrong}: {body}");
+    }
+    assert_eq!(api.get(at).await, put, "nothing has changed");
+    let nightly = json!({ "schedule": { "cron": "30 2 * * *" }, "count": 3 });
+    let (status, _, body) = send("POST", "schedules/preview", &nightly).await;
+    assert_eq!((status, body["times"].as_array().map(Vec::len)), (200, Some(3)), "{body}");
+    let (status, _, body) = send("POST", "schedules/preview", &json!({ "schedule": {}, "count": 0 })).await;
+    assert_eq!((status, &body["error_code"]), (400, &json!("INVALID_ARGUMENT")), "{body}");
+    for _ in 0..2 {
+        let (status, _, body) = api.ask(&["-X", "DELETE"], at).await;
+        assert_eq!((status, body), (204, Value::Null), "none is success");
+    }
+    assert_eq!(api.ask(&[], at).await.0, 404);
+    let document = api.get("openapi.json").await;
+    assert!(document["paths"]["/api/v1/migrations/{vm}/schedule"]["put"].is_object(), "{document}");
 }

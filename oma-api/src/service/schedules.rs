@@ -123,6 +123,9 @@ pub(crate) fn why_not(migration: &Migration) -> Option<String> {
     if migration.held {
         return Some("the migration is held; `migratekit migration release` lets it".to_owned());
     }
+    if migration.wishes.automatic.is_some() {
+        return Some("the migration is automatic: its cycles follow each other until the switch".to_owned());
+    }
     match migration.position {
         Position::BeginPaused | Position::SyncRunning | Position::SyncPaused => None,
         Position::SyncFailed => needs_operator(migration),

@@ -13,6 +13,8 @@ mod commits;
 mod cycles;
 #[path = "migrations.rs"]
 mod migrations;
+#[path = "schedules.rs"]
+mod schedules;
 #[path = "schema.rs"]
 mod schema;
 
