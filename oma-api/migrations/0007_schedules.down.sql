@@ -1,2 +1,3 @@
 DROP TABLE system_pauses;
+DROP TABLE guards;
 DROP TABLE schedules;

@@ -11,6 +11,13 @@ CREATE TABLE schedules (
     FOREIGN KEY (migration_id) REFERENCES migrations (id)
 );
 
+-- What guards the system as a whole; 1: it is raised, and that has been said.
+CREATE TABLE guards (
+    name VARCHAR(32) NOT NULL PRIMARY KEY,
+    raised SMALLINT NOT NULL
+);
+INSERT INTO guards (name, raised) VALUES ('target_space', 0);
+
 -- Cycles that the system paused, not an operator: they go on by themselves.
 CREATE TABLE system_pauses (
     migration_id CHAR(36) NOT NULL PRIMARY KEY,

@@ -1,5 +1,6 @@
 //! `oma-api.toml`.
 
+use crate::storage::Floor;
 use serde::Deserialize;
 use shared::config::{self, Period};
 use shared::daemon::{Configuration, Unusable};
@@ -82,7 +83,12 @@ impl fmt::Debug for DatabaseUrl {
 #[serde(deny_unknown_fields, rename_all = "lowercase", tag = "kind")]
 pub enum Storage {
     /// Files in a folder.
-    Local { path: PathBuf },
+    Local {
+        path: PathBuf,
+        /// What has to stay free there.
+        #[serde(default)]
+        floor: Floor,
+    },
 }
 
 /// What peers may take.
@@ -97,6 +103,8 @@ pub struct Limits {
     pub preface: Period,
     /// Between heartbeats of an agent.
     pub heartbeat: Period,
+    /// Without any progress, after which a running cycle is stopped.
+    pub stalled: Period,
 }
 
 impl Default for Limits {
@@ -106,6 +114,7 @@ impl Default for Limits {
             handshake: Period::seconds(10),
             preface: Period::seconds(5),
             heartbeat: Period::seconds(5),
+            stalled: Period::seconds(600),
         }
     }
 }
@@ -126,6 +135,7 @@ impl Config {
             ("limits.handshake", config.limits.handshake),
             ("limits.preface", config.limits.preface),
             ("limits.heartbeat", config.limits.heartbeat),
+            ("limits.stalled", config.limits.stalled),
         ] {
             if period.0 < Duration::from_secs(1) {
                 return Err(config::Error::invalid(path, key, "must be at least 1s"));

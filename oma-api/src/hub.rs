@@ -7,7 +7,7 @@ use crate::pace::Pace;
 use crate::service::Waiting;
 use crate::service::journal::Journal;
 use crate::service::watch::Watches;
-use crate::store::{Job, JobDisk};
+use crate::store::{Failure, Job, JobDisk};
 use jiff::Timestamp;
 use shared::cycle::DiskProgress;
 use shared::cycle::tally::Tally;
@@ -125,6 +125,10 @@ pub struct Hub {
     agents: Mutex<HashMap<AgentId, Session>>,
     live: Mutex<HashMap<JobId, Live>>,
     watchers: Mutex<HashMap<MigrationId, watch::Sender<u64>>>,
+    /// When something was last heard of an agent.
+    heard: Mutex<HashMap<AgentId, Instant>>,
+    /// Why no cycle may run, for want of space on the target.
+    space_low: Mutex<Option<Failure>>,
     /// Wakes the reconcilers.
     work: Notify,
     /// Numbers of states: they grow, also over a restart, because they begin at the microseconds since 1970.
@@ -145,6 +149,8 @@ impl Default for Hub {
         Self {
             agents: Mutex::default(),
             live: Mutex::default(),
+            heard: Mutex::default(),
+            space_low: Mutex::default(),
             watchers: Mutex::default(),
             work: Notify::new(),
             sequence: Mutex::new(start),
@@ -216,6 +222,25 @@ impl Hub {
         if let Some(session) = lock(&self.agents).get(agent) {
             session.changed.notify_one();
         }
+    }
+
+    /// Something was heard of this agent.
+    pub fn agent_heard(&self, agent: &AgentId) {
+        lock(&self.heard).insert(agent.clone(), Instant::now());
+    }
+
+    /// Since something was last heard of it; `None`: nothing yet.
+    pub fn agent_silent_for(&self, agent: &AgentId) -> Option<Duration> {
+        lock(&self.heard).get(agent).map(Instant::elapsed)
+    }
+
+    /// Why no cycle may run, for want of space on the target.
+    pub fn space_low(&self) -> Option<Failure> {
+        lock(&self.space_low).clone()
+    }
+
+    pub fn set_space_low(&self, why: Option<Failure>) {
+        *lock(&self.space_low) = why;
     }
 
     /// There may be something for the reconcilers.

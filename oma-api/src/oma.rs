@@ -3,6 +3,7 @@
 use crate::clock::Clock;
 use crate::config::{Config, Storage as StorageConfig};
 use crate::hub::Hub;
+use crate::reconcile::Guards;
 use crate::service::App;
 use crate::service::transfer::Transfers;
 use crate::storage::{LocalStorage, Storage};
@@ -52,6 +53,7 @@ impl Listeners {
 /// A daemon that is ready to serve.
 pub struct Oma {
     app: App,
+    guards: Guards,
     tls: Arc<rustls::ServerConfig>,
     limits: Limits,
     _claims: Vec<Claim>,
@@ -78,7 +80,7 @@ impl Oma {
         store.migrate().await?;
         store.agent_disconnect_all().await?;
         let storage: Arc<dyn Storage> = match &config.storage {
-            StorageConfig::Local { path } => {
+            StorageConfig::Local { path, .. } => {
                 let unusable = || format!("storage.path {} cannot be used", path.display());
                 tokio::fs::create_dir_all(path).await.with_context(unusable)?;
                 // First: opening it removes what is half-made, and another's is.
@@ -90,7 +92,16 @@ impl Oma {
         let hub = Arc::new(Hub::default());
         let heartbeat = config.limits.heartbeat.0;
         let app = App { store, storage, hub, transfers, clock: Clock::wall(), heartbeat };
-        Ok(Self { app, tls: config.tls.server()?, limits: config.tls_limits(), _claims: claims, database })
+        let StorageConfig::Local { floor, .. } = config.storage;
+        let guards = Guards { floor, stalled: config.limits.stalled.0 };
+        Ok(Self {
+            app,
+            guards,
+            tls: config.tls.server()?,
+            limits: config.tls_limits(),
+            _claims: claims,
+            database,
+        })
     }
 
     /// Serves until `shutdown`; running cycles are interrupted and go on after the next start.
@@ -127,7 +138,7 @@ impl Oma {
             tls::serve(grpc, Protection::Tls(self.tls), self.limits.clone(), routes.clone(), stop.clone()),
             rest::serve(rest, self.app.clone(), stop.clone()),
             self.app.progress_run(stop.clone()),
-            reconcile::run(self.app.clone(), stop.clone()),
+            reconcile::run(self.app.clone(), self.guards, stop.clone()),
             claim,
         );
         self.app.store.close().await;

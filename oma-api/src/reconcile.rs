@@ -8,6 +8,7 @@
 //! a verification → all disks compared → its verdict
 //! automatic      → the next cycle, until the switch is short enough; a switch at its set time
 //! a schedule     → a cycle that is due, a blackout, a recovery point objective (`schedule`, a loop of its own)
+//! free space     → cycles stop and go on (`space`);  no progress → a cycle is stopped (`watchdog`)
 //! ```
 //!
 //! Each pass looks at every unfinished migration; one that is being worked on is left to that work. Nothing is
@@ -18,11 +19,14 @@ mod begin;
 mod cycle;
 mod leftovers;
 mod schedule;
+mod space;
 #[cfg(test)]
 mod tests;
 mod wishes;
+mod watchdog;
 
 use crate::service::{App, Error, Waiting};
+use crate::storage::Floor;
 use crate::store::{Migration, Which};
 use jiff::Timestamp;
 use shared::error::chain;
@@ -41,10 +45,24 @@ const PERIOD: Duration = Duration::from_secs(1);
 /// After a failure of one migration's work.
 const PAUSE: Duration = Duration::from_secs(5);
 
+/// When cycles are stopped for what they do, or do not do.
+#[derive(Clone, Copy, Debug)]
+pub struct Guards {
+    /// What has to stay free of the target.
+    pub floor: Floor,
+    /// Without any progress.
+    pub stalled: Duration,
+}
+
 /// Runs until `shutdown`; the work under way is finished or left where a restart takes it up.
-pub async fn run(app: App, shutdown: CancellationToken) {
+pub async fn run(app: App, guards: Guards, shutdown: CancellationToken) {
     leftovers::remove(&app).await;
-    tokio::join!(migrations(app.clone(), shutdown.clone()), schedule::run(app, shutdown));
+    tokio::join!(
+        migrations(app.clone(), shutdown.clone()),
+        schedule::run(app.clone(), shutdown.clone()),
+        space::run(app.clone(), guards.floor, shutdown.clone()),
+        watchdog::run(app, guards.stalled, shutdown),
+    );
 }
 
 async fn migrations(app: App, shutdown: CancellationToken) {

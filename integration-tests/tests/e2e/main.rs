@@ -21,4 +21,5 @@ mod schedule;
 mod seed;
 mod verify;
 mod versions;
+mod watchdog;
 mod wire;

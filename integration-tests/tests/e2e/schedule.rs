@@ -59,6 +59,7 @@ async fn a_schedule_set_on_a_terminal_runs_cycles_and_says_breach_and_recovery()
     ensure!(m.restore_points.len() == 1 && m.next_cycle_at.is_empty(), "held: {m:?}");
     ensure!(said(&world, &["get", "web"]).await?.contains("BREACHED"));
     // It was said, and is not said again.
+    world.oma.wait_for("older than it may be", SOON)?;
     world.oma_restart(&[])?;
     said(&world, &["release", "web"]).await?;
     let m = world.wait("the recovery", SOON, |m| m.restore_points.len() == 2 && !m.rpo_breached).await?;

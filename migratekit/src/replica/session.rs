@@ -171,6 +171,15 @@ impl ReplicaSession {
         self.inner.core.owed()
     }
 
+    /// Bytes that were accepted and are not durable yet; small pieces and zeros count as more than they are.
+    pub fn pending(&self) -> u64 {
+        let core = &self.inner.core;
+        if core.check_open().is_err() {
+            return 0;
+        }
+        self.inner.window.saturating_sub(core.budget.available_permits()) as u64
+    }
+
     /// What the session did so far.
     pub fn stats(&self) -> Stats {
         self.inner.core.stats()

@@ -8,8 +8,8 @@
 mod tests;
 
 use crate::schedule::{BlackoutRunning, Schedule};
-use crate::service::schedules::why_not;
 use crate::service::act::Ask;
+use crate::service::schedules::why_not;
 use crate::service::{App, Caller, Error};
 use crate::store::{Failure, Job, JobStatus, Migration, Scheduled, SystemPause, Wanted};
 use shared::error::chain;
@@ -119,7 +119,7 @@ async fn one(
     match app.act(&Caller::internal("schedule"), migration.id.as_str(), &Ask::new(Action::Sync)).await {
         Ok(_) => info!(migration_id = %migration.id, vm = %migration.vm_name, "a cycle is due and begins"),
         // A verification is in the way, or somebody was faster: the next pass looks again.
-        Err(Error::CycleRunning { .. } | Error::NotNow { .. }) => return Ok(()),
+        Err(Error::CycleRunning { .. } | Error::NotNow { .. } | Error::SpaceLow(_)) => return Ok(()),
         Err(error) => return Err(error),
     }
     app.store.schedule_dealt_with(row, schedule.dealt_with(anchor, now)).await?;
@@ -160,6 +160,9 @@ pub(super) async fn running(app: &App, migration: &Migration) -> Result<Option<J
 /// What the system paused goes on when the cause is over, unless somebody else has decided about it.
 async fn let_go(app: &App, pause: &SystemPause, of: Option<&Scheduled>) -> Result<(), Error> {
     let now = app.clock.now();
+    if app.hub.space_low().is_some() {
+        return Ok(());
+    }
     let blackout = of
         .and_then(|of| Schedule::parse(&of.row.spec).ok())
         .is_some_and(|s| s.blackout_running == BlackoutRunning::Pause && s.in_blackout(now));

@@ -52,7 +52,8 @@ async fn a_commit_that_cannot_be_made_says_why() {
     let snapshots = plant.folder.path().join("storage/snapshots");
     std::fs::remove_dir(&snapshots).expect("empty");
     let stop = CancellationToken::new();
-    let running = tokio::spawn(run(plant.app.clone(), stop.clone()));
+    let guards = super::Guards { floor: "0%".parse().expect("a floor"), stalled: Duration::from_secs(600) };
+    let running = tokio::spawn(run(plant.app.clone(), guards, stop.clone()));
     let mut changes = plant.app.hub.watch(&job.migration);
     let waiting = loop {
         let view = plant.app.migration_view(&job.migration).await.expect("read");

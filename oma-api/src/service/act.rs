@@ -283,6 +283,9 @@ impl App {
         loop {
             let now = self.clock.now();
             let (changed, wanted) = decide(&migration, caller, ask, now)?;
+            if let (Some(Wanted::Run), Some(why)) = (wanted, self.hub.space_low()) {
+                return Err(Error::SpaceLow(why));
+            }
             match self.store.migration_direct(&changed, wanted, attempt, now).await {
                 Ok(now) => {
                     info!(migration_id = %now.id, vm = %now.vm_name, action = %ask.action, position = %now.position,

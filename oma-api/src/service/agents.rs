@@ -35,6 +35,7 @@ impl App {
             return Err(Error::NoCommonVersion { agent: hello.agent, theirs, ours: PROTOCOL_VERSIONS });
         };
         let connection = self.hub.agent_connect(certificate);
+        self.hub.agent_heard(certificate);
         let now = self.clock.now();
         let stored = AgentHello {
             id: certificate.clone(),
@@ -112,6 +113,7 @@ impl App {
     /// # Errors
     /// [`Error::Store`].
     pub async fn agent_seen(&self, agent: &AgentId) -> Result<(), Error> {
+        self.hub.agent_heard(agent);
         Ok(self.store.agent_seen(agent, self.clock.now()).await?)
     }
 
@@ -151,6 +153,7 @@ impl App {
     /// # Errors
     /// [`Error::Store`].
     pub async fn agent_report(&self, agent: &AgentId, report: Report) -> Result<(), Error> {
+        self.hub.agent_heard(agent);
         let job = match self.store.job_fetch(&report.job).await {
             Ok(job) => job,
             Err(store::Error::NotFound { .. }) => {

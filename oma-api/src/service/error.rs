@@ -64,6 +64,8 @@ pub enum Error {
     Schedule(#[from] schedule::Error),
     #[error("{vm} has no schedule; `migratekit migration schedule set` gives it one")]
     NoSchedule { vm: String },
+    #[error("{}", .0.message)]
+    SpaceLow(store::Failure),
     #[error("{what} {why}")]
     Filter { what: &'static str, why: String },
     #[error(
@@ -133,6 +135,7 @@ impl Error {
             Self::JobUnknown { .. } => (Code::NotFound, "JOB_NOT_FOUND"),
             Self::Schedule(error) => (Code::InvalidArgument, error.reason()),
             Self::NoSchedule { .. } => (Code::NotFound, "NO_SCHEDULE"),
+            Self::SpaceLow(_) => (Code::ResourceExhausted, "TARGET_SPACE_LOW"),
             Self::Filter { .. } => (Code::InvalidArgument, "INVALID_ARGUMENT"),
             Self::JobsAreTheAgents { .. } => (Code::FailedPrecondition, "JOBS_ARE_THE_AGENTS"),
             Self::Transfer(error) => error.code(),

@@ -98,6 +98,18 @@ pub struct Findings {
     pub different: RangeSet,
 }
 
+/// How far a replica's session is, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AtWork {
+    /// It is being opened or ended.
+    pub is_busy: bool,
+    /// Received, and not durable yet.
+    pub pending: u64,
+    pub durable: u64,
+    /// Given to the target.
+    pub written: u64,
+}
+
 type Slot = tokio::sync::Mutex<Option<Session>>;
 
 struct Session {
@@ -183,6 +195,19 @@ impl Transfers {
                 session.replica.fence(why.to_owned()).await;
             }
         }
+    }
+
+    /// How far a replica's session is, for who looks whether it gets on.
+    pub fn at_work(&self, disk: &DiskId) -> AtWork {
+        let slot = self.slot(disk);
+        // Somebody opens it, or ends it and waits for its writes.
+        let Ok(session) = slot.try_lock() else { return AtWork { is_busy: true, ..AtWork::default() } };
+        session.as_ref().map_or_else(AtWork::default, |session| AtWork {
+            is_busy: false,
+            pending: session.replica.pending(),
+            durable: session.replica.durable().total(),
+            written: session.replica.stats().written_bytes,
+        })
     }
 
     /// What the verification of a disk found; once.

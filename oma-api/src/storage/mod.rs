@@ -7,6 +7,7 @@
 //! Every call may be repeated after an unknown outcome: names are the caller's and deterministic, what is there
 //! already is found, what was half-made is thrown away and made again (DESIGN §6 rule 11).
 
+mod floor;
 mod local;
 mod name;
 
@@ -16,6 +17,7 @@ use async_trait::async_trait;
 use migratekit::replica::ReadsZero;
 use migratekit::target::{self, Target};
 
+pub use floor::{Floor, Space};
 pub use local::LocalStorage;
 pub use name::{InvalidName, SnapshotName, VolumeId};
 
@@ -109,6 +111,6 @@ pub trait Storage: Send + Sync {
         new: &VolumeId,
     ) -> Result<VolumeInfo, Error>;
 
-    /// Bytes that can still be written.
-    async fn free_space(&self) -> Result<u64, Error>;
+    /// What all volumes and snapshots share.
+    async fn space(&self) -> Result<Space, Error>;
 }

@@ -1,7 +1,7 @@
 //! `system_pauses`: cycles that the system paused, and will let go on.
 
 use super::error::Doing as _;
-use super::row::{Row, opt_time, sql, time};
+use super::row::{Row, flag, opt_time, sql, time};
 use super::{Error, Failure, Migration, Store, Wanted};
 use jiff::Timestamp;
 use serde_json::json;
@@ -113,6 +113,56 @@ impl Store {
                 w.event(now, Some(&pause.migration), Some(&pause.job), "cycle_let_go", json!({})).await?;
             }
             w.commit().await
+        })
+        .await
+    }
+
+    /// Says that a guard of the whole system is raised, with its reason, or lowered: once, with its event. Whether it was
+    /// said now.
+    ///
+    /// # Errors
+    /// [`Error::Database`].
+    pub async fn guard_say(
+        &self,
+        guard: &'static str,
+        raised: Option<&Failure>,
+        now: Timestamp,
+    ) -> Result<bool, Error> {
+        // Looked at each second: nothing is written unless it changes.
+        if self.guard_is_raised(guard).await? == raised.is_some() {
+            return Ok(false);
+        }
+        self.write(|mut w| async move {
+            let done = sql("UPDATE guards SET raised = ? WHERE name = ? AND raised <> ?")
+                .bind(flag(raised.is_some()))
+                .bind(guard)
+                .bind(flag(raised.is_some()))
+                .execute(&mut *w.tx)
+                .await
+                .doing("saying how a guard stands")?;
+            if done.rows_affected() > 0 {
+                let body = json!({
+                    "guard": guard,
+                    "reason": raised.map(|why| why.reason.as_str()),
+                    "message": raised.map(|why| why.message.as_str()),
+                });
+                let kind = if raised.is_some() { "guard_raised" } else { "guard_lowered" };
+                w.event(now, None, None, kind, body).await?;
+            }
+            w.commit().await?;
+            Ok(done.rows_affected() > 0)
+        })
+        .await
+    }
+
+    async fn guard_is_raised(&self, guard: &'static str) -> Result<bool, Error> {
+        self.reading(|| async {
+            let row = sql("SELECT name, raised FROM guards WHERE name = ?")
+                .bind(guard)
+                .fetch_one(&self.read)
+                .await
+                .doing("reading a guard")?;
+            Row::new(&row, "guards", "name")?.flag("raised")
         })
         .await
     }

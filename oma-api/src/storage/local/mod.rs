@@ -24,7 +24,7 @@ use async_trait::async_trait;
 use migratekit::replica::ReadsZero;
 use migratekit::target::{FileTarget, Target};
 
-use super::{Error, Snapshot, SnapshotName, Storage, VolumeId, VolumeInfo};
+use super::{Error, Snapshot, SnapshotName, Space, Storage, VolumeId, VolumeInfo};
 use files::{failed, make_whole, remove_whole};
 
 /// See the module.
@@ -259,10 +259,11 @@ impl Storage for LocalStorage {
         self.change(move |root| root.clone_snapshot(&name, &volume, &new)).await
     }
 
-    async fn free_space(&self) -> Result<u64, Error> {
+    async fn space(&self) -> Result<Space, Error> {
         self.run(|root| {
             let of = rustix::fs::statvfs(&root.volumes).map_err(|e| failed("look at", &root.volumes, e))?;
-            Ok(of.f_bavail.saturating_mul(of.f_frsize))
+            let bytes = |blocks: u64| blocks.saturating_mul(of.f_frsize);
+            Ok(Space { free: bytes(of.f_bavail), total: bytes(of.f_blocks) })
         })
         .await
     }

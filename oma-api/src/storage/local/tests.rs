@@ -92,12 +92,12 @@ async fn on_xfs_with_shared_blocks() {
     let big = storage.open(&id("big")).await.expect("open");
     big.write_at(0, &[Bytes::from(vec![7; 200 << 20])]).expect("written");
     big.flush().expect("flushed");
-    let before = storage.free_space().await.expect("asked");
+    let before = storage.space().await.expect("asked").free;
     // Neither would fit if the blocks were copied.
     for name in ["one", "two"] {
         storage.snapshot(&[id("big")], &named(name)).await.expect("blocks are shared");
     }
-    let used = before.saturating_sub(storage.free_space().await.expect("asked"));
+    let used = before.saturating_sub(storage.space().await.expect("asked").free);
     assert!(used < 10 * MIB, "two snapshots took {used} bytes");
     // Full: named as such, and what is there stays as it is.
     storage.create(&id("more"), 300 * MIB).await.expect("thin");
@@ -118,7 +118,7 @@ async fn whole_life(root: &Path) {
     assert_eq!(again.reads_zero, ReadsZero::Unknown, "it may have been written");
     assert!(matches!(storage.create(&a, size + 1).await, Err(Error::OtherSize { have, .. }) if have == size));
     storage.create(&b, MIB).await.expect("made");
-    assert!(storage.free_space().await.expect("asked") > 0);
+    assert!(storage.space().await.expect("asked").free > 0);
     let (ta, tb) = (storage.open(&a).await.expect("open"), storage.open(&b).await.expect("open"));
     assert_eq!((ta.size(), tb.size()), (size, MIB));
     write(&*ta, 0, 1);

@@ -12,8 +12,8 @@ fn every(seconds: u64) -> Spec {
 
 async fn kinds(f: &Fixture) -> Vec<String> {
     let events = f.store.event_list(0, None, 1000).await.expect("events");
-    let ours =
-        |kind: &String| kind.starts_with("schedule") || kind.starts_with("rpo") || kind.starts_with("cycle_");
+    let others = ["migration_changed", "cycle_changed"];
+    let ours = |kind: &String| !others.contains(&kind.as_str());
     events.into_iter().map(|e| e.kind).filter(ours).collect()
 }
 

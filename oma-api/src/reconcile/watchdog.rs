@@ -1,0 +1,174 @@
+//! Cycles that run and do not get on: not a counter of theirs grows, at the agent or here.
+//!
+//! After `stalled` without progress a cycle is interrupted: its disks get new epochs, and its agent goes on from what is
+//! durable. After the same time again it fails with the reason CYCLE_STALLED, which names the place where it hangs; the
+//! schedule tries it again at its next time. A cycle whose agent is away is waited for, and one whose agent says why it waits
+//! is left to it: those do not hang.
+
+use crate::service::transfer::AtWork;
+use crate::service::{App, Error, Waiting};
+use crate::store::{Failure, Job, JobStatus, JobStep, Wanted};
+use shared::cycle::DiskProgress;
+use shared::error::chain;
+use shared::ids::JobId;
+use std::collections::HashMap;
+use std::fmt;
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+/// Upper snake case, as it is shown.
+const REASON: &str = "CYCLE_STALLED";
+
+/// Where a cycle hangs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// The agent lives, and nothing comes from what it reads.
+    Source,
+    /// Nothing comes from the agent.
+    Wire,
+    /// What was received does not become durable.
+    Target,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Source => "source: the agent lives and reads nothing; look at the source's storage and at the agent's log",
+            Self::Wire => "wire: nothing comes from the agent any more; look at the network between agent and OMA",
+            Self::Target => "target: what was received does not become durable; look at the storage below the replica",
+        })
+    }
+}
+
+/// Everything that grows while a cycle gets on.
+#[derive(Clone, Debug, PartialEq)]
+struct Mark(Vec<(Option<DiskProgress>, AtWork, bool)>);
+
+struct Seen {
+    mark: Mark,
+    since: Instant,
+    /// It was interrupted, and has not got on since.
+    interrupted: bool,
+    /// It is being ended.
+    ending: bool,
+}
+
+/// What is remembered from look to look.
+#[derive(Default)]
+pub(super) struct Watch {
+    seen: HashMap<JobId, Seen>,
+    /// Ending a session waits for its writes, which may be what hangs.
+    ends: JoinSet<()>,
+}
+
+/// Runs until `shutdown`.
+pub(super) async fn run(app: App, stalled: Duration, shutdown: CancellationToken) {
+    let mut looks = interval((stalled / 10).clamp(Duration::from_millis(200), Duration::from_secs(10)));
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut watch = Watch::default();
+    loop {
+        tokio::select! {
+            _ = looks.tick() => if let Err(error) = look(&app, &mut watch, stalled).await {
+                warn!(error = %chain(&error), "cycles cannot be watched");
+            },
+            () = shutdown.cancelled() => return,
+        }
+    }
+}
+
+/// One look at every cycle that runs.
+pub(super) async fn look(app: &App, watch: &mut Watch, stalled: Duration) -> Result<(), Error> {
+    while watch.ends.try_join_next().is_some() {}
+    let running = |job: &Job| job.status == JobStatus::Running && job.wanted == Wanted::Run;
+    let jobs: Vec<_> = app.store.job_list_active().await?.into_iter().filter(running).collect();
+    watch.seen.retain(|id, _| jobs.iter().any(|job| job.id == *id));
+    for job in jobs {
+        let migration = app.store.migration_fetch(&job.migration).await?;
+        let said = app.hub.waiting(&job.id).is_some_and(|waiting| waiting.reason != REASON);
+        if !app.hub.agent_is_connected(&migration.agent) || said {
+            watch.seen.remove(&job.id);
+            continue;
+        }
+        let mark = mark(app, &job);
+        let now = Instant::now();
+        let fresh = || Seen { mark: mark.clone(), since: now, interrupted: false, ending: false };
+        let seen = watch.seen.entry(job.id.clone()).or_insert_with(fresh);
+        if seen.mark != mark {
+            // An interruption changes what is seen, and is no progress.
+            let interrupted = seen.interrupted && !got_on(&seen.mark, &mark);
+            let since = if interrupted { seen.since } else { now };
+            *seen = Seen { mark, since, interrupted, ending: false };
+        }
+        if seen.ending || seen.since.elapsed() < stalled {
+            continue;
+        }
+        let silence = stalled.min((stalled / 2).max(app.heartbeat * 3));
+        let silent = app.hub.agent_silent_for(&migration.agent).is_none_or(|silent| silent >= silence);
+        let place = place(&seen.mark, silent);
+        let minutes = shared::config::Period(stalled);
+        if !seen.interrupted {
+            warn!(migration_id = %job.migration, job_id = %job.id, %place, "the cycle does not get on and is interrupted");
+            let message = format!(
+                "no progress for {minutes}, so it was interrupted and is tried again; it hangs at the {place}"
+            );
+            app.hub.set_waiting(&job.id, Waiting { reason: REASON.to_owned(), message });
+            app.store.job_epochs_raise(&job.id, app.clock.now()).await?;
+            (seen.interrupted, seen.since) = (true, now);
+            app.touched(&job.migration).await;
+            continue;
+        }
+        error!(migration_id = %job.migration, job_id = %job.id, %place, "the cycle does not get on and is stopped");
+        let message = format!(
+            "no progress for twice {minutes}, the second time after it was tried again; it hangs at the {place}"
+        );
+        let failure = Failure { reason: REASON.to_owned(), message };
+        seen.ending = true;
+        let app = app.clone();
+        watch.ends.spawn(async move {
+            if let Err(error) = app.step(&job, JobStep::Failed(failure)).await {
+                warn!(job_id = %job.id, error = %chain(&error), "a stalled cycle could not be stopped");
+            }
+            app.touched(&job.migration).await;
+        });
+    }
+    Ok(())
+}
+
+fn mark(app: &App, job: &Job) -> Mark {
+    let live = app.hub.live(&job.id);
+    let of = |disk: &crate::store::JobDisk| {
+        let said = live.as_ref().and_then(|live| live.last_of(&disk.disk)).cloned();
+        // That it began anew is no progress.
+        let said = said.map(|said| DiskProgress { epoch: None, ..said });
+        (said, app.transfers.at_work(&disk.disk), disk.finished)
+    };
+    Mark(job.disks.iter().map(of).collect())
+}
+
+/// Whether more was read, became durable or was sealed.
+fn got_on(before: &Mark, after: &Mark) -> bool {
+    let sum = |mark: &Mark| {
+        let of = |(said, work, sealed): &(Option<DiskProgress>, AtWork, bool)| {
+            let said = said.as_ref().map_or((0, 0), |said| (said.read, said.done));
+            (said.0, said.1.max(work.durable), u64::from(*sealed))
+        };
+        mark.0.iter().map(of).fold((0, 0, 0), |a, b| (a.0 + b.0, a.1 + b.1, a.2 + b.2))
+    };
+    let (before, after) = (sum(before), sum(after));
+    after.0 > before.0 || after.1 > before.1 || after.2 > before.2
+}
+
+/// The nearest place to us that is stuck: behind it everything else waits, too.
+fn place(mark: &Mark, agent_is_silent: bool) -> Place {
+    let stuck = |(_, work, sealed): &(Option<DiskProgress>, AtWork, bool)| {
+        !sealed && (work.is_busy || work.pending > 0)
+    };
+    match (mark.0.iter().any(stuck), agent_is_silent) {
+        (true, _) => Place::Target,
+        (false, true) => Place::Wire,
+        (false, false) => Place::Source,
+    }
+}
