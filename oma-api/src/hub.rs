@@ -126,7 +126,7 @@ pub struct Hub {
     live: Mutex<HashMap<JobId, Live>>,
     watchers: Mutex<HashMap<MigrationId, watch::Sender<u64>>>,
     /// When something was last heard of an agent.
-    heard: Mutex<HashMap<AgentId, Instant>>,
+    heard: Mutex<HashMap<AgentId, tokio::time::Instant>>,
     /// Why no cycle may run, for want of space on the target.
     space_low: Mutex<Option<Failure>>,
     /// Wakes the reconcilers.
@@ -226,12 +226,12 @@ impl Hub {
 
     /// Something was heard of this agent.
     pub fn agent_heard(&self, agent: &AgentId) {
-        lock(&self.heard).insert(agent.clone(), Instant::now());
+        lock(&self.heard).insert(agent.clone(), tokio::time::Instant::now());
     }
 
     /// Since something was last heard of it; `None`: nothing yet.
     pub fn agent_silent_for(&self, agent: &AgentId) -> Option<Duration> {
-        lock(&self.heard).get(agent).map(Instant::elapsed)
+        lock(&self.heard).get(agent).map(|at| at.elapsed())
     }
 
     /// Why no cycle may run, for want of space on the target.

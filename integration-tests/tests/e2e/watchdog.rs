@@ -29,8 +29,9 @@ fn impatient(world: &mut World, wrapper: &[&str]) -> anyhow::Result<()> {
 }
 
 async fn stalled(world: &World, place: &str) -> anyhow::Result<v1::Migration> {
-    let m = world.wait("the cycle to be stopped", SOON, |m| m.state() == v1::State::Failed).await?;
-    ensure!(m.error_reason == "CYCLE_STALLED", "{} {}", m.error_reason, m.error_message);
+    let ended = world.wait("the cycle to be stopped", SOON, |m| m.state() != v1::State::Running).await;
+    let m = ended.with_context(|| world.oma.logged().unwrap_or_default())?;
+    ensure!(m.error_reason == "CYCLE_STALLED", "{m:?}\n{}", world.oma.logged()?);
     ensure!(m.error_message.contains(&format!("it hangs at the {place}:")), "{}", m.error_message);
     let logged = world.oma.logged()?;
     ensure!(logged.contains("does not get on and is interrupted"), "it was tried again first");

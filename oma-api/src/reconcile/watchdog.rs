@@ -5,6 +5,9 @@
 //! schedule tries it again at its next time. A cycle whose agent is away is waited for, and one whose agent says why it waits
 //! is left to it: those do not hang.
 
+#[cfg(test)]
+mod tests;
+
 use crate::service::transfer::AtWork;
 use crate::service::{App, Error, Waiting};
 use crate::store::{Failure, Job, JobStatus, JobStep, Wanted};
