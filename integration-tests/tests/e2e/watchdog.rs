@@ -19,10 +19,11 @@ fn noise(path: &Path, bytes: usize) -> anyhow::Result<()> {
 }
 
 /// The OMA again, which loses its patience soon; under `wrapper` if there is one.
-fn impatient(world: &mut World, wrapper: &[&str]) -> anyhow::Result<()> {
+fn impatient(world: &mut World, heartbeat: &str, wrapper: &[&str]) -> anyhow::Result<()> {
     let file = world.dir.join("oma.toml");
     let text = std::fs::read_to_string(&file)?;
-    let short = text.replacen("[limits]\n", "[limits]\nstalled = \"4s\"\nheartbeat = \"1s\"\n", 1);
+    let short =
+        text.replacen("[limits]\n", &format!("[limits]\nstalled = \"4s\"\nheartbeat = \"{heartbeat}\"\n"), 1);
     ensure!(short != text, "no limits in {text}");
     std::fs::write(&file, short)?;
     world.oma_restart(wrapper)
@@ -73,7 +74,7 @@ async fn a_source_that_hangs_is_named() -> anyhow::Result<()> {
         Options { source: SourceKind::Uris(vec![("root".to_owned(), uri)]), ..Options::default() };
     options.transfer = "connections = 2\nrate = \"4MiB\"\n".to_owned();
     let mut world = World::start(&options).await?;
-    impatient(&mut world, &[])?;
+    impatient(&mut world, "1s", &[])?;
     world.begin().await?;
     world.act(v1::Action::Sync).await?;
     let moving =
@@ -95,7 +96,8 @@ async fn a_silent_wire_is_named() -> anyhow::Result<()> {
     let mut options = Options::files(&[("root", &file)]);
     options.transfer.push_str("rate = \"4MiB\"\n");
     let mut world = World::start(&options).await?;
-    impatient(&mut world, &[])?;
+    // The watchdog is there before the agent is taken for gone, which it is after four heartbeats.
+    impatient(&mut world, "5s", &[])?;
     let middle = Middle::between(&mut world).await?;
     world.begin().await?;
     middle.arm([Rule::at("PushRequest.chunk", Fault::Stall(Moment::After))]);
@@ -123,7 +125,7 @@ async fn a_target_that_hangs_is_named() -> anyhow::Result<()> {
     let tracer =
         "strace -D -f --seccomp-bpf -q -s 0 -e trace=fdatasync -e inject=fdatasync:delay_enter=30000000";
     let wrapper: Vec<_> = tracer.split_whitespace().chain(["-P", &path, "-o", &out]).collect();
-    impatient(&mut world, &wrapper)?;
+    impatient(&mut world, "1s", &wrapper)?;
     world.act(v1::Action::Sync).await?;
     stalled(&world, "target").await?;
     Ok(())

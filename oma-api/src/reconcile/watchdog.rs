@@ -2,15 +2,15 @@
 //!
 //! After `stalled` without progress a cycle is interrupted: its disks get new epochs, and its agent goes on from what is
 //! durable. After the same time again it fails with the reason CYCLE_STALLED, which names the place where it hangs; the
-//! schedule tries it again at its next time. A cycle whose agent is away is waited for, and one whose agent says why it waits
-//! is left to it: those do not hang.
+//! schedule tries it again at its next time. One whose agent says why it waits is left to it. One whose agent is away hangs at
+//! the wire: that is said, and it is waited for, because its end would throw away what is durable.
 
 #[cfg(test)]
 mod tests;
 
 use crate::service::transfer::AtWork;
 use crate::service::{App, Error, Waiting};
-use crate::store::{Failure, Job, JobStatus, JobStep, Wanted};
+use crate::store::{Failure, Job, JobStatus, JobStep, Migration, Wanted};
 use shared::cycle::DiskProgress;
 use shared::error::chain;
 use shared::ids::JobId;
@@ -63,6 +63,8 @@ struct Seen {
 #[derive(Default)]
 pub(super) struct Watch {
     seen: HashMap<JobId, Seen>,
+    /// Cycles whose agent is away: since when, and whether that has been said.
+    away: HashMap<JobId, (Instant, bool)>,
     /// Ending a session waits for its writes, which may be what hangs.
     ends: JoinSet<()>,
 }
@@ -88,11 +90,17 @@ pub(super) async fn look(app: &App, watch: &mut Watch, stalled: Duration) -> Res
     let running = |job: &Job| job.status == JobStatus::Running && job.wanted == Wanted::Run;
     let jobs: Vec<_> = app.store.job_list_active().await?.into_iter().filter(running).collect();
     watch.seen.retain(|id, _| jobs.iter().any(|job| job.id == *id));
+    watch.away.retain(|id, _| jobs.iter().any(|job| job.id == *id));
     for job in jobs {
         let migration = app.store.migration_fetch(&job.migration).await?;
         let said = app.hub.waiting(&job.id).is_some_and(|waiting| waiting.reason != REASON);
-        if !app.hub.agent_is_connected(&migration.agent) || said {
+        let away = !app.hub.agent_is_connected(&migration.agent);
+        watch.away.retain(|id, _| *id != job.id || away);
+        if away || said {
             watch.seen.remove(&job.id);
+            if away {
+                tell_away(app, watch, &job, &migration, stalled);
+            }
             continue;
         }
         let mark = mark(app, &job);
@@ -138,6 +146,22 @@ pub(super) async fn look(app: &App, watch: &mut Watch, stalled: Duration) -> Res
         });
     }
     Ok(())
+}
+
+/// It hangs at the wire, and is not ended for that: nobody could begin another, and what is durable would be lost.
+fn tell_away(app: &App, watch: &mut Watch, job: &Job, migration: &Migration, stalled: Duration) {
+    let (since, said) = watch.away.entry(job.id.clone()).or_insert_with(|| (Instant::now(), false));
+    if *said || since.elapsed() < stalled {
+        return;
+    }
+    *said = true;
+    let (place, agent, span) = (Place::Wire, &migration.agent, shared::config::Period(stalled));
+    warn!(migration_id = %job.migration, job_id = %job.id, %place, "the cycle does not get on while its agent is away");
+    let message = format!(
+        "agent {agent} has been away for {span}; the cycle goes on when it is back; it hangs at the {place}"
+    );
+    app.hub.set_waiting(&job.id, Waiting { reason: REASON.to_owned(), message });
+    app.hub.migration_changed(&job.migration);
 }
 
 fn mark(app: &App, job: &Job) -> Mark {

@@ -120,7 +120,14 @@ async fn what_waits_with_a_reason_and_what_waits_for_its_agent_does_not_hang() {
         scene.after(STALLED).await;
     }
     assert_eq!(scene.plant.migration().await.position, Position::SyncRunning);
+    let view = scene.plant.app.migration_view(&scene.plant.migration().await.id).await.expect("read");
+    let waiting = view.waiting.expect("said");
+    assert!(
+        waiting.reason == REASON && waiting.message.contains("agent vma-01 has been away"),
+        "{waiting:?}"
+    );
     scene.plant.connect().await;
+    scene.plant.app.hub.not_waiting(&scene.plant.job().await.id);
     scene.after(Duration::ZERO).await;
     scene.after(STALLED - Duration::from_secs(1)).await;
     let view = scene.plant.app.migration_view(&scene.plant.migration().await.id).await.expect("read");
