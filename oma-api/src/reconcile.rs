@@ -22,13 +22,12 @@ mod schedule;
 mod space;
 #[cfg(test)]
 mod tests;
-mod wishes;
 mod watchdog;
+mod wishes;
 
 use crate::service::{App, Error, Waiting};
 use crate::storage::Floor;
 use crate::store::{Migration, Which};
-use jiff::Timestamp;
 use shared::error::chain;
 use shared::ids::MigrationId;
 use shared::migration::Position;
@@ -70,7 +69,7 @@ async fn migrations(app: App, shutdown: CancellationToken) {
     loop {
         match app.store.migration_list(Which::Unfinished).await {
             Ok(migrations) => {
-                let now = Timestamp::now();
+                let now = app.clock.now();
                 let idle = |m: &Migration| m.position == Position::BeginPaused && !wishes::any(m, now);
                 for migration in migrations.into_iter().filter(|m| !idle(m)) {
                     if work.may_start(&migration.id) {
@@ -158,7 +157,7 @@ impl Work {
 }
 
 pub(crate) async fn one(app: &App, migration: &Migration) -> Result<(), Error> {
-    if wishes::any(migration, Timestamp::now()) {
+    if wishes::any(migration, app.clock.now()) {
         return wishes::carry_out(app, migration).await;
     }
     match migration.position {

@@ -101,7 +101,11 @@ async fn one(
         return Ok(());
     }
     if migration.position == Position::SyncRunning {
-        return hold_back(app, migration, &schedule, paused).await;
+        return match why_not(migration) {
+            None => hold_back(app, migration, &schedule, paused).await,
+            // Its cycles are somebody else's.
+            Some(_) => Ok(()),
+        };
     }
     let may_start = schedule.starts(row.anchor, now) && why_not(migration).is_none() && paused.is_none();
     // An agent that is away is waited for here: when it comes back, there is one cycle to make up.

@@ -39,7 +39,7 @@ fn due(migration: &Migration, now: Timestamp) -> bool {
 
 /// One step.
 pub(super) async fn carry_out(app: &App, migration: &Migration) -> Result<(), Error> {
-    if due(migration, Timestamp::now()) {
+    if due(migration, app.clock.now()) {
         return switch(app, migration).await;
     }
     match &migration.wishes.automatic {
@@ -108,7 +108,7 @@ async fn cycle(app: &App, migration: &Migration) -> Result<(), Error> {
     match app.act(&Caller::internal("automatic"), migration.id.as_str(), &Ask::new(Action::Sync)).await {
         Ok(_) => Ok(()),
         // Somebody else was first: the next pass looks again.
-        Err(Error::NotNow { .. } | Error::CycleRunning { .. }) => Ok(()),
+        Err(Error::NotNow { .. } | Error::CycleRunning { .. } | Error::SpaceLow(_)) => Ok(()),
         Err(error) => Err(error),
     }
 }
@@ -118,7 +118,7 @@ async fn stop(app: &App, migration: &Migration, error: Option<Failure>) -> Resul
     let mut changed = migration.clone();
     (changed.wishes.automatic, changed.wishes.scheduled_at) = (None, None);
     changed.error = error;
-    match app.store.migration_transition(&changed, Timestamp::now()).await {
+    match app.store.migration_transition(&changed, app.clock.now()).await {
         // The next pass decides on what is there then.
         Ok(_) | Err(store::Error::Conflict { .. }) => {}
         Err(error) => return Err(error.into()),

@@ -35,17 +35,10 @@ impl Api {
         let mut lines = text.trim_start().rsplitn(3, '\n');
         let status = lines.next().expect("a status").parse().expect("a number");
         let id = lines.next().expect("an id").to_owned();
-        // Of lines, the last.
-        let body = lines.next().expect("a body").trim_end().lines().last().unwrap_or_default();
-        (status, id, serde_json::from_str(body).expect("JSON"))
-        (
-            status,
-            id,
-            match lines.next().expect("a body") {
-                "" => Value::Null,
-                body => serde_json::from_str(body).expect("JSON"),
-            },
-        )
+        // Of lines, the last; none of an answer without a body.
+        let body = lines.next().unwrap_or_default().trim_end().lines().last().unwrap_or_default();
+        let value = if body.is_empty() { Value::Null } else { serde_json::from_str(body).expect("JSON") };
+        (status, id, value)
     }
 
     async fn get(&self, path: &str) -> Value {

@@ -42,6 +42,14 @@ pub(super) struct Migration {
     state: &'static str,
     held: bool,
     rate_bytes_per_second: u64,
+    /// In one line, and why it starts nothing if so; `null`: it has none.
+    schedule: Option<String>,
+    /// When the next cycle starts by itself.
+    next_cycle_at: Option<String>,
+    /// Age of the last restore point, from its source snapshot on.
+    rpo_seconds: Option<u64>,
+    rpo_target_seconds: Option<u64>,
+    rpo_breached: bool,
     affinity: Vec<String>,
     automatic: Option<Automatic>,
     scheduled_timestamp: Option<String>,
@@ -174,6 +182,7 @@ impl From<MigrationView> for Migration {
         let waiting = view.waiting.map(|w| Failure { reason: w.reason, message: w.message });
         let failed = m.error.map(|e| Failure { reason: e.reason, message: e.message });
         let wishes = m.wishes;
+        let (schedule, next) = view.schedule.map(|s| (s.text, s.next)).unzip();
         Self {
             migration_id: m.id.into(),
             vm_uuid: m.vm.into(),
@@ -184,6 +193,11 @@ impl From<MigrationView> for Migration {
             state: m.position.state().as_str(),
             held: m.held,
             rate_bytes_per_second: m.rate,
+            schedule,
+            next_cycle_at: next.flatten().map(time),
+            rpo_seconds: view.rpo.age.map(|age| age.as_secs()),
+            rpo_target_seconds: view.rpo.target.map(|target| target.as_secs()),
+            rpo_breached: view.rpo.breached,
             affinity: wishes.affinity,
             automatic: wishes.automatic.map(|a| Automatic {
                 since: time(a.since),
