@@ -14,6 +14,7 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 tools="$(realpath -m "${CARGO_TARGET_DIR:-$root/target}")/tools"
 grpcurl_version=v1.9.4
 buf_version=1.75.0
+promtool_of=prometheus # the Debian package that holds it
 
 # package | how to see that it is there | groups | why
 #
@@ -56,6 +57,7 @@ list() {
     table | awk -F' *[|] *' '{ printf "  %-19s %-22s %s\n", $1, $3, $4 }'
     echo "In $tools/bin:"
     printf '  %-19s %-22s %s\n' grpcurl "test" "$grpcurl_version, by go install: a gRPC client that is not ours"
+    printf '  %-19s %-22s %s\n' promtool "test" "out of Debian's package $promtool_of, which is not installed: judges metrics and alert rules"
     printf '  %-19s %-22s %s\n' buf "lint test" "$buf_version, by npm: lints the schema"
 }
 
@@ -139,6 +141,32 @@ tool_buf() {
     fi
 }
 
+# Taken out of the package: installed, it would start a Prometheus on this machine. Built from source, it takes half an
+# hour. apt checks the package's hash against the signed list as it does for one that it installs.
+tool_promtool() {
+    [ -x "$tools/bin/promtool" ] && return
+    local skipped="SKIPPED is what Prometheus's own tool says of our metrics and alert rules" at
+    if command -v promtool >/dev/null; then
+        mkdir -p "$tools/bin" && ln -sf "$(command -v promtool)" "$tools/bin/promtool"
+    elif ! command -v apt-get >/dev/null || ! command -v dpkg-deb >/dev/null; then
+        say "this is no Debian, so there is no promtool: $skipped"
+    else
+        say "apt-get download $promtool_of, for promtool (once, seconds)"
+        mkdir -p "$tools/bin"
+        at=$(mktemp -d)
+        # The user that apt would rather download as cannot reach a folder of ours; it says so and goes on.
+        if (cd "$at" && apt-get -q download "$promtool_of" </dev/null >&2) &&
+            dpkg-deb -x "$at/$promtool_of"_*.deb "$at/x" && [ -x "$at/x/usr/bin/promtool" ]; then
+            # Under its name only when it is whole.
+            cp "$at/x/usr/bin/promtool" "$tools/bin/.promtool.$$"
+            mv "$tools/bin/.promtool.$$" "$tools/bin/promtool"
+        else
+            say "promtool could not be had (no network, or no package lists: apt-get update): $skipped"
+        fi
+        rm -rf "$at"
+    fi
+}
+
 rust_is_there() {
     command -v cargo >/dev/null && return
     say "cargo is missing: install Rust 1.95 or newer (https://rustup.rs), Debian's own is too old"
@@ -171,6 +199,6 @@ for group in "$@"; do
     case $group in
         build | demo) rust_is_there ;;
         lint) rust_is_there && tool_buf ;;
-        test) rust_is_there && tool_buf && tool_grpcurl ;;
+        test) rust_is_there && tool_buf && tool_grpcurl && tool_promtool ;;
     esac
 done

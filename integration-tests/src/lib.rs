@@ -9,3 +9,4 @@ pub mod live_vm;
 pub mod mariadb;
 pub mod middle;
 pub mod nbd_tap;
+pub mod otlp;

@@ -4,7 +4,7 @@ use crate::storage::Floor;
 use serde::Deserialize;
 use shared::config::{self, Period};
 use shared::daemon::{Configuration, Unusable};
-use shared::telemetry::Log;
+use shared::telemetry::{Log, Traces};
 use shared::tls::{Files, Role};
 use std::fmt;
 use std::net::SocketAddr;
@@ -33,6 +33,8 @@ pub struct Config {
     pub limits: Limits,
     #[serde(default)]
     pub log: Log,
+    #[serde(default)]
+    pub telemetry: Traces,
 }
 
 /// The REST API: HTTP, in clear, for whoever may reach it.
@@ -157,6 +159,7 @@ impl Config {
         self.tls.name_as(Role::Oma)?;
         crate::store::lock_file(self.database_url.as_str())?;
         shared::telemetry::check(&self.log)?;
+        self.telemetry.check()?;
         Ok(())
     }
 
@@ -174,6 +177,10 @@ impl Config {
 impl Configuration for Config {
     fn log(&self) -> &Log {
         &self.log
+    }
+
+    fn traces(&self) -> &Traces {
+        &self.telemetry
     }
 
     fn check(&self) -> Result<(), Unusable> {
@@ -203,6 +210,7 @@ mod tests {
     fn the_example_is_usable_and_its_defaults_are_true() {
         let (plain, mut all) = (load(EXAMPLE), load(&config::with_all_keys(EXAMPLE)));
         assert!(all.listen_cleartext.take().is_some(), "an example, not the default");
+        assert!(all.telemetry.otlp_endpoint.take().is_some(), "an example, not the default");
         assert_ne!(EXAMPLE, config::with_all_keys(EXAMPLE));
         assert_eq!(format!("{plain:?}"), format!("{all:?}"), "what is commented out shows the default");
     }

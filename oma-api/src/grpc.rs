@@ -20,6 +20,7 @@ use proto::v1::progress_service_server::ProgressServiceServer;
 use proto::v1::replication_service_server::ReplicationServiceServer;
 use proto::v1::schedule_service_server::ScheduleServiceServer;
 use shared::wire::access::Access;
+use shared::wire::call::Called;
 use std::convert::Infallible;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
@@ -67,5 +68,5 @@ pub fn routes(
         .add_service(ScheduleServiceServer::new(schedule::Schedules(app.clone())))
         .add_service(InventoryServiceServer::new(inventory::Inventory(app.clone())))
         .prepare();
-    Ok(Access::new(access::TABLE, routes))
+    Ok(Called::new(app.hub.metrics.common.clone(), Access::new(access::TABLE, routes)))
 }

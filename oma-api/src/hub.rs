@@ -3,6 +3,7 @@
 //! Nothing here is needed after a restart; what is, lies in the store. Watchers are told that something changed and
 //! read the latest state themselves, so a slow one misses intermediate states and never slows the writer.
 
+use crate::metrics::{Bytes, Metrics};
 use crate::pace::Pace;
 use crate::service::Waiting;
 use crate::service::journal::Journal;
@@ -39,6 +40,8 @@ pub struct Live {
     pub peak: u64,
     last: Option<(Instant, u64)>,
     waiting: Option<Waiting>,
+    /// What the counters of the process have of it.
+    counted: Option<Bytes>,
 }
 
 impl Live {
@@ -80,6 +83,16 @@ impl Live {
             }
         }
         self.measure(job, now);
+    }
+
+    /// What came since the last time, for the counters of the process: what was stored before the process began is not
+    /// its own.
+    fn more(&mut self, job: &Job) -> Bytes {
+        let stored = || Bytes::of(job.disks.iter().map(|disk| &disk.progress));
+        let mut before = self.counted.unwrap_or_else(stored);
+        let more = Bytes::of(job.disks.iter().map(|disk| self.of(disk))).since(&mut before);
+        self.counted = Some(before);
+        more
     }
 
     /// Bytes of data, of all disks.
@@ -141,6 +154,10 @@ pub struct Hub {
     pub watches: Watches,
     /// The newest events.
     pub journal: Journal,
+    /// What is counted while the process runs.
+    pub metrics: Metrics,
+    /// The traces of actions whose work has not begun yet.
+    traces: Mutex<HashMap<MigrationId, String>>,
 }
 
 impl Default for Hub {
@@ -158,6 +175,8 @@ impl Default for Hub {
             storing: Semaphore::new(1),
             watches: Watches::default(),
             journal: Journal::default(),
+            metrics: Metrics::default(),
+            traces: Mutex::default(),
         }
     }
 }
@@ -278,8 +297,17 @@ impl Hub {
     /// Counters of a cycle, as it is stored now, and as its agent reported them. They are stored when it is time
     /// ([`Pace`]).
     pub fn progress(&self, job: &Job, said: &[DiskProgress]) {
+        // First: what is said now is more than what is stored.
+        self.counted(job);
         lock(&self.live).entry(job.id.clone()).or_default().take(job, said, Instant::now());
+        self.counted(job);
         self.pace.changed(&job.id);
+    }
+
+    /// The cycle as it is stored now, for the counters of the process: what is added to it from here on is theirs.
+    pub fn counted(&self, job: &Job) {
+        let more = lock(&self.live).entry(job.id.clone()).or_default().more(job);
+        self.metrics.moved(more);
     }
 
     /// What is known of a disk of a cycle in its attempt under `epoch`; `disk` as it is stored.
@@ -314,6 +342,29 @@ impl Hub {
     /// Counters of a running cycle.
     pub fn live(&self, job: &JobId) -> Option<Live> {
         lock(&self.live).get(job).cloned()
+    }
+
+    /// How many agents are connected.
+    pub fn agents_connected(&self) -> usize {
+        lock(&self.agents).len()
+    }
+
+    /// How many look on, at all migrations together.
+    pub fn watching(&self) -> usize {
+        lock(&self.watchers).values().map(watch::Sender::receiver_count).sum()
+    }
+
+    /// Whoever works on what was just asked of this migration goes on with the trace of this moment. A restart loses it,
+    /// and the work begins a trace of its own.
+    pub fn trace_leave(&self, migration: &MigrationId) {
+        if let Some(trace) = shared::telemetry::traceparent() {
+            lock(&self.traces).insert(migration.clone(), trace);
+        }
+    }
+
+    /// The trace that was left for who works on this migration; once.
+    pub fn trace_take(&self, migration: &MigrationId) -> Option<String> {
+        lock(&self.traces).remove(migration)
     }
 
     /// The cycle ended.

@@ -8,6 +8,7 @@ pub mod config;
 pub mod estimate;
 pub mod grpc;
 pub mod hub;
+pub mod metrics;
 mod oma;
 pub mod pace;
 pub mod reconcile;

@@ -90,6 +90,7 @@ impl Oma {
         };
         let transfers = Transfers::new(store.clone(), Arc::clone(&storage), manifests);
         let hub = Arc::new(Hub::default());
+        store.show(&hub.metrics.common);
         let heartbeat = config.limits.heartbeat.0;
         let app = App { store, storage, hub, transfers, clock: Clock::wall(), heartbeat };
         let StorageConfig::Local { floor, .. } = config.storage;

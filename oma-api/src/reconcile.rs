@@ -36,7 +36,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, warn};
+use tracing::{Instrument as _, error, info_span, warn};
 
 /// Between passes when nothing wakes the loop.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -74,7 +74,9 @@ async fn migrations(app: App, shutdown: CancellationToken) {
                 for migration in migrations.into_iter().filter(|m| !idle(m)) {
                     if work.may_start(&migration.id) {
                         let (id, app) = (migration.id.clone(), app.clone());
-                        work.start(id, async move { one(&app, &migration).await });
+                        // Of another target: a look that finds nothing to do is no trace.
+                        let span = info_span!(target: "work", "reconcile", migration_id = %id);
+                        work.start(id, async move { one(&app, &migration).await }.instrument(span));
                     }
                 }
             }

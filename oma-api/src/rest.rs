@@ -6,6 +6,7 @@
 //!  /api/v1/migrations, vms, agents            all there is of them           MigrationService, InventoryService
 //!  /api/v1/events/stream                      the journal                    MigrationService.Events
 //!  /api/v1/migrations/{vm}/schedule, /api/v1/schedules/preview                ScheduleService
+//!  /metrics                                   for Prometheus
 //!  /api/v1/openapi.json                       made of the routes below       reflection
 //! ```
 //!
@@ -65,7 +66,9 @@ struct Head;
 
 /// Serves until `shutdown`.
 pub async fn serve(listener: TcpListener, app: App, shutdown: CancellationToken) {
+    let metrics = app.hub.metrics.common.clone();
     let (routes, _) = router(app, shutdown.clone());
+    let routes = http::measured(routes, &metrics, refusal::family);
     http::serve(listener, "REST API", routes, shutdown).await;
 }
 
@@ -85,11 +88,12 @@ fn router(app: App, shutdown: CancellationToken) -> (Router, OpenApi) {
         .nest("/api/v1", instance::routes())
         .routes(routes!(schedules::get, schedules::put, schedules::delete))
         .routes(routes!(schedules::preview))
-        .with_state(Server { app, shutdown })
+        .with_state(Server { app: app.clone(), shutdown })
         .split_for_parts();
     name_operations(&mut document);
     let shown = Arc::new(document.clone());
     let routes = routes
+        .route("/metrics", get(async move || http::metrics_page(app.metrics().await)))
         .route("/api/v1/openapi.json", get(async move || Json(OpenApi::clone(&shown))))
         .layer(DefaultBodyLimit::max(LARGEST))
         .layer(from_fn(refusal::dress));

@@ -11,6 +11,7 @@ mod held_back;
 pub mod history;
 pub mod journal;
 pub mod list;
+pub mod metrics;
 pub mod migrations;
 pub mod progress;
 pub mod replications;

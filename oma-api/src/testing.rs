@@ -43,6 +43,7 @@ impl Plant {
         std::fs::create_dir(&manifests).expect("a folder");
         let transfers = Transfers::new(store.clone(), Arc::clone(&storage), manifests);
         let hub = Arc::new(Hub::default());
+        store.show(&hub.metrics.common);
         let clock = Clock::from(Timestamp::now());
         let app = App { store, storage, hub, transfers, clock, heartbeat: Duration::from_secs(5) };
         let agent = AgentId::parse("vma-01").expect("an id");

@@ -84,6 +84,8 @@ pub struct DesiredCycle {
     pub disks: Vec<DesiredDisk>,
     /// The snapshot this job copies from, once reported; it must exist.
     pub snapshot: Option<String>,
+    /// The trace in which it was begun.
+    pub traceparent: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use crate::config::{self, EXIT_CONFIGURATION};
 use crate::error::chain;
-use crate::telemetry::{self, Log};
+use crate::telemetry::{self, Log, Traces};
 use std::path::Path;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
@@ -15,6 +15,8 @@ pub type Unusable = Box<dyn std::error::Error + Send + Sync>;
 /// What a daemon is told by its file and its command line.
 pub trait Configuration {
     fn log(&self) -> &Log;
+
+    fn traces(&self) -> &Traces;
 
     /// Whether the daemon can start with it: all that does not depend on the clock or the network.
     ///
@@ -59,7 +61,8 @@ where
         return configuration_error(name, error.as_ref());
     }
     if purpose == Purpose::Serve {
-        return run(name, &config.log().clone(), |shutdown| body(config, shutdown));
+        let (log, traces) = (config.log().clone(), config.traces().clone());
+        return run(name, &log, &traces, |shutdown| body(config, shutdown));
     }
     if let Err(error) = config.check_certificate() {
         return configuration_error(name, error.as_ref());
@@ -77,14 +80,21 @@ fn configuration_error(name: &str, error: &dyn std::error::Error) -> ExitCode {
 /// Runs `body` on a new runtime. Its token is cancelled by SIGTERM or SIGINT; it then has to come to an end.
 ///
 /// Exit code 0, or 1 when `body` fails; 64 when logging cannot be set up.
-fn run<F, E>(name: &'static str, log: &Log, body: impl FnOnce(CancellationToken) -> F) -> ExitCode
+fn run<F, E>(
+    name: &'static str,
+    log: &Log,
+    traces: &Traces,
+    body: impl FnOnce(CancellationToken) -> F,
+) -> ExitCode
 where
     F: Future<Output = Result<(), E>>,
     E: Into<Unusable>,
 {
-    if let Err(error) = telemetry::init(name, log) {
-        return configuration_error(name, &error);
-    }
+    // Dropped last: spans end with the runtime.
+    let _exporting = match telemetry::init(name, log, traces) {
+        Ok(exporting) => exporting,
+        Err(error) => return configuration_error(name, &error),
+    };
     keep_freed_memory();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -4,11 +4,14 @@
 //! In clear and without authentication: who may reach the port decides who may ask, so both listen on the loopback
 //! address unless told otherwise. Deliberately not here: routes, and what is behind them.
 
+use crate::correlation::{self, CorrelationId};
+use crate::metrics::{self, Metrics};
 use crate::progress::Seen;
+use crate::telemetry;
 use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, Request};
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::http::{Method, StatusCode};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
@@ -18,20 +21,11 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::convert::Infallible;
 use std::fmt::Display;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tracing::field::Empty;
 use tracing::{Instrument as _, error, info, info_span};
-
-/// Of every answer; one that was sent in is kept.
-const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
-
-/// The request's own, among its extensions.
-#[derive(Clone, Debug)]
-pub struct CorrelationId(pub String);
-
-/// Longest correlation id that is kept, in bytes.
-const LONGEST_ID: usize = 128;
 
 /// Largest request body: the requests there are have a few hundred bytes.
 const LARGEST: usize = 16 << 10;
@@ -143,23 +137,44 @@ pub fn with_fallbacks(routes: Router) -> Router {
 
 /// The request's own correlation id, or a new one: in the log of all that happens meanwhile, and on the answer.
 async fn correlated(mut request: Request, next: Next) -> Response {
-    let sent = request.headers().get(&CORRELATION_ID).filter(|id| usable(id)).cloned();
-    let id = sent.unwrap_or_else(|| {
-        HeaderValue::from_str(&uuid::Uuid::now_v7().to_string()).expect("digits and dashes")
-    });
-    let text = id.to_str().unwrap_or_default();
-    let span =
-        info_span!("request", correlation_id = text, method = %request.method(), path = request.uri().path());
-    request.extensions_mut().insert(CorrelationId(text.to_owned()));
-    let mut response = next.run(request).instrument(span).await;
-    response.headers_mut().insert(CORRELATION_ID, id);
+    let id = CorrelationId::of_headers(request.headers());
+    let span = info_span!("request", otel.kind = "server", correlation_id = %id, migration_id = Empty,
+                   method = %request.method(), path = request.uri().path());
+    request.extensions_mut().insert(id.clone());
+    telemetry::adopt_headers(&span, request.headers());
+    let mut response = id.clone().scope(next.run(request)).instrument(span).await;
+    response.headers_mut().insert(correlation::HEADER, id.to_header());
     response
 }
 
-/// What goes into logs and back to the client must be short and plain.
-fn usable(id: &HeaderValue) -> bool {
-    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:/+=".contains(byte);
-    (1..=LONGEST_ID).contains(&id.len()) && id.as_bytes().iter().all(plain)
+/// Measures every answer, those to unknown addresses included. `family` is what a route's template belongs to.
+pub fn measured(routes: Router, metrics: &Metrics, family: fn(&str) -> &'static str) -> Router {
+    let metrics = metrics.clone();
+    routes.layer(from_fn(move |request: Request, next: Next| {
+        let metrics = metrics.clone();
+        async move {
+            let begun = Instant::now();
+            let matched = request.extensions().get::<MatchedPath>();
+            // The path itself is the client's word, and the method of an unknown one may be.
+            let route = matched.map_or_else(|| "unmatched".to_owned(), |route| route.as_str().to_owned());
+            let method = match *request.method() {
+                Method::GET | Method::HEAD => "GET",
+                Method::POST => "POST",
+                Method::PUT => "PUT",
+                Method::PATCH => "PATCH",
+                Method::DELETE => "DELETE",
+                _ => "other",
+            };
+            let response = next.run(request).await;
+            metrics.http(family(&route), method, &route, response.status().as_u16(), begun.elapsed());
+            response
+        }
+    }))
+}
+
+/// A page of metrics.
+pub fn metrics_page(text: String) -> Response {
+    ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response()
 }
 
 #[cfg(test)]
@@ -174,11 +189,11 @@ mod tests {
             with_fallbacks(Router::new().route("/here", get(async || "{}"))).layer(from_fn(correlated));
         let mut request = http::Request::builder().method(method).uri(path);
         if let Some(id) = id {
-            request = request.header(CORRELATION_ID, id);
+            request = request.header(correlation::HEADER, id);
         }
         let response =
             routes.oneshot(request.body(Body::empty()).expect("a request")).await.expect("infallible");
-        let id = response.headers()[CORRELATION_ID].to_str().expect("text").to_owned();
+        let id = response.headers()[correlation::HEADER].to_str().expect("text").to_owned();
         let status = response.status().as_u16();
         let body = response.into_body().collect().await.expect("a body").to_bytes();
         (status, id, serde_json::from_slice(&body).expect("JSON"))
@@ -191,7 +206,7 @@ mod tests {
         let (_, new, _) = ask("GET", "/here", None).await;
         let (_, other, _) = ask("GET", "/here", None).await;
         assert!(new.len() == 36 && new != other, "{new} {other}");
-        for bad in ["", "two words", "<script>", &"x".repeat(129)] {
+        for bad in ["", "two words", "<script>", &"x".repeat(65)] {
             let (_, id, _) = ask("GET", "/here", Some(bad)).await;
             assert_eq!(id.len(), 36, "{bad:?} is not ours to repeat");
         }
@@ -200,5 +215,31 @@ mod tests {
         assert!(body["timestamp"].is_string() && body["details"].is_string(), "{body}");
         let (status, id, body) = ask("DELETE", "/here", Some("mine")).await;
         assert_eq!((status, id.as_str(), &body["error"]), (405, "mine", &"method not allowed".into()));
+    }
+
+    #[tokio::test]
+    async fn answers_are_measured_by_template_and_never_by_what_was_typed() {
+        let metrics = Metrics::new("test");
+        let routes = with_fallbacks(Router::new().route("/jobs/{id}", get(async || "{}")));
+        let routes = measured(routes, &metrics, |route| if route == "unmatched" { "none" } else { "jobs" });
+        for (method, path) in
+            [("GET", "/jobs/1"), ("GET", "/jobs/2"), ("DELETE", "/jobs/1"), ("SPY", "/secret")]
+        {
+            let request = http::Request::builder().method(method).uri(path).body(Body::empty());
+            routes.clone().oneshot(request.expect("a request")).await.expect("infallible");
+        }
+        let text = metrics.text(&metrics::Page::default());
+        for (family, method, route, status, count) in [
+            ("jobs", "GET", "/jobs/{id}", 200, 2),
+            ("jobs", "DELETE", "/jobs/{id}", 405, 1),
+            ("none", "other", "unmatched", 404, 1),
+        ] {
+            let line = format!(
+                "migratekit_http_request_duration_seconds_count{{family=\"{family}\",method=\"{method}\",\
+                 route=\"{route}\",status=\"{status}\"}} {count}"
+            );
+            assert!(text.contains(&line), "{line} in\n{text}");
+        }
+        assert!(!text.contains("secret") && !text.contains("SPY"));
     }
 }

@@ -6,12 +6,14 @@
 
 pub mod claim;
 pub mod config;
+pub mod correlation;
 pub mod cycle;
 pub mod daemon;
 pub mod error;
 pub mod http;
 pub mod ids;
 pub mod leaf;
+pub mod metrics;
 pub mod migration;
 pub mod progress;
 pub mod range;

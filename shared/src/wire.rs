@@ -5,6 +5,7 @@
 
 pub mod access;
 mod agent;
+pub mod call;
 mod migration;
 mod progress;
 pub mod push;

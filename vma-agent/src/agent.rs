@@ -1,6 +1,7 @@
 //! The daemon, put together from its configuration.
 
 use crate::cycle::{Manager, Outgoing};
+use crate::metrics::Shown;
 use crate::source::Source;
 use crate::{Config, connect, diagnostics, rest};
 use anyhow::Context as _;
@@ -95,10 +96,13 @@ impl Agent {
         let register = Arc::<Register>::default();
         let (manager, outgoing): (Manager, mpsc::Receiver<Outgoing>) =
             Manager::start(self.sources, &self.settings, &register);
+        let shown = Shown::new(&self.settings.counted, manager.clone(), self.settings.budget.clone());
+        let diagnostics =
+            diagnostics::Diagnostics { register: Arc::clone(&register), metrics: shown.common().clone() };
         tokio::join!(
             connect::run(self.dialer, self.id, manager, outgoing, shutdown.clone()),
-            diagnostics::serve(listeners.diagnostics, self.tls, Arc::clone(&register), shutdown.clone()),
-            rest::serve(listeners.progress, register, shutdown),
+            diagnostics.serve(listeners.diagnostics, self.tls, shutdown.clone()),
+            rest::serve(listeners.progress, register, shown, shutdown),
         );
         Ok(())
     }

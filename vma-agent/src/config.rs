@@ -1,5 +1,6 @@
 //! `vma-agent.toml`.
 
+use crate::metrics::Counted;
 use crate::source::{Source, plain, qemu};
 use crate::transfer::{Budget, Settings};
 use migratekit::compress::Mode;
@@ -9,7 +10,7 @@ use serde::Deserialize;
 use shared::config::{self, ByteSize, Period};
 use shared::daemon::{Configuration, Unusable};
 use shared::ids::{AgentId, DiskKey, VmUuid};
-use shared::telemetry::Log;
+use shared::telemetry::{Log, Traces};
 use shared::tls::{Dialer, Files, Role};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -37,6 +38,8 @@ pub struct Config {
     pub transfer: Transfer,
     #[serde(default)]
     pub log: Log,
+    #[serde(default)]
+    pub telemetry: Traces,
     /// The inventory.
     #[serde(default, rename = "vm")]
     pub vms: Vec<Vm>,
@@ -226,6 +229,7 @@ impl Config {
         self.tls.server()?;
         self.dialer()?;
         shared::telemetry::check(&self.log)?;
+        self.telemetry.check()?;
         Ok(self.tls.name_as(Role::Agent)?)
     }
 
@@ -253,6 +257,7 @@ impl Config {
             limit: Arc::new(Limit::new(self.transfer.rate.bytes())),
             compression: self.transfer.compression,
             read_deadline: self.transfer.source_deadline.0,
+            counted: Counted::default(),
         }
     }
 }
@@ -270,6 +275,10 @@ fn check_rate(place: &Path, key: &str, rate: ByteSize) -> Result<(), config::Err
 impl Configuration for Config {
     fn log(&self) -> &Log {
         &self.log
+    }
+
+    fn traces(&self) -> &Traces {
+        &self.telemetry
     }
 
     fn check(&self) -> Result<(), Unusable> {
@@ -298,7 +307,12 @@ mod tests {
     #[test]
     fn the_example_is_usable_and_its_defaults_are_true() {
         let (plain, all) = (load(EXAMPLE), load(&config::with_all_keys(EXAMPLE)));
-        let shown = |c: &Config| format!("{:?} {:?} {:?} {:?}", c.diagnostics, c.progress, c.transfer, c.log);
+        let shown = |c: &Config| {
+            format!(
+                "{:?} {:?} {:?} {:?} {}",
+                c.diagnostics, c.progress, c.transfer, c.log, c.telemetry.sample_ratio
+            )
+        };
         assert_eq!(shown(&plain), shown(&all), "what is commented out shows the default");
         let scratch = |c: &Config| c.vms[0].qemu.as_ref().and_then(|qemu| qemu.scratch.clone());
         assert_eq!((scratch(&plain), scratch(&all).is_some()), (None, true));

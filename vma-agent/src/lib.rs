@@ -10,6 +10,7 @@ pub mod connect;
 pub mod cycle;
 mod diagnostics;
 mod grpc;
+pub mod metrics;
 mod rest;
 pub mod source;
 pub mod transfer;

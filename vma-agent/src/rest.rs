@@ -4,6 +4,7 @@
 //! In clear and without authentication, as documented, so on the loopback address unless told otherwise. Nothing that
 //! is said here changes a transfer.
 
+use crate::metrics::Shown;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
@@ -24,7 +25,12 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 /// Serves until `shutdown`.
-pub(crate) async fn serve(listener: TcpListener, register: Arc<Register>, shutdown: CancellationToken) {
+pub(crate) async fn serve(
+    listener: TcpListener,
+    register: Arc<Register>,
+    metrics: Shown,
+    shutdown: CancellationToken,
+) {
     let watching = shutdown.clone();
     let routes = Router::new()
         .route(&format!("{ROOT}/{{job_id}}"), get(view).put(make))
@@ -34,7 +40,11 @@ pub(crate) async fn serve(listener: TcpListener, register: Arc<Register>, shutdo
             get(async |register, job, after| watch(register, job, after, watching).await),
         )
         .with_state(register);
-    http::serve(listener, "progress API", http::with_fallbacks(routes), shutdown).await;
+    let common = metrics.common().clone();
+    let routes = routes.route("/metrics", get(async move || http::metrics_page(metrics.text())));
+    let family = |route: &str| if route.starts_with(ROOT) { "progress" } else { "other" };
+    let routes = http::measured(http::with_fallbacks(routes), &common, family);
+    http::serve(listener, "progress API", routes, shutdown).await;
 }
 
 async fn view(State(register): State<Arc<Register>>, Path(job): Path<String>) -> Response {

@@ -56,6 +56,8 @@ pub struct Options {
     pub replicas: Option<PathBuf>,
     /// The control plane's `database_url`; `None`: a file in the world's folder.
     pub database: Option<String>,
+    /// Lines that follow the level in the `[log]` table of both daemons: its other keys, and further tables.
+    pub log: String,
 }
 
 impl Options {
@@ -133,7 +135,7 @@ impl World {
             options.database.clone().unwrap_or_else(|| format!("sqlite://{}/oma.db", dir.display()));
         let cleartext = options.transport == Transport::Cleartext;
         let mut ports = Ports { grpc: 0, rest: 0, cleartext: cleartext.then_some(0) };
-        write_oma_config(&dir, &ca, ports, &replicas, &database)?;
+        write_oma_config(&dir, &ca, ports, &replicas, &database, &options.log)?;
         let mut oma = Daemon::start("oma-api", &dir.join("oma.toml"), &dir.join("oma.log"), &[])?;
         if cleartext {
             ports.cleartext = Some(port_of(&oma.wait_for("agents are taken in clear", START)?)?);
@@ -141,7 +143,7 @@ impl World {
         ports.grpc = port_of(&oma.wait_for("control plane ready", START)?)?;
         ports.rest = port_of(&oma.wait_for("REST API ready", START)?)?;
         // The same ports after a restart: the agent finds it again.
-        write_oma_config(&dir, &ca, ports, &replicas, &database)?;
+        write_oma_config(&dir, &ca, ports, &replicas, &database, &options.log)?;
         let [address, rest] = [ports.grpc, ports.rest].map(|port| format!("localhost:{port}"));
         let dialled = ports.cleartext.unwrap_or(ports.grpc);
         let link = match options.link {
@@ -325,8 +327,10 @@ pub fn hash_file(path: &Path) -> anyhow::Result<[u8; 32]> {
 }
 
 fn port_of(line: &str) -> anyhow::Result<u16> {
-    let at = line.split("listen=").nth(1).with_context(|| format!("no listen= in {line:?}"))?;
-    let address = at.split_whitespace().next().unwrap_or(at);
+    // As text, or as JSON.
+    let at = line.split("listen=").nth(1).or_else(|| line.split("\"listen\":\"").nth(1));
+    let at = at.with_context(|| format!("no listen= in {line:?}"))?;
+    let address = at.split([' ', '"']).next().unwrap_or(at);
     address.rsplit(':').next().and_then(|p| p.parse().ok()).with_context(|| format!("no port in {line:?}"))
 }
 
@@ -349,13 +353,14 @@ fn write_oma_config(
     ports: Ports,
     replicas: &Path,
     database: &str,
+    log: &str,
 ) -> anyhow::Result<()> {
     let (at, replicas) = (dir.display(), replicas.display());
     let listen = |key: &str, port: u16| format!("{key} = \"127.0.0.1:{port}\"\n");
     let text = format!(
         "{}{}database_url = \"{database}\"\nstate_dir = \"{at}/oma\"\n{}\
          [storage]\nkind = \"local\"\npath = \"{replicas}\"\n[rest]\n{}[limits]\nhandshake = \"3s\"\npreface = \"2s\"\n\
-         [log]\nlevel = \"info,oma_api=debug,shared=debug,migratekit=debug\"\n",
+         [log]\nlevel = \"info,oma_api=debug,shared=debug,migratekit=debug\"\n{log}",
         listen("listen", ports.grpc),
         ports.cleartext.map(|port| listen("listen_cleartext", port)).unwrap_or_default(),
         tls(&ca.files(Role::Oma, "main")),
@@ -375,12 +380,13 @@ pub fn write_agent_config(
 ) -> anyhow::Result<()> {
     let mut text = format!(
         "oma = \"{address}\"\noma_cleartext = {}\nstate_dir = \"{}/{name}.state\"\n{}[diagnostics]\nlisten = \"127.0.0.1:0\"\n[progress]\nlisten = \"127.0.0.1:0\"\n\
-         [transfer]\n{}\n[log]\nlevel = \"info,vma_agent=debug,shared=debug,migratekit=debug\"\n\
+         [transfer]\n{}\n[log]\nlevel = \"info,vma_agent=debug,shared=debug,migratekit=debug\"\n{}\
          [[vm]]\nuuid = \"{VM_UUID}\"\nname = \"web\"\n",
         options.transport == Transport::Cleartext,
         dir.display(),
         tls(files),
-        options.transfer
+        options.transfer,
+        options.log
     );
     if let Some(vm) = vm {
         write!(

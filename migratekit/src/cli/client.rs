@@ -3,7 +3,22 @@
 use shared::tls::{Dialer, Files};
 use shared::wire::refusal;
 use std::path::PathBuf;
-use tonic::transport::Channel;
+use tonic::service::interceptor::InterceptedService;
+use tonic::{Request, Status, transport};
+
+/// A connection whose calls go on with the command's trace.
+pub(super) type Channel = InterceptedService<transport::Channel, Traced>;
+
+/// See [`Channel`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Traced;
+
+impl tonic::service::Interceptor for Traced {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        shared::telemetry::inject(request.metadata_mut());
+        Ok(request)
+    }
+}
 
 /// What has to be given before anything can be asked; exit code 64.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +73,7 @@ impl Connection {
         };
         let dialer = Dialer::new(&self.oma, files.client()?).map_err(BadAddress)?;
         let channel = dialer.connect().await.map_err(anyhow::Error::msg)?;
+        let channel = InterceptedService::new(channel, Traced);
         // With TLS 1.3 a refused certificate shows on the first read: ask something harmless, so that the reason is
         // said here and not "transport error" somewhere else.
         match proto::v1::inventory_service_client::InventoryServiceClient::new(channel.clone())

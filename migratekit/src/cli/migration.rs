@@ -1,6 +1,6 @@
 //! `migratekit migration …`
 
-use super::client::{Connection, said};
+use super::client::{Channel, Connection, said};
 use super::schedule::{self, Schedule};
 use super::show::{self, Output};
 use super::watch;
@@ -9,7 +9,6 @@ use proto::v1;
 use proto::v1::migration_service_client::MigrationServiceClient;
 use shared::config::ByteSize;
 use std::io::Write;
-use tonic::transport::Channel;
 
 /// Protect a VM: begin, sync, pause, abort, and look at it.
 #[derive(Debug, Args)]

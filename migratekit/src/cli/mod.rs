@@ -15,9 +15,10 @@ mod watch;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use shared::config::EXIT_CONFIGURATION;
-use shared::telemetry::{self, Log};
+use shared::telemetry::{self, Log, Traces};
+use tracing::{Instrument as _, info_span};
 
 /// Moves running virtual machines from VMware to CloudStack.
 #[derive(Debug, Parser)]
@@ -39,8 +40,11 @@ enum Command {
 
 /// Reads the arguments, runs the command, prints its error.
 pub(crate) fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+    let parsed = Cli::command()
+        .try_get_matches()
+        .and_then(|matches| Ok((name_of(&matches), Cli::from_arg_matches(&matches)?)));
+    let (name, cli) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) => {
             // A closed stdout or stderr is no reason to fail.
             let _ = error.print();
@@ -49,8 +53,10 @@ pub(crate) fn main() -> ExitCode {
     };
     // Progress and results are the command's own output; logs are for finding faults (RUST_LOG).
     let log = Log { level: "warn".to_owned(), ..Log::default() };
-    let done =
-        telemetry::init("migratekit", &log).map_err(Into::into).and_then(|()| run(cli, &mut io::stdout()));
+    let done = telemetry::init("migratekit", &log, &Traces::of_environment())
+        .map_err(Into::into)
+        // The traces are sent when the command has ended.
+        .and_then(|_exporting| run(cli, &name, &mut io::stdout()));
     match done {
         Ok(()) => ExitCode::SUCCESS,
         // `migratekit … | head`: who reads has enough.
@@ -72,14 +78,22 @@ fn exit_code(error: &clap::Error) -> ExitCode {
     if error.use_stderr() { ExitCode::from(EXIT_CONFIGURATION) } else { ExitCode::SUCCESS }
 }
 
-fn run(cli: Cli, out: &mut (impl Write + Send)) -> anyhow::Result<()> {
+/// The commands that were given, without what they were given: `migratekit migration sync`.
+fn name_of(matches: &ArgMatches) -> String {
+    let commands = std::iter::successors(matches.subcommand(), |(_, of)| of.subcommand());
+    commands.fold("migratekit".to_owned(), |name, (command, _)| format!("{name} {command}"))
+}
+
+fn run(cli: Cli, name: &str, out: &mut (impl Write + Send)) -> anyhow::Result<()> {
+    // The root of the trace: what daemons do for this command lies below it.
+    let span = info_span!("command", otel.name = name, otel.kind = "client");
     match cli.command {
         Command::Copy(args) => copy(&args, out),
         Command::Bench(args) => bench(&args, out),
         Command::DevCa(args) => dev_ca::run(&args, out),
-        Command::Vm(args) => block_on(vm::run(args, out)),
-        Command::Migration(args) => block_on(migration::run(args, out)),
-        Command::Verify(args) => block_on(verify::run(args, out)),
+        Command::Vm(args) => block_on(vm::run(args, out).instrument(span)),
+        Command::Migration(args) => block_on(migration::run(args, out).instrument(span)),
+        Command::Verify(args) => block_on(verify::run(args, out).instrument(span)),
     }
 }
 
@@ -111,7 +125,6 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
 
     #[test]
     fn arguments_are_consistent() {
@@ -129,5 +142,12 @@ mod tests {
         for wrong in [&["no-such-command"][..], &["dev-ca"], &["dev-ca", "--out", "x", "--days", "0"]] {
             assert_eq!(code(wrong), format!("{:?}", ExitCode::from(64)), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn a_trace_is_named_after_the_command_and_not_after_what_it_was_given() {
+        let matches =
+            Cli::command().try_get_matches_from(["migratekit", "migration", "sync", "web-1", "--wait"]);
+        assert_eq!(name_of(&matches.expect("a command")), "migratekit migration sync");
     }
 }

@@ -1,6 +1,6 @@
 //! `migratekit migration schedule …`
 
-use super::client::said;
+use super::client::{Channel, said};
 use super::show::Output;
 use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
@@ -9,7 +9,6 @@ use proto::v1::schedule_service_client::ScheduleServiceClient;
 use serde_json::{Value, json};
 use shared::config::{ByteSize, Period};
 use std::io::Write;
-use tonic::transport::Channel;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Schedule {

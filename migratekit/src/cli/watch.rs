@@ -1,6 +1,6 @@
 //! Following a migration: bars on a terminal, lines elsewhere. It survives restarts of the control plane.
 
-use super::client::{Connection, said};
+use super::client::{Channel, Connection, said};
 use super::show::{self, Output};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use proto::v1;
@@ -9,7 +9,6 @@ use std::collections::HashMap;
 use std::io::{IsTerminal as _, Write};
 use std::time::{Duration, Instant};
 use tonic::Code;
-use tonic::transport::Channel;
 
 /// How long a control plane may be away before a watch gives up.
 const AWAY: Duration = Duration::from_secs(300);

@@ -4,6 +4,7 @@ use super::access;
 use crate::service::App;
 use proto::v1::agent_service_server::AgentService;
 use proto::v1::{self, connect_request::Kind as Up, connect_response::Kind as Down};
+use shared::correlation::carried;
 use shared::cycle::{Hello, Report};
 use shared::ids::{AgentId, MigrationId};
 use shared::tls::Peer;
@@ -51,7 +52,7 @@ impl AgentService for Agents {
         let _ = answers.send(Ok(v1::ConnectResponse { kind: Some(Down::Welcome(welcome.into())) })).await;
         let session = Session { app: self.app.clone(), agent: agent.clone() };
         let shutdown = self.shutdown.clone();
-        tokio::spawn(async move {
+        tokio::spawn(carried(async move {
             let ended = tokio::select! {
                 ended = session.up(up) => ended,
                 ended = session.down(&connection, &answers) => ended,
@@ -65,7 +66,7 @@ impl AgentService for Agents {
                 let _ = answers.send(Err(status)).await;
             }
             session.app.agent_disconnect(&session.agent, connection).await;
-        });
+        }));
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 }

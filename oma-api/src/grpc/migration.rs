@@ -11,6 +11,7 @@ use prost::Message as _;
 use proto::v1;
 use proto::v1::migration_service_server::MigrationService;
 use proto::v1::verify_response::Kind as Said;
+use shared::correlation::carried;
 use shared::wire::{action_from_wire, phase_from_wire, refusal, state_from_wire};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -139,12 +140,12 @@ impl MigrationService for Migrations {
                 }
             }
         };
-        tokio::spawn(async move {
+        tokio::spawn(carried(async move {
             tokio::select! {
                 () = watching => {}
                 () = shutdown.cancelled() => {}
             }
-        });
+        }));
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
@@ -157,7 +158,7 @@ impl MigrationService for Migrations {
         let (answers, receiver) = mpsc::channel(16);
         let app = self.app.clone();
         let cancel = self.shutdown.child_token();
-        tokio::spawn(async move {
+        tokio::spawn(carried(async move {
             let (events, mut said) = mpsc::channel(64);
             let stop = cancel.clone();
             let verifying = async {
@@ -177,7 +178,7 @@ impl MigrationService for Migrations {
             let (result, ()) = tokio::join!(verifying, telling);
             let last = result.map(|summary| response(result_kind(&summary))).map_err(|e| e.to_status());
             let _ = answers.send(last).await;
-        });
+        }));
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 }

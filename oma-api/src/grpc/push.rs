@@ -13,6 +13,7 @@ use http_body_util::StreamBody;
 use migratekit::piece::{Piece, hashes_from_wire, pieces_from_wire};
 use migratekit::replica::Acks;
 use proto::v1::{self, push_request::Kind as Ask, push_response::Kind as Answer};
+use shared::correlation::carried;
 use shared::ids::{AgentId, DiskId, Epoch, JobId};
 use shared::range::{ByteRange, RangeSet};
 use shared::wire::push::{Incoming, Receiver, message};
@@ -28,6 +29,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::Service;
+use tracing::field::Empty;
 use tracing::{Instrument as _, debug, info_span, warn};
 
 /// For the first message.
@@ -68,7 +70,7 @@ impl Service<Request<Body>> for PushService {
             let (answers, frames) = mpsc::channel(64);
             let agent = access::agent_of(request.extensions());
             let messages = Receiver::new(request.into_body());
-            tokio::spawn(async move {
+            tokio::spawn(carried(async move {
                 let result = match agent {
                     Ok(agent) => stream(&app, &agent, messages, &answers).await,
                     Err(status) => Err(status),
@@ -79,7 +81,7 @@ impl Service<Request<Body>> for PushService {
                     // The peer is gone: nobody to tell.
                     let _ = answers.send(Ok(Frame::trailers(trailers))).await;
                 }
-            });
+            }));
             let mut response = Response::new(Body::new(StreamBody::new(ReceiverStream::new(frames))));
             let kind = http::HeaderValue::from_static("application/grpc");
             response.headers_mut().insert(header::CONTENT_TYPE, kind);
@@ -104,9 +106,20 @@ async fn stream(app: &App, agent: &AgentId, mut messages: Receiver, answers: &An
         }
         None => return Ok(()),
     };
-    let span = info_span!("push", job_id = %request.job, disk_id = %request.disk, epoch = request.epoch.0);
-    let opened = app.transfers.open(agent, &request).instrument(span.clone()).await;
-    let opened = opened.map_err(|error| refused(&error, &span))?;
+    let span = info_span!("push", migration_id = Empty, job_id = %request.job, disk_id = %request.disk,
+                          epoch = request.epoch.0);
+    opened(app, agent, &request, messages, answers).instrument(span).await
+}
+
+/// One stream, from its open to its end.
+async fn opened(
+    app: &App,
+    agent: &AgentId,
+    request: &OpenRequest,
+    messages: Receiver,
+    answers: &Answers,
+) -> Result<(), Status> {
+    let opened = app.transfers.open(agent, request).await.map_err(|error| refused(&error))?;
     send_pages(answers, &opened).await;
     let Opened { transfer, acks, .. } = opened;
     let unsettled = Mutex::new(RangeSet::new());
@@ -137,7 +150,7 @@ async fn stream(app: &App, agent: &AgentId, mut messages: Receiver, answers: &An
         Err(error) => Err(error),
     };
     ended.map_err(|error| match error {
-        Ended::Transfer(error) => refused(&error, &span),
+        Ended::Transfer(error) => refused(&error),
         Ended::Stream(status) => status,
     })
 }
@@ -308,11 +321,11 @@ async fn answer_with(answers: &Answers, kind: Answer) {
     let _ = answers.send(Ok(frame)).await;
 }
 
-fn refused(error: &TransferError, span: &tracing::Span) -> Status {
+fn refused(error: &TransferError) -> Status {
     let status = error.to_status();
-    span.in_scope(|| match status.code() {
+    match status.code() {
         Code::Internal | Code::DataLoss => warn!(error = %shared::error::chain(error), "transfer ended"),
         _ => debug!(error = %shared::error::chain(error), "transfer refused"),
-    });
+    }
     status
 }

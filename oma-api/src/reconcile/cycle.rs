@@ -9,7 +9,8 @@ use crate::store::{
 };
 use shared::cycle::Strategy;
 use shared::ids::RestorePointId;
-use tracing::info;
+use shared::telemetry::adopt;
+use tracing::{Instrument as _, info, info_span};
 
 /// One step towards the commit of a cycle.
 pub(super) async fn drive(app: &App, migration: &Migration) -> Result<(), Error> {
@@ -18,7 +19,10 @@ pub(super) async fn drive(app: &App, migration: &Migration) -> Result<(), Error>
         let disks = app.store.disk_list(&migration.id).await?;
         let kind = app.store.job_kind_next(&migration.id).await?;
         let disks = disks.iter().map(|d| (d.id.clone(), strategy(d))).collect();
-        let job = app.store.job_create(&NewJob { migration: migration.id.clone(), kind, disks }, now).await?;
+        let span = info_span!("cycle", migration_id = %migration.id, %kind);
+        adopt(&span, app.hub.trace_take(&migration.id).as_deref());
+        let new = NewJob { migration: migration.id.clone(), kind, disks };
+        let job = app.store.job_create(&new, now).instrument(span).await?;
         info!(migration_id = %migration.id, job_id = %job.id, kind = %job.kind, "cycle begun");
         app.touched(&migration.id).await;
         return Ok(());
@@ -39,11 +43,13 @@ pub(super) async fn drive(app: &App, migration: &Migration) -> Result<(), Error>
         JobStatus::Running if sealed => {
             let (job, _) = app.store.job_transition(&job.id, &JobStep::Committing, now).await?;
             app.touched(&migration.id).await;
-            commit(app, migration, &job).await
+            commit_traced(app, migration, &job).await
         }
         JobStatus::Running => Ok(()),
-        JobStatus::Committing => commit(app, migration, &job).await,
+        JobStatus::Committing => commit_traced(app, migration, &job).await,
         JobStatus::Paused if job.wanted == Wanted::Run => {
+            // It goes on in the trace that it was begun in.
+            app.hub.trace_take(&migration.id);
             app.store.job_transition(&job.id, &JobStep::Resumed, now).await?;
             app.store.job_epochs_raise(&job.id, now).await?;
             info!(migration_id = %migration.id, job_id = %job.id, "paused cycle goes on");
@@ -61,6 +67,12 @@ fn strategy(disk: &Disk) -> Strategy {
         (Some(_), Some(since)) if !disk.needs_hash_diff => Strategy::Changed { since: since.clone() },
         (Some(_), _) => Strategy::HashDiff,
     }
+}
+
+async fn commit_traced(app: &App, migration: &Migration, job: &Job) -> Result<(), Error> {
+    let span = info_span!("commit", migration_id = %migration.id, job_id = %job.id);
+    adopt(&span, job.traceparent.as_deref());
+    commit(app, migration, job).instrument(span).await
 }
 
 /// All disks are flushed and sealed: no write begins between that and the storage snapshot (DESIGN §6 rule 2).
@@ -89,6 +101,7 @@ async fn commit(app: &App, migration: &Migration, job: &Job) -> Result<(), Error
             .collect(),
     };
     let committed = app.store.job_commit(&commit, app.clock.now()).await?;
+    app.ended(&app.store.job_fetch(&job.id).await?);
     info!(migration_id = %migration.id, job_id = %job.id, restore_point = %committed.restore_point.id, "cycle committed");
     app.hub.live_forget(&job.id);
     app.touched(&migration.id).await;
@@ -114,7 +127,8 @@ pub(super) async fn compared(app: &App, migration: &Migration) -> Result<(), Err
         }
     }
     app.progress_flush(&job.id).await;
-    app.store.job_transition(&job.id, &JobStep::Compared, now).await?;
+    let (compared, _) = app.store.job_transition(&job.id, &JobStep::Compared, now).await?;
+    app.ended(&compared);
     app.hub.live_forget(&job.id);
     info!(migration_id = %migration.id, job_id = %job.id, "source compared with the manifest");
     app.touched(&migration.id).await;

@@ -21,7 +21,8 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use shared::http::{CorrelationId, Refused};
+use shared::correlation::CorrelationId;
+use shared::http::Refused;
 use tonic::Code;
 
 /// Longest text of axum's own that is repeated.
@@ -107,11 +108,21 @@ impl Family {
     }
 }
 
+/// By which metrics tell routes apart; `/metrics` itself and what is served for people are nobody's.
+pub(super) fn family(route: &str) -> &'static str {
+    match Family::of(route) {
+        _ if !route.starts_with("/api/") && !route.starts_with("/{account}/") => "other",
+        Family::Progress => "progress",
+        Family::Migration => "migration",
+        Family::Failover => "failover",
+    }
+}
+
 /// Gives every refusal its body, axum's own included.
 pub(super) async fn dress(request: Request, next: Next) -> Response {
     let path = request.uri().path().to_owned();
     let what = format!("{} {path}", request.method());
-    let id = request.extensions().get::<CorrelationId>().map(|id| id.0.clone());
+    let id = request.extensions().get::<CorrelationId>().map(ToString::to_string);
     let response = next.run(request).await;
     if !(response.status().is_client_error() || response.status().is_server_error()) {
         return response;
@@ -121,7 +132,7 @@ pub(super) async fn dress(request: Request, next: Next) -> Response {
         Some(refusal) => refusal,
         None => of_axum(parts.status, &what, body).await,
     };
-    tracing::info!(status = parts.status.as_u16(), reason = refusal.reason, message = %refusal.message, "refused");
+    tracing::info!(status = parts.status.as_u16(), reason = refusal.reason, why = %refusal.message, "refused");
     let mut dressed = match Family::of(&path) {
         Family::Progress => progress(&refusal, &path),
         Family::Migration => (refusal.status, Json(migration(&refusal))).into_response(),

@@ -32,13 +32,13 @@ impl Api {
         command.args(arguments).arg(&url);
         let output = tokio::task::spawn_blocking(move || command.output()).await.expect("run").expect("curl");
         let text = String::from_utf8(output.stdout).expect("text");
-        let mut lines = text.trim_start().rsplitn(3, '\n');
+        let mut lines = text.rsplitn(3, '\n');
         let status = lines.next().expect("a status").parse().expect("a number");
         let id = lines.next().expect("an id").to_owned();
-        // Of lines, the last; none of an answer without a body.
-        let body = lines.next().unwrap_or_default().trim_end().lines().last().unwrap_or_default();
-        let value = if body.is_empty() { Value::Null } else { serde_json::from_str(body).expect("JSON") };
-        (status, id, value)
+        // Of lines, the last.
+        let body = lines.next().expect("a body").trim_end().lines().last().unwrap_or_default();
+        let body = if body.is_empty() { Value::Null } else { serde_json::from_str(body).expect("JSON") };
+        (status, id, body)
     }
 
     async fn get(&self, path: &str) -> Value {

@@ -198,6 +198,8 @@ impl App {
                 Err(Error::Store(store::Error::Attempted)) => {}
                 Err(error) => return Err(error),
                 Ok(id) => {
+                    // What is logged of the request from here on says whose it is.
+                    tracing::Span::current().record("migration_id", id.as_str());
                     self.touched(&id).await;
                     return Ok(Acted::Done(Box::new(self.migration_view(&id).await?)));
                 }
@@ -288,6 +290,9 @@ impl App {
             }
             match self.store.migration_direct(&changed, wanted, attempt, now).await {
                 Ok(now) => {
+                    if wanted == Some(Wanted::Run) {
+                        self.hub.trace_leave(&now.id);
+                    }
                     info!(migration_id = %now.id, vm = %now.vm_name, action = %ask.action, position = %now.position,
                           by = %caller, "action taken");
                     return Ok(now.id);

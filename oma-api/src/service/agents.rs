@@ -10,7 +10,7 @@ use shared::cycle::{
 };
 use shared::ids::{AgentId, MigrationId, VmUuid};
 use std::net::SocketAddr;
-use tracing::{debug, info, warn};
+use tracing::{Instrument as _, debug, info, info_span, warn};
 
 /// Cycles in a row that are begun anew when their snapshot is lost; then it will not be otherwise with the next one.
 const MOST_LOST: usize = 2;
@@ -176,7 +176,8 @@ impl App {
         // All that a sealed cycle lacks is its commit, and that needs nothing of the source any more.
         let sealed = job.kind.writes() && job.disks.iter().all(|d| d.finished);
         if progress || !sealed || report.event == CycleEvent::Sent {
-            match self.agent_event(&migration, &job, report.event).await {
+            let span = info_span!(target: "work", "report", migration_id = %migration.id, job_id = %job.id);
+            match self.agent_event(&migration, &job, report.event).instrument(span).await {
                 // It ended, or went on, since it was read above: the report came late.
                 Err(Error::Store(
                     late @ (store::Error::JobClosed { .. }
@@ -213,7 +214,7 @@ impl App {
                 self.step(job, JobStep::Failed(Failure { reason, message })).await
             }
             CycleEvent::Waiting { reason, message } => {
-                warn!(job_id = %job.id, %reason, %message, "the cycle waits");
+                warn!(job_id = %job.id, %reason, why = %message, "the cycle waits");
                 self.hub.set_waiting(&job.id, Waiting { reason, message });
                 self.hub.pace.changed(&job.id);
                 Ok(())
@@ -256,7 +257,7 @@ impl App {
         let now = self.clock.now();
         for finding in &findings {
             warn!(migration_id = %migration.id, job_id = %job.id, finding = finding.kind.as_str(),
-                  disk = finding.disk.as_ref().map_or("-", |d| d.as_str()), message = %finding.message, "finding");
+                  disk = finding.disk.as_ref().map_or("-", |d| d.as_str()), why = %finding.message, "finding");
             self.store.finding_record(&job.id, finding, now).await?;
         }
         let healed = findings.iter().all(|f| f.kind.heals_by_hash_diff() && f.disk.is_some());
@@ -307,9 +308,20 @@ impl App {
     pub(crate) async fn step(&self, job: &Job, step: JobStep) -> Result<(), Error> {
         let disks: Vec<_> = job.disks.iter().map(|d| d.disk.clone()).collect();
         self.progress_flush(&job.id).await;
-        self.store.job_transition(&job.id, &step, self.clock.now()).await?;
+        let (now, _) = self.store.job_transition(&job.id, &step, self.clock.now()).await?;
+        if !job.status.ended() {
+            self.ended(&now);
+        }
         self.transfers.close(&disks, "the cycle was stopped").await;
         self.hub.live_forget(&job.id);
         Ok(())
+    }
+
+    /// Counts a cycle that has just come to its end; one that goes on is not.
+    pub(crate) fn ended(&self, job: &Job) {
+        if job.status.ended() {
+            let now = job.finished_at.unwrap_or(job.updated_at);
+            self.hub.metrics.cycle_ended(job.kind, job.status, job.started_at, now);
+        }
     }
 }

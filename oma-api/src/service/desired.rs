@@ -56,5 +56,6 @@ fn cycle(job: &Job, disks: &[Disk]) -> DesiredCycle {
             })
             .collect(),
         snapshot: job.snapshot.clone(),
+        traceparent: job.traceparent.clone(),
     }
 }

@@ -149,6 +149,8 @@ impl Transfers {
         let slot = self.slot(&request.disk);
         let mut session = slot.lock().await;
         let (job, disk) = self.admit(agent, request).await?;
+        // The request names the job alone.
+        tracing::Span::current().record("migration_id", job.migration.as_str());
         let required = self.store.required_load(&request.disk, &request.job).await?;
         let prior = self.store.checkpoint_load(&request.job, &request.disk).await?;
         if request.mode == Mode::Verify {
@@ -208,6 +210,13 @@ impl Transfers {
             durable: session.replica.durable().total(),
             written: session.replica.stats().written_bytes,
         })
+    }
+
+    /// How many disks can be written now.
+    pub fn sessions(&self) -> usize {
+        let disks = self.disks.lock().unwrap_or_else(PoisonError::into_inner);
+        // One that is held is being opened, or closed: there is a session on one side of that.
+        disks.values().filter(|slot| slot.try_lock().map_or(true, |session| session.is_some())).count()
     }
 
     /// What the verification of a disk found; once.
@@ -416,6 +425,8 @@ impl Transfer {
         let OpenRequest { job, disk, epoch, size, .. } = &self.request;
         let store = &self.transfers.store;
         let job = store.job_fetch(job).await?;
+        // Of a small disk nothing may have been heard before.
+        hub.counted(&job);
         let mut durable = None;
         if let To::Replica { stream, .. } = &self.to {
             let sealed = stream.session().seal().await?;

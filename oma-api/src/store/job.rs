@@ -26,6 +26,8 @@ pub struct Job {
     pub updated_at: Timestamp,
     pub progress: Progress,
     pub error: Option<Failure>,
+    /// The trace in which it was begun.
+    pub traceparent: Option<String>,
     /// In the VM's order.
     pub disks: Vec<JobDisk>,
 }
@@ -69,7 +71,7 @@ macro_rules! columns {
     () => {
         "id, migration_id, kind, status, wanted, snapshot_id, snapshot_taken_at, started_at, finished_at, \
          progress_percent, current_operation, bytes_transferred, total_bytes, transfer_speed_bps, peak_speed_bps, updated_at, \
-         error_reason, error_message"
+         error_reason, error_message, traceparent"
     };
 }
 
@@ -325,6 +327,7 @@ async fn with_disks(connection: &mut sqlx::AnyConnection, row: &AnyRow) -> Resul
             peak: row.count("peak_speed_bps")?,
         },
         error: failure(&row)?,
+        traceparent: row.opt_text("traceparent")?,
         disks: disks.iter().map(job_disk).collect::<Result<_, _>>()?,
         id,
     })

@@ -71,7 +71,7 @@ impl JobStep {
 
 impl Store {
     /// Makes a cycle, running, and raises every disk's epoch to the attempt it is: whoever wrote before is
-    /// refused from the COMMIT on. The id is `job-YYYYMMDD-HHMMSS` of `now`, or of the next second that is free.
+    /// refused from the COMMIT on. The trace of this moment is kept with it. The id is `job-YYYYMMDD-HHMMSS` of `now`, or of the next second that is free.
     ///
     /// # Errors
     /// [`Error::JobActive`]; [`Error::NotReady`] (a writing cycle needs sync/running or switch/running, a
@@ -97,8 +97,8 @@ impl Store {
         let id = w.job_id_free(&new.migration, now).await?;
         w.same_disks(&id, &new.migration, new.disks.iter().map(|(disk, _)| disk)).await?;
         sql("INSERT INTO replication_jobs (id, migration_id, active_migration, kind, status, wanted, started_at, \
-             progress_percent, current_operation, bytes_transferred, total_bytes, transfer_speed_bps, updated_at) \
-             VALUES (?, ?, ?, ?, ?, ?, ?, 0, 'Discover', 0, 0, 0, ?)")
+             progress_percent, current_operation, bytes_transferred, total_bytes, transfer_speed_bps, updated_at, traceparent) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, 0, 'Discover', 0, 0, 0, ?, ?)")
         .bind(id.as_str())
         .bind(new.migration.as_str())
         .bind(new.migration.as_str())
@@ -107,6 +107,7 @@ impl Store {
         .bind(Wanted::Run.as_str())
         .bind(time(now))
         .bind(time(now))
+        .bind(shared::telemetry::traceparent())
         .execute(&mut *w.tx)
         .await
         .doing("making a cycle")?;

@@ -18,6 +18,7 @@
 
 mod agent;
 mod attempt;
+mod census;
 mod checkpoint;
 mod claim;
 mod commit;
@@ -30,6 +31,7 @@ mod job;
 mod job_change;
 mod job_rows;
 mod measured;
+mod meter;
 mod migration;
 mod migration_page;
 mod reading;
@@ -49,6 +51,7 @@ mod tests;
 
 pub use agent::{Agent, AgentHello};
 pub use attempt::{Attempt, Attempted};
+pub use census::{Active, Census, Unfinished};
 pub use checkpoint::{CheckpointOf, Checkpoints};
 pub use claim::DatabaseClaim;
 pub use commit::{Committed, CycleCommit, DiskCommit};
@@ -109,6 +112,7 @@ pub struct Store {
     place: Arc<Place>,
     /// Set, for ever, when another program has taken the database.
     overtaken: watch::Sender<bool>,
+    meter: meter::Meter,
 }
 
 /// The options hold the password.
@@ -198,6 +202,7 @@ impl Store {
             changes: watch::Sender::new(0),
             place,
             overtaken: watch::Sender::new(false),
+            meter: meter::Meter::default(),
         })
     }
 

@@ -57,6 +57,12 @@ const VERSIONS: &[Version] = &[
         up: include_str!("../../migrations/0008_actions.up.sql"),
         down: include_str!("../../migrations/0008_actions.down.sql"),
     },
+    Version {
+        number: 10,
+        name: "trace",
+        up: include_str!("../../migrations/0010_trace.up.sql"),
+        down: include_str!("../../migrations/0010_trace.down.sql"),
+    },
 ];
 
 fn migrator(dialect: Dialect) -> Migrator {

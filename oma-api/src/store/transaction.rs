@@ -21,6 +21,7 @@ use super::dialect::Dialect;
 use super::error::Doing as _;
 use super::row::{Row, sql};
 use super::{ACQUIRE_TIMEOUT, Error, Store, connection_number};
+use prometheus::HistogramTimer;
 use sqlx::{Any, AssertSqlSafe, Transaction};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -82,6 +83,8 @@ pub(super) struct Write {
     pub(super) event: Option<u64>,
     store: Store,
     token: Option<String>,
+    /// Measures it.
+    _running: HistogramTimer,
     /// Until the outcome is known.
     _slot: OwnedMutexGuard<()>,
 }
@@ -115,14 +118,17 @@ impl Store {
     }
 
     async fn begin(&self) -> Result<Write, Error> {
+        let waiting = self.meter.wait();
         let slot = timeout(ACQUIRE_TIMEOUT, Arc::clone(&self.slot).lock_owned()).await;
+        drop(waiting);
         let slot = slot.map_err(|_| sqlx::Error::PoolTimedOut).doing("waiting for other transactions")?;
+        let running = self.meter.run();
         let mut tx = self.write.begin_with(self.dialect.begin()).await.doing("opening a transaction")?;
         let token = match self.dialect {
             Dialect::Sqlite => None,
             Dialect::MariaDb => Some(self.enter(&mut tx).await?),
         };
-        Ok(Write { tx, event: None, store: self.clone(), token, _slot: slot })
+        Ok(Write { tx, event: None, store: self.clone(), token, _running: running, _slot: slot })
     }
 
     /// The first statement of a transaction on a server.
@@ -210,7 +216,7 @@ impl Write {
     /// # Errors
     /// When it was not done, [`Error::InDoubt`] excepted.
     pub(super) async fn commit(self) -> Result<(), Error> {
-        let Self { tx, event, store, token, _slot } = self;
+        let Self { tx, event, store, token, _running, _slot } = self;
         let answer = timeout(ANSWER, tx.commit()).await;
         if let Err(source) = answer.unwrap_or_else(|_| Err(silence())) {
             let rolled_back = is_given_up(&source);

@@ -28,15 +28,10 @@ fn with_logs(format: Format, level: &str, run: impl FnOnce()) -> String {
     let log = Log { level: level.to_owned(), format };
     let writer = lines.clone();
     let filter = filter(&log, None).expect("a level");
-    let subscriber = subscriber("test", format, filter, Colour::No, move || writer.clone());
+    let provider = SdkTracerProvider::builder().build();
+    let subscriber = subscriber(&provider, "test", format, filter, Colour::No, move || writer.clone());
     tracing::subscriber::with_default(subscriber, run);
     lines.text()
-}
-
-fn parent(value: &str) -> MetadataMap {
-    let mut metadata = MetadataMap::new();
-    metadata.insert("traceparent", value.parse().expect("ascii"));
-    metadata
 }
 
 const CALLER: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -45,7 +40,7 @@ const CALLER: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 fn a_trace_goes_from_the_caller_through_a_service_to_the_next() {
     with_logs(Format::Text, "info", || {
         let span = tracing::info_span!("rpc");
-        adopt(&span, &parent(CALLER));
+        adopt(&span, Some(CALLER));
         let _entered = span.enter();
         assert_eq!(trace_id().as_deref(), Some("0af7651916cd43dd8448eb211c80319c"));
 
@@ -64,15 +59,26 @@ fn a_trace_goes_from_the_caller_through_a_service_to_the_next() {
 fn a_trace_begins_here_when_the_caller_sent_none_or_nonsense() {
     let short = "00-0af7651916cd43dd8448eb211c80319c-01";
     let zero = "00-00000000000000000000000000000000-b7ad6b7169203331-01";
-    for metadata in [MetadataMap::new(), parent("junk"), parent(short), parent(zero)] {
+    for given in [None, Some("junk"), Some(short), Some(zero)] {
         with_logs(Format::Text, "info", || {
             let span = tracing::info_span!("rpc");
-            adopt(&span, &metadata);
+            adopt(&span, given);
             let id = span.in_scope(trace_id).expect("a trace of its own");
             assert_eq!(id.len(), 32);
-            assert!(!id.starts_with("0af7651916cd43dd"), "{metadata:?}");
+            assert!(!id.starts_with("0af7651916cd43dd"), "{given:?}");
         });
     }
+}
+
+#[test]
+fn what_is_not_logged_is_traced_and_libraries_are_not() {
+    let text = with_logs(Format::Text, "error", || {
+        let span = tracing::info_span!("rpc");
+        assert!(span.in_scope(trace_id).is_some(), "a program that says nothing is traced all the same");
+        let library = tracing::info_span!(target: "h2::codec", "frame");
+        assert_eq!(library.in_scope(trace_id), None);
+    });
+    assert_eq!(text, "");
 }
 
 #[test]

@@ -147,6 +147,7 @@ impl From<DesiredCycle> for v1::DesiredCycle {
             .into(),
             disks: cycle.disks.into_iter().map(Into::into).collect(),
             snapshot_id: cycle.snapshot.unwrap_or_default(),
+            traceparent: cycle.traceparent.unwrap_or_default(),
         }
     }
 }
@@ -173,6 +174,7 @@ impl TryFrom<v1::DesiredCycle> for DesiredCycle {
             job: id!(JobId, "cycle.job_id", cycle.job_id)?,
             disks: cycle.disks.into_iter().map(DesiredDisk::try_from).collect::<Result<_, _>>()?,
             snapshot: Some(cycle.snapshot_id).filter(|s| !s.is_empty()),
+            traceparent: Some(cycle.traceparent).filter(|s| !s.is_empty()),
         })
     }
 }

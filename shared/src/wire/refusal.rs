@@ -1,6 +1,7 @@
 //! gRPC errors that a program can act on and a person can read: `google.rpc.ErrorInfo` with a reason, and
 //! `RequestInfo` with a correlation id.
 
+use crate::correlation::{self, CorrelationId};
 use std::collections::HashMap;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
@@ -11,13 +12,14 @@ pub use tonic_types::pb::FILE_DESCRIPTOR_SET as DESCRIPTOR_SET;
 /// Domain of every reason.
 pub const DOMAIN: &str = "migratekit";
 
-/// A status with its reason (upper snake case) and a correlation id, under which it is logged here.
+/// A status with its reason (upper snake case) and the request's correlation id, under which it is logged here.
 pub fn status(code: Code, reason: &str, message: impl Into<String>) -> Status {
     let message = message.into();
-    let correlation_id = uuid::Uuid::now_v7().to_string();
-    tracing::info!(%correlation_id, ?code, reason, %message, "refused");
+    let correlation_id = correlation::current().unwrap_or_else(CorrelationId::generate);
+    // Not `message`: in JSON it would stand in the place of the line itself.
+    tracing::info!(%correlation_id, ?code, reason, why = %message, "refused");
     let mut details = ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new());
-    details.set_request_info(correlation_id, "");
+    details.set_request_info(correlation_id.as_str(), "");
     Status::with_error_details(code, message, details)
 }
 

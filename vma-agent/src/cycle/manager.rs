@@ -162,6 +162,16 @@ impl Manager {
         }
     }
 
+    /// Whether there is a connection to the OMA.
+    pub fn is_connected(&self) -> bool {
+        self.0.channel.borrow().is_some()
+    }
+
+    /// How many VMs there are.
+    pub fn vms(&self) -> usize {
+        self.0.vms.len()
+    }
+
     /// Jobs that are being worked on.
     pub fn running(&self) -> Vec<JobId> {
         self.0.vms.values().filter_map(|handle| handle.running.borrow().clone()).collect()

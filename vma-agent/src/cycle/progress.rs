@@ -2,6 +2,7 @@
 
 use super::Outgoing;
 use super::feed::Feed;
+use crate::metrics::Counted;
 use shared::cycle::{CycleEvent, DiskProgress, Report};
 use shared::ids::JobId;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,15 +14,22 @@ const PERIOD: Duration = Duration::from_millis(500);
 
 /// One disk's counters; the transfer writes, the report reads.
 #[derive(Clone, Default)]
-pub(crate) struct Counters(Arc<Mutex<DiskProgress>>);
+pub(crate) struct Counters {
+    disk: Arc<Mutex<DiskProgress>>,
+    counted: Counted,
+}
 
 impl Counters {
-    pub(crate) fn new(progress: DiskProgress) -> Self {
-        Self(Arc::new(Mutex::new(progress)))
+    /// `counted` is what all disks together come to.
+    pub(crate) fn new(progress: DiskProgress, counted: Counted) -> Self {
+        Self { disk: Arc::new(Mutex::new(progress)), counted }
     }
 
     pub(crate) fn update(&self, change: impl FnOnce(&mut DiskProgress)) {
-        change(&mut self.lock());
+        let mut disk = self.lock();
+        let before = disk.clone();
+        change(&mut disk);
+        self.counted.moved(&before, &disk);
     }
 
     pub(crate) fn get(&self) -> DiskProgress {
@@ -29,7 +37,7 @@ impl Counters {
     }
 
     fn lock(&self) -> MutexGuard<'_, DiskProgress> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.disk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -61,6 +61,7 @@ fn start() -> (Manager, tokio::sync::mpsc::Receiver<Outgoing>, Vm, Arc<AtomicU8>
     let vm = Vm { uuid: uuid.clone(), name: "web-1".to_owned(), disks: vec![] };
     let away = Arc::new(AtomicU8::new(AWAY));
     let settings = Settings {
+        counted: Default::default(),
         connections: 1,
         request: 1 << 20,
         memory: 1 << 20,
@@ -95,6 +96,7 @@ async fn a_cycle_is_paused_without_its_source() {
     let (manager, mut outgoing, vm, _) = start();
     let job: JobId = "job-20261121-120000".parse().expect("an id");
     let cycle = DesiredCycle {
+        traceparent: None,
         job: job.clone(),
         kind: CycleKind::Sync,
         run: CycleRun::Pause,

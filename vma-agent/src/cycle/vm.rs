@@ -12,19 +12,21 @@ use self::interrupt::{Interruption, interrupted};
 use self::report::snapshot_taken;
 use super::Outgoing;
 use super::feed::Feed;
-use crate::source::{self, ChangeId, SnapshotName, Source};
+use crate::source::{self, ChangeId, Snapshot, SnapshotName, Source};
 use crate::transfer::Settings;
 use migratekit::rate::Limit;
 use shared::cycle::{CycleEvent, CycleRun, DesiredCycle, DesiredVm, Finding, FindingKind, Vm};
 use shared::ids::{JobId, VmUuid};
 use shared::progress::Register;
+use shared::telemetry::adopt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
-use tracing::info;
+use tracing::field::display;
+use tracing::{Instrument as _, info, info_span};
 
 /// What is under way at a pause gets this long to become durable; the operator is promised 5 s for all of it.
 const PAUSE_DEADLINE: Duration = Duration::from_secs(4);
@@ -74,7 +76,10 @@ impl Task {
             let now = wanted.borrow_and_update().clone();
             let (pause, begun) = (CancellationToken::new(), Instant::now());
             let next = {
-                let work = self.reconcile(now.as_ref().map(|w| &w.vm), &pause);
+                // Of another target: a look that finds nothing to do is no trace.
+                let migration = now.as_ref().map(|w| display(&w.vm.migration));
+                let span = info_span!(target: "work", "vm", vm = %self.vm, migration_id = migration);
+                let work = self.reconcile(now.as_ref().map(|w| &w.vm), &pause).instrument(span);
                 tokio::pin!(work);
                 tokio::select! {
                     next = &mut work => next,
@@ -143,7 +148,10 @@ impl Task {
             }
             CycleRun::Run => {
                 self.running.send_replace(Some(cycle.job.clone()));
-                self.cycle(wanted, cycle, pause).await
+                let span =
+                    info_span!("cycle", migration_id = %wanted.migration, job_id = %cycle.job, vm = %self.vm);
+                adopt(&span, cycle.traceparent.as_deref());
+                self.cycle(wanted, cycle, pause).instrument(span).await
             }
         }
     }
@@ -169,7 +177,7 @@ impl Task {
     async fn cycle(&self, wanted: &DesiredVm, cycle: &DesiredCycle, pause: &CancellationToken) -> Next {
         let name = SnapshotName::of_job(&cycle.job);
         let snapshot = match &cycle.snapshot {
-            None => match self.source.snapshot(&name).await.inspect(|_| self.looked.notify_one()) {
+            None => match self.take(&name).await {
                 Ok(snapshot) => {
                     info!(vm = %self.vm, job_id = %cycle.job, snapshot = %name, "source snapshot taken");
                     self.report(&cycle.job, snapshot_taken(&name, snapshot)).await;
@@ -191,6 +199,11 @@ impl Task {
             },
         };
         self.transfer(wanted, cycle, &snapshot, pause).await
+    }
+
+    async fn take(&self, name: &SnapshotName) -> Result<Snapshot, source::Error> {
+        let span = info_span!("snapshot", snapshot = %name);
+        self.source.snapshot(name).instrument(span).await.inspect(|_| self.looked.notify_one())
     }
 
     /// Whoever asks about a cycle that is over learns that it is.

@@ -19,7 +19,10 @@ impl Api {
         let address = listener.local_addr().unwrap().to_string();
         let shutdown = CancellationToken::new();
         let register = Arc::new(Register::default());
-        let serving = tokio::spawn(serve(listener, Arc::clone(&register), shutdown.clone()));
+        let settings = crate::metrics::tests::settings();
+        let (manager, _) = crate::cycle::Manager::start(vec![], &settings, &register);
+        let shown = Shown::new(&settings.counted, manager, settings.budget.clone());
+        let serving = tokio::spawn(serve(listener, Arc::clone(&register), shown, shutdown.clone()));
         Self { address, register, shutdown, serving }
     }
 

@@ -20,7 +20,7 @@ pub struct Budget {
 
 /// So many connections; given back when dropped.
 #[derive(Debug)]
-pub(super) struct Share(OwnedSemaphorePermit);
+pub(crate) struct Share(OwnedSemaphorePermit);
 
 impl Share {
     pub(super) fn connections(&self) -> usize {
@@ -34,8 +34,19 @@ impl Budget {
         Self { most: most.max(1), hosts: Arc::default() }
     }
 
+    /// Connections that one host may be given.
+    pub(crate) fn most(&self) -> usize {
+        self.most
+    }
+
+    /// Connections that are given out now, to all hosts.
+    pub(crate) fn in_use(&self) -> usize {
+        let hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        hosts.values().map(|host| self.most.saturating_sub(host.available_permits())).sum()
+    }
+
     /// Up to `wanted` connections to `host` (`None`: this machine) for one of `disks` that begin together.
-    pub(super) async fn take(&self, host: Option<&str>, wanted: usize, disks: usize) -> Share {
+    pub(crate) async fn take(&self, host: Option<&str>, wanted: usize, disks: usize) -> Share {
         let connections = {
             let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
             let host = hosts.entry(host.unwrap_or(HERE).to_owned());

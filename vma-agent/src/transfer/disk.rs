@@ -5,6 +5,7 @@ use super::changes::Changes;
 use super::push::{self, Answers, Open, Prior, Push, PushError};
 use super::{TransferError, data_pass, hash_pass};
 use crate::cycle::Counters;
+use crate::metrics::Counted;
 use crate::source::{ChangeId, Snapshot, Source};
 use migratekit::compress;
 use migratekit::plan::{Areas, Options, Planner};
@@ -40,6 +41,8 @@ pub struct Settings {
     pub window: u32,
     /// No completion from the source for this long is an error.
     pub read_deadline: Duration,
+    /// What is counted of all transfers.
+    pub counted: Counted,
 }
 
 /// How the disk is to be treated.

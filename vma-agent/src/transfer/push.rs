@@ -9,6 +9,7 @@ use proto::v1::{self, push_request::Kind as Ask, push_response::Kind as Answer};
 use shared::ids::{DiskId, Epoch, JobId};
 use shared::leaf::{LEAF, LEAF_LEN, LeafHash};
 use shared::range::{ByteRange, RangeSet};
+use shared::telemetry;
 use shared::wire::push::{Out, Sender, channel, request};
 use shared::wire::{ranges_from_wire, ranges_to_wire, refusal};
 use std::sync::Arc;
@@ -119,7 +120,10 @@ pub(super) async fn open(mut channel: Channel, open: Open) -> Result<(Push, Answ
     push.send(Out::message(&v1::PushRequest { kind: Some(Ask::Open(ask)) })).await?;
     let opening = async {
         std::future::poll_fn(|cx| channel.poll_ready(cx)).await.map_err(PushError::broken)?;
-        let response = channel.call(request(frames)).await.map_err(PushError::broken)?;
+        let mut request = request(frames);
+        // What the control plane does with it belongs to this disk's span.
+        telemetry::inject_headers(request.headers_mut());
+        let response = channel.call(request).await.map_err(PushError::broken)?;
         if let Some(status) = Status::from_header_map(response.headers())
             && status.code() != Code::Ok
         {

@@ -86,3 +86,33 @@ async fn a_full_disk_is_survived() {
     assert!(failures > 0, "nothing failed: nothing is tested");
     again.expect("there is room again");
 }
+
+/// A scrape reads all of it: it stays cheap with ten thousand migrations that have two restore points and a cycle each.
+/// Without a bound in the statements (a read for each migration) it takes longer than the scrape's own deadline.
+#[tokio::test]
+async fn ten_thousand_migrations_are_counted_within_a_moment() {
+    let f = Fixture::new().await;
+    let m = migration_at(&f.store, 1, 1, Position::SyncRunning).await;
+    let job = cycle(&f.store, &m.id, at(1)).await;
+    f.by_hand(
+        "CREATE TEMP TABLE n AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10000) \
+         SELECT i, printf('%08d-0000-7000-8000-000000000000', i) AS id FROM n; \
+         CREATE TEMP TABLE m AS SELECT m.*, n.id AS new FROM migrations m, n; \
+         UPDATE m SET id = new, vm_uuid = new, unfinished_vm = new; ALTER TABLE m DROP COLUMN new; \
+         INSERT INTO migrations SELECT * FROM m; \
+         CREATE TEMP TABLE j AS SELECT j.*, n.id AS new, n.i FROM replication_jobs j, n; \
+         UPDATE j SET migration_id = new, active_migration = new, id = printf('job-20270101-%06d', i); \
+         ALTER TABLE j DROP COLUMN new; ALTER TABLE j DROP COLUMN i; INSERT INTO replication_jobs SELECT * FROM j; \
+         INSERT INTO restore_points SELECT 'a' || substr(n.id, 2), n.id, 'x' || n.i, 's', m.created_at, m.created_at \
+         FROM n, (SELECT created_at FROM migrations LIMIT 1) m; \
+         INSERT INTO restore_points SELECT 'b' || substr(n.id, 2), n.id, 'y' || n.i, 's', m.created_at, m.created_at \
+         FROM n, (SELECT created_at FROM migrations LIMIT 1) m",
+    )
+    .await;
+    let begun = std::time::Instant::now();
+    let census = f.store.census(10_000).await.expect("counted");
+    let took = begun.elapsed();
+    assert_eq!((census.unfinished.len(), census.active.len()), (10_000, 10_001));
+    assert_eq!(census.unfinished.iter().filter(|m| m.restore_points == 2).count(), 10_000);
+    assert!(took < std::time::Duration::from_secs(2), "{took:?} for {} cycles", job.id);
+}

@@ -5,6 +5,8 @@
 mod actions;
 #[path = "agents.rs"]
 mod agents;
+#[path = "census.rs"]
+mod census;
 #[path = "checkpoints.rs"]
 mod checkpoints;
 #[path = "commits.rs"]

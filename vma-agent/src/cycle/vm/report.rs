@@ -2,6 +2,7 @@
 
 use super::{Next, Task};
 use crate::cycle::Outgoing;
+use crate::metrics::Cause;
 use crate::source::{self, Snapshot, SnapshotName};
 use shared::cycle::{CycleEvent, DesiredCycle, Finding, FindingKind, Report, SnapshotDisk};
 use shared::error::chain;
@@ -29,6 +30,8 @@ impl Task {
         reason: &str,
         error: &(dyn std::error::Error + Sync),
     ) {
+        let source = reason.starts_with("SOURCE_");
+        self.settings.counted.retried(if source { Cause::Source } else { Cause::Transfer });
         let message = chain(error);
         warn!(vm = %self.vm, reason, error = %message, "the cycle cannot go on now; it is tried again");
         if let Some(job) = job {
@@ -37,6 +40,9 @@ impl Task {
     }
 
     pub(super) async fn report(&self, job: &JobId, event: CycleEvent) {
+        if let CycleEvent::Findings(findings) = &event {
+            findings.iter().for_each(|finding| self.settings.counted.found(finding.kind.as_str()));
+        }
         self.say(Outgoing::Report(Report { job: job.clone(), event })).await;
     }
 

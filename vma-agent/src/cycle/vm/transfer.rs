@@ -14,7 +14,7 @@ use shared::ids::JobId;
 use shared::progress::Registration;
 use std::sync::{Arc, PoisonError};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{Instrument as _, info, info_span};
 
 impl Task {
     /// All disks at once; the cycle is sent when every one of them is sealed.
@@ -59,7 +59,7 @@ impl Task {
                 settings: self.settings.clone(),
                 limit: Arc::clone(&self.limit),
                 disks: cycle.disks.len(),
-                counters: Counters::new(progress),
+                counters: Counters::new(progress, self.settings.counted.clone()),
             });
         }
         let sealed = self.sealed.of(&cycle.job);
@@ -75,7 +75,9 @@ impl Task {
         // What one disk found ends the cycle: the others stop at a durable point instead of going on for hours.
         let stop = pause.child_token();
         let work = join_all(unfinished.iter().map(async |job| {
-            let outcome = match transfer::run(job, &stop).await {
+            let span =
+                info_span!("disk", disk_id = %job.disk.disk, disk = %job.disk.key, epoch = job.disk.epoch.0);
+            let outcome = match transfer::run(job, &stop).instrument(span).await {
                 // The state that wants it is older than its seal.
                 Err(TransferError::Push(PushError::Finished)) => Ok(Outcome::Finished),
                 outcome => outcome,
@@ -144,7 +146,7 @@ impl Task {
                 Ok(Outcome::Paused) => paused = true,
                 // The new owner's epoch comes with the desired state.
                 Err(TransferError::Push(transfer::PushError::Overtaken { message })) => {
-                    info!(vm = %self.vm, job_id = %cycle.job, %message, "transfer overtaken");
+                    info!(vm = %self.vm, job_id = %cycle.job, why = %message, "transfer overtaken");
                     paused = true;
                 }
                 Err(error) => match error.finding() {
