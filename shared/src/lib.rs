@@ -19,4 +19,5 @@ pub mod progress;
 pub mod range;
 pub mod telemetry;
 pub mod tls;
+pub mod token;
 pub mod wire;

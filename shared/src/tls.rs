@@ -1,4 +1,4 @@
-//! Mutual TLS 1.3, and who the peer is; and connections in clear, where an operator asked for them.
+//! TLS 1.3, mutual unless told otherwise, and who the peer is; and connections in clear, where an operator asked for them.
 //!
 //! ```text
 //! listener ─ accept ─ handshake (deadline) ─ HTTP/2 preface (deadline) ─ requests, each with its `Peer`
@@ -19,8 +19,8 @@ mod window;
 
 pub use accept::{Limits, Protection, serve};
 pub use client::Dialer;
-pub use files::{Error, Files};
-pub use identity::{Identity, Peer, Role};
+pub use files::{Error, Files, client_without_certificate};
+pub use identity::{Identity, Peer, Role, Unnamed};
 pub use window::Windows;
 
 /// Installs the one crypto provider of the process. Repeating it changes nothing.

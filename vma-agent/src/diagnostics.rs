@@ -13,13 +13,13 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tracing::{error, info};
 
-const ALL: &[Role] = &[Role::Agent, Role::Oma, Role::Operator];
+const ALL: &[Role] = &[Role::Agent, Role::Oma, Role::Viewer, Role::Operator, Role::Admin];
 
 /// An outside engine reports with an operator's certificate, or with the agent's own.
 const TABLE: Table = &[
     ("/migratekit.v1.ProgressService/Get", ALL),
     ("/migratekit.v1.ProgressService/Watch", ALL),
-    ("/migratekit.v1.ProgressService/", &[Role::Agent, Role::Operator]),
+    ("/migratekit.v1.ProgressService/", &[Role::Agent, Role::Operator, Role::Admin]),
     ("/grpc.health.v1.Health/", ALL),
     ("/grpc.reflection.v1.ServerReflection/", ALL),
     ("/grpc.reflection.v1alpha.ServerReflection/", ALL),

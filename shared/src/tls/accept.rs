@@ -1,6 +1,6 @@
 //! The accept loop.
 
-use super::identity::{Identity, Peer};
+use super::identity::{Identity, Peer, Unnamed};
 use super::window::Windows;
 use super::{cleartext, preface, reason};
 use crate::error::chain;
@@ -65,6 +65,8 @@ impl Default for Limits {
 pub enum Protection {
     /// Mutual TLS: certificates say who the peers are.
     Tls(Arc<ServerConfig>),
+    /// TLS as this says at the time of each connection.
+    Chosen(Arc<dyn Fn() -> Arc<ServerConfig> + Send + Sync>),
     /// None of ours: agents say who they are, and are believed.
     Cleartext,
 }
@@ -137,15 +139,20 @@ impl Connection {
         S::Future: Send,
     {
         let refused = |reason: String| warn!(address = %self.address, %reason, "connection refused");
-        match &self.protection {
-            Protection::Tls(tls) => match self.establish(Arc::clone(tls), stream).await {
+        let tls = match &self.protection {
+            Protection::Tls(tls) => Some(Arc::clone(tls)),
+            Protection::Chosen(choose) => Some(choose()),
+            Protection::Cleartext => None,
+        };
+        match tls {
+            Some(tls) => match self.establish(tls, stream).await {
                 Ok((io, identity, round_trip)) => {
                     let window = self.limits.windows.of(round_trip);
                     self.requests(io, identity, window, service, shutdown).await;
                 }
                 Err(reason) => refused(reason),
             },
-            Protection::Cleartext => match self.greeted(stream).await {
+            None => match self.greeted(stream).await {
                 Ok((io, identity)) => {
                     let window = self.limits.windows.unknown();
                     self.requests(io, Ok(identity), window, service, shutdown).await;
@@ -158,7 +165,7 @@ impl Connection {
     async fn requests<S, Io>(
         self,
         io: Io,
-        identity: Result<Identity, String>,
+        identity: Result<Identity, Unnamed>,
         window: u32,
         service: S,
         shutdown: CancellationToken,
@@ -170,6 +177,9 @@ impl Connection {
         let address = self.address;
         match &identity {
             Ok(identity) => debug!(%address, %identity, window, "connection opened"),
+            Err(Unnamed::NoCertificate) => {
+                debug!(%address, window, "connection opened without a certificate")
+            }
             Err(reason) => warn!(%address, %reason, "certificate names nobody; its requests are refused"),
         }
         let peer = Peer { address, identity };
@@ -218,7 +228,7 @@ impl Connection {
         tls: Arc<ServerConfig>,
         stream: TcpStream,
     ) -> Result<
-        (preface::Rewound<tokio_rustls::server::TlsStream<TcpStream>>, Result<Identity, String>, Duration),
+        (preface::Rewound<tokio_rustls::server::TlsStream<TcpStream>>, Result<Identity, Unnamed>, Duration),
         String,
     > {
         stream.set_nodelay(true).map_err(|e| e.to_string())?;
@@ -241,7 +251,10 @@ impl Connection {
             Err(_) => return Err(format!("no TLS handshake within {:?}", self.limits.handshake)),
         };
         let leaf = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-        let identity = leaf.map_or_else(|| Err("no certificate".to_owned()), Identity::of_certificate);
+        let identity = match leaf {
+            Some(leaf) => Identity::of_certificate(leaf).map_err(Unnamed::Certificate),
+            None => Err(Unnamed::NoCertificate),
+        };
         match tokio::time::timeout(self.limits.preface, preface::read(stream)).await {
             Ok(Ok(stream)) => Ok((stream, identity, round_trip)),
             Ok(Err(error)) => Err(reason::of_io(&error)),

@@ -6,8 +6,10 @@ use super::reason;
 use crate::ids::AgentId;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier as _;
+use rustls::client::{VerifierBuilderError, WantsClientCert};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{CertificateError, ClientConfig, RootCertStore, ServerConfig};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::{CertificateError, ClientConfig, ConfigBuilder, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use serde::Deserialize;
@@ -45,15 +47,34 @@ impl Files {
     /// For a listener: TLS 1.3 only, the peer must present a certificate of our CA.
     pub fn server(&self) -> Result<Arc<ServerConfig>, Error> {
         super::install_provider();
-        let bad_ca = |why: String| Error::BadCa { path: self.ca.clone(), why };
         let verifier = WebPkiClientVerifier::builder(Arc::new(self.roots()?)).build();
-        let verifier = verifier.map_err(|e| bad_ca(e.to_string()))?;
+        self.listening(verifier.map_err(|e| self.bad_ca(&e))?, b"h2")
+    }
+
+    /// The same, and a peer may come without a certificate; one that is presented must be of our CA still.
+    pub fn server_optional(&self) -> Result<Arc<ServerConfig>, Error> {
+        super::install_provider();
+        let verifier = WebPkiClientVerifier::builder(Arc::new(self.roots()?)).allow_unauthenticated().build();
+        self.listening(verifier.map_err(|e| self.bad_ca(&e))?, b"h2")
+    }
+
+    /// For HTTP/1.1: TLS 1.3 only, no certificate is asked for.
+    pub fn server_http(&self) -> Result<Arc<ServerConfig>, Error> {
+        super::install_provider();
+        self.listening(WebPkiClientVerifier::no_client_auth(), b"http/1.1")
+    }
+
+    fn listening(
+        &self,
+        verifier: Arc<dyn ClientCertVerifier>,
+        protocol: &[u8],
+    ) -> Result<Arc<ServerConfig>, Error> {
         let builder = ServerConfig::builder_with_protocol_versions(&[&rustls::version::TLS13]);
         let mut config = builder
             .with_client_cert_verifier(verifier)
             .with_single_cert(self.chain()?, self.private_key()?)
             .map_err(|source| self.mismatch(source))?;
-        config.alpn_protocols = vec![b"h2".to_vec()];
+        config.alpn_protocols = vec![protocol.to_vec()];
         // No tickets: every connection shows its certificate anew.
         config.send_tls13_tickets = 0;
         Ok(Arc::new(config))
@@ -61,17 +82,10 @@ impl Files {
 
     /// For dialling an OMA: its certificate must come from our CA and say `…/oma/…`.
     pub fn client(&self) -> Result<Arc<ClientConfig>, Error> {
-        super::install_provider();
-        let bad_ca = |why: String| Error::BadCa { path: self.ca.clone(), why };
-        let verifier = OmaVerifier::new(self.roots()?).map_err(|e| bad_ca(e.to_string()))?;
-        let builder = ClientConfig::builder_with_protocol_versions(&[&rustls::version::TLS13]);
-        let mut config = builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier))
+        let config = dialling(&self.ca)?
             .with_client_auth_cert(self.chain()?, self.private_key()?)
             .map_err(|source| self.mismatch(source))?;
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        Ok(Arc::new(config))
+        Ok(speaking_h2(config))
     }
 
     /// Who our own certificate says we are.
@@ -110,21 +124,18 @@ impl Files {
     /// When it has expired, is not yet valid, or is not of the CA.
     pub fn check_own(&self, role: Role) -> Result<(), Error> {
         super::install_provider();
-        let bad_ca = |why: String| Error::BadCa { path: self.ca.clone(), why };
         let (roots, chain, now) = (Arc::new(self.roots()?), self.chain()?, UnixTime::now());
         let Some((leaf, rest)) = chain.split_first() else {
             return Err(Error::Empty { what: "certificate", path: self.cert.clone() });
         };
         let verdict = match role {
             Role::Oma => {
-                let verifier =
-                    WebPkiServerVerifier::builder(roots).build().map_err(|e| bad_ca(e.to_string()))?;
+                let verifier = WebPkiServerVerifier::builder(roots).build().map_err(|e| self.bad_ca(&e))?;
                 let name = ServerName::try_from("localhost").expect("a host name");
                 verifier.verify_server_cert(leaf, rest, &name, &[], now).map(|_| ())
             }
-            Role::Agent | Role::Operator => {
-                let verifier =
-                    WebPkiClientVerifier::builder(roots).build().map_err(|e| bad_ca(e.to_string()))?;
+            Role::Agent | Role::Viewer | Role::Operator | Role::Admin => {
+                let verifier = WebPkiClientVerifier::builder(roots).build().map_err(|e| self.bad_ca(&e))?;
                 verifier.verify_client_cert(leaf, rest, now).map(|_| ())
             }
         };
@@ -141,12 +152,12 @@ impl Files {
         Error::Mismatch { cert: self.cert.clone(), key: self.key.clone(), source }
     }
 
+    fn bad_ca(&self, why: &dyn std::error::Error) -> Error {
+        Error::BadCa { path: self.ca.clone(), why: why.to_string() }
+    }
+
     fn roots(&self) -> Result<RootCertStore, Error> {
-        let mut roots = RootCertStore::empty();
-        for cert in read_certs("CA file", &self.ca)? {
-            roots.add(cert).map_err(|e| Error::BadCa { path: self.ca.clone(), why: e.to_string() })?;
-        }
-        Ok(roots)
+        read_roots(&self.ca)
     }
 
     fn chain(&self) -> Result<Vec<CertificateDer<'static>>, Error> {
@@ -160,6 +171,35 @@ impl Files {
             why: e.to_string(),
         })
     }
+}
+
+/// For dialling an OMA without a certificate of our own: a token has to say who asks.
+///
+/// # Errors
+/// When the CA's file cannot be used.
+pub fn client_without_certificate(ca: &Path) -> Result<Arc<ClientConfig>, Error> {
+    Ok(speaking_h2(dialling(ca)?.with_no_client_auth()))
+}
+
+fn dialling(ca: &Path) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, Error> {
+    super::install_provider();
+    let bad_ca = |e: VerifierBuilderError| Error::BadCa { path: ca.into(), why: e.to_string() };
+    let verifier = OmaVerifier::new(read_roots(ca)?).map_err(bad_ca)?;
+    let builder = ClientConfig::builder_with_protocol_versions(&[&rustls::version::TLS13]);
+    Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)))
+}
+
+fn speaking_h2(mut config: ClientConfig) -> Arc<ClientConfig> {
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Arc::new(config)
+}
+
+fn read_roots(ca: &Path) -> Result<RootCertStore, Error> {
+    let mut roots = RootCertStore::empty();
+    for cert in read_certs("CA file", ca)? {
+        roots.add(cert).map_err(|e| Error::BadCa { path: ca.into(), why: e.to_string() })?;
+    }
+    Ok(roots)
 }
 
 fn read_certs(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {

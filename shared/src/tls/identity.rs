@@ -4,20 +4,29 @@ use crate::ids::AgentId;
 use rustls_pki_types::CertificateDer;
 use std::fmt;
 
-/// What the holder of a certificate is.
+/// What the holder of a certificate is: a daemon, or a person in one of three roles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     Agent,
     Oma,
+    /// Looks.
+    Viewer,
+    /// Looks and acts.
     Operator,
+    /// All that, and says who may.
+    Admin,
 }
 
 impl Role {
+    const ALL: [Self; 5] = [Self::Agent, Self::Oma, Self::Viewer, Self::Operator, Self::Admin];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Agent => "agent",
             Self::Oma => "oma",
+            Self::Viewer => "viewer",
             Self::Operator => "operator",
+            Self::Admin => "admin",
         }
     }
 }
@@ -51,19 +60,14 @@ impl Identity {
     }
 
     fn parse(uri: &str) -> Result<Self, String> {
-        let wrong = || format!("SAN {uri:?} is not spiffe://DOMAIN/(agent|oma|operator)/ID");
+        let wrong = || format!("SAN {uri:?} is not spiffe://DOMAIN/(agent|oma|viewer|operator|admin)/ID");
         let mut parts = uri.strip_prefix("spiffe://").ok_or_else(wrong)?.split('/');
         let (Some(domain), Some(role), Some(name), None) =
             (parts.next(), parts.next(), parts.next(), parts.next())
         else {
             return Err(wrong());
         };
-        let role = match role {
-            "agent" => Role::Agent,
-            "oma" => Role::Oma,
-            "operator" => Role::Operator,
-            _ => return Err(wrong()),
-        };
+        let role = Role::ALL.into_iter().find(|known| known.as_str() == role).ok_or_else(wrong)?;
         if domain.is_empty() {
             return Err(wrong());
         }
@@ -75,8 +79,18 @@ impl Identity {
 #[derive(Clone, Debug)]
 pub struct Peer {
     pub address: std::net::SocketAddr,
-    /// The text says why the certificate, although its CA is right, names nobody.
-    pub identity: Result<Identity, String>,
+    pub identity: Result<Identity, Unnamed>,
+}
+
+/// Why a connection says nothing of who dialled.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unnamed {
+    /// Only where the listener lets such in: a token has to say it then.
+    #[error("the connection has no certificate")]
+    NoCertificate,
+    /// The certificate's CA is right, and yet it names nobody; the text says why.
+    #[error("{0}")]
+    Certificate(String),
 }
 
 #[cfg(test)]
@@ -87,6 +101,10 @@ mod tests {
     fn only_one_spelling_is_an_identity() {
         let ok = Identity::parse("spiffe://migratekit/agent/vma-01").expect("valid");
         assert_eq!((ok.role, ok.name.as_str()), (Role::Agent, "vma-01"));
+        for role in ["viewer", "operator", "admin"] {
+            let person = Identity::parse(&format!("spiffe://migratekit/{role}/x")).expect("valid");
+            assert_eq!(person.to_string(), format!("{role}/x"));
+        }
         for bad in [
             "https://migratekit/agent/a",
             "spiffe://migratekit/agent",

@@ -3,7 +3,7 @@
 //! The tables themselves belong to the daemons; what a peer may do to whose data, to their services.
 
 use super::refusal;
-use crate::tls::{Peer, Role};
+use crate::tls::{Peer, Role, Unnamed};
 use http::{Request, Response};
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -65,7 +65,11 @@ pub fn permit(table: Table, path: &str, peer: Option<&Peer>) -> Result<(), Statu
     };
     let identity = peer.identity.as_ref().map_err(|why| {
         warn!(address = %peer.address, reason = %why, %path, "request refused");
-        refusal::status(Code::Unauthenticated, "CERTIFICATE_NAMES_NOBODY", why.clone())
+        let reason = match why {
+            Unnamed::NoCertificate => "NO_CERTIFICATE",
+            Unnamed::Certificate(_) => "CERTIFICATE_NAMES_NOBODY",
+        };
+        refusal::status(Code::Unauthenticated, reason, why.to_string())
     })?;
     let roles = table.iter().find(|(prefix, _)| path.starts_with(prefix)).map_or(&[][..], |(_, roles)| roles);
     if roles.contains(&identity.role) {
@@ -108,7 +112,10 @@ mod tests {
         assert_eq!(code("/migratekit.v1.MigrationService/Act", Role::Agent), Err(Code::PermissionDenied));
         assert_eq!(code("/migratekit.v1.Nothing/Act", Role::Operator), Err(Code::Unimplemented));
         assert!(permit(TABLE, "/grpc.health.v1.Health/Check", None).is_err());
-        let nobody = Peer { address: ([127, 0, 0, 1], 1).into(), identity: Err("no URI".to_owned()) };
+        let nobody = Peer {
+            address: ([127, 0, 0, 1], 1).into(),
+            identity: Err(Unnamed::Certificate("no URI".to_owned())),
+        };
         assert!(permit(TABLE, "/grpc.health.v1.Health/Check", Some(&nobody)).is_err());
     }
 }
