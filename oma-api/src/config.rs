@@ -37,16 +37,18 @@ pub struct Config {
     pub telemetry: Traces,
 }
 
-/// The REST API: HTTP, in clear, for whoever may reach it.
+/// The REST API: HTTP, for whoever has a token; for this machine alone while none was made.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Rest {
     pub listen: SocketAddr,
+    /// Whether it speaks TLS, with the certificate of `[tls]`.
+    pub tls: bool,
 }
 
 impl Default for Rest {
     fn default() -> Self {
-        Self { listen: ([127, 0, 0, 1], config::ports::OMA_REST).into() }
+        Self { listen: ([127, 0, 0, 1], config::ports::OMA_REST).into(), tls: false }
     }
 }
 

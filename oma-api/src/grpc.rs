@@ -8,6 +8,7 @@ mod progress;
 mod push;
 mod replication;
 mod schedule;
+mod token;
 mod view;
 
 use crate::service::App;
@@ -19,9 +20,10 @@ use proto::v1::migration_service_server::MigrationServiceServer;
 use proto::v1::progress_service_server::ProgressServiceServer;
 use proto::v1::replication_service_server::ReplicationServiceServer;
 use proto::v1::schedule_service_server::ScheduleServiceServer;
-use shared::wire::access::Access;
+use proto::v1::token_service_server::TokenServiceServer;
 use shared::wire::call::Called;
 use std::convert::Infallible;
+use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::service::Routes;
@@ -66,7 +68,9 @@ pub fn routes(
         }))
         .add_service(ReplicationServiceServer::new(replication::Replications(app.clone())))
         .add_service(ScheduleServiceServer::new(schedule::Schedules(app.clone())))
+        .add_service(TokenServiceServer::new(token::Tokens(app.clone())))
         .add_service(InventoryServiceServer::new(inventory::Inventory(app.clone())))
         .prepare();
-    Ok(Called::new(app.hub.metrics.common.clone(), Access::new(access::TABLE, routes)))
+    let gate = access::Gate::new(Arc::clone(&app.access), routes);
+    Ok(Called::new(app.hub.metrics.common.clone(), gate))
 }

@@ -3,6 +3,7 @@
 //! Edges (`grpc`, `rest`) call use cases (`service`); reconcilers make true what the database says; `store` is the only
 //! place with SQL, `storage` the only one that makes volumes and snapshots.
 
+pub mod access;
 pub mod clock;
 pub mod config;
 pub mod estimate;

@@ -1,5 +1,6 @@
 //! The daemon, put together from its configuration.
 
+use crate::access::Access;
 use crate::clock::Clock;
 use crate::config::{Config, Storage as StorageConfig};
 use crate::hub::Hub;
@@ -10,6 +11,7 @@ use crate::storage::{LocalStorage, Storage};
 use crate::store::{self, DatabaseClaim, Store};
 use crate::{grpc, reconcile, rest};
 use anyhow::Context as _;
+use rustls::ServerConfig;
 use shared::claim::Claim;
 use shared::tls::{self, Limits, Protection};
 use std::net::SocketAddr;
@@ -54,7 +56,8 @@ impl Listeners {
 pub struct Oma {
     app: App,
     guards: Guards,
-    tls: Arc<rustls::ServerConfig>,
+    tls: Protection,
+    rest_tls: Option<Arc<ServerConfig>>,
     limits: Limits,
     _claims: Vec<Claim>,
     /// On a server's; that on a file is among the others.
@@ -91,18 +94,14 @@ impl Oma {
         let transfers = Transfers::new(store.clone(), Arc::clone(&storage), manifests);
         let hub = Arc::new(Hub::default());
         store.show(&hub.metrics.common);
+        let access = Arc::new(Access::new(store.token_list().await?));
         let heartbeat = config.limits.heartbeat.0;
-        let app = App { store, storage, hub, transfers, clock: Clock::wall(), heartbeat };
+        let app = App { store, storage, hub, transfers, access, clock: Clock::wall(), heartbeat };
         let StorageConfig::Local { floor, .. } = config.storage;
         let guards = Guards { floor, stalled: config.limits.stalled.0 };
-        Ok(Self {
-            app,
-            guards,
-            tls: config.tls.server()?,
-            limits: config.tls_limits(),
-            _claims: claims,
-            database,
-        })
+        let tls = protection(&config.tls, &app)?;
+        let rest_tls = config.rest.tls.then(|| config.tls.server_http()).transpose()?;
+        Ok(Self { app, guards, tls, rest_tls, limits: config.tls_limits(), _claims: claims, database })
     }
 
     /// Serves until `shutdown`; running cycles are interrupted and go on after the next start.
@@ -134,15 +133,27 @@ impl Oma {
             }
             kept
         };
-        let ((), (), (), (), (), kept) = tokio::join!(
+        let rest_address = rest.local_addr()?;
+        let ((), (), (), (), (), (), kept) = tokio::join!(
             in_clear,
-            tls::serve(grpc, Protection::Tls(self.tls), self.limits.clone(), routes.clone(), stop.clone()),
-            rest::serve(rest, self.app.clone(), stop.clone()),
+            tls::serve(grpc, self.tls, self.limits.clone(), routes.clone(), stop.clone()),
+            rest::serve_over(self.rest_tls, rest, self.app.clone(), stop.clone()),
             self.app.progress_run(stop.clone()),
+            self.app.tokens_run(rest_address, stop.clone()),
             reconcile::run(self.app.clone(), self.guards, stop.clone()),
             claim,
         );
         self.app.store.close().await;
         Ok(kept?)
     }
+}
+
+/// Certificates are asked for; once a token was made, a peer may come without one, and has to show a token instead. Before
+/// that, who has no certificate is refused in the handshake, where both logs say why.
+pub(crate) fn protection(files: &tls::Files, app: &App) -> anyhow::Result<Protection> {
+    let (strict, optional, access) = (files.server()?, files.server_optional()?, Arc::clone(&app.access));
+    Ok(Protection::Chosen(Arc::new(move || match access.is_open() {
+        true => Arc::clone(&strict),
+        false => Arc::clone(&optional),
+    })))
 }

@@ -7,6 +7,7 @@
 //!  /api/v1/events/stream                      the journal                    MigrationService.Events
 //!  /api/v1/migrations/{vm}/schedule, /api/v1/schedules/preview                ScheduleService
 //!  /metrics                                   for Prometheus
+//!  /api/v1/tokens                             ours                           TokenService
 //!  /api/v1/openapi.json                       made of the routes below       reflection
 //! ```
 //!
@@ -16,25 +17,31 @@
 mod body;
 mod caller;
 mod events;
+mod gate;
 mod instance;
 mod migrations;
 mod progress;
 mod refusal;
 mod replications;
 mod schedules;
+mod tokens;
 mod view;
 
 use crate::service::App;
 use axum::extract::{DefaultBodyLimit, FromRef};
-use axum::middleware::from_fn;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::get;
 use axum::{Json, Router};
+use rustls::ServerConfig;
 use shared::{http, telemetry};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tracing::error;
 use utoipa::OpenApi as _;
 use utoipa::openapi::OpenApi;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -61,19 +68,51 @@ impl FromRef<Server> for App {
     title = "MigrateKit control plane",
     description = "Protects running virtual machines and moves them. Times are RFC 3339 in UTC, sizes are bytes.",
     license(name = "Apache-2.0")
-))]
+), modifiers(&Security), security(("bearer" = [])))]
 struct Head;
 
-/// Serves until `shutdown`.
+/// How a request says who asks.
+struct Security;
+
+impl utoipa::Modify for Security {
+    fn modify(&self, document: &mut OpenApi) {
+        let mut bearer = Http::new(HttpAuthScheme::Bearer);
+        let what = "A token, mkt_…: POST /api/v1/tokens or `migratekit token create` makes one. Before the first one was made, \
+                    this machine alone is served, over loopback and without it.";
+        bearer.description = Some(what.to_owned());
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+    }
+}
+
+/// Serves until `shutdown`, in clear.
 pub async fn serve(listener: TcpListener, app: App, shutdown: CancellationToken) {
+    serve_over(None, listener, app, shutdown).await;
+}
+
+/// Serves until `shutdown`, over TLS where there is a configuration for it.
+pub async fn serve_over(
+    tls: Option<Arc<ServerConfig>>,
+    listener: TcpListener,
+    app: App,
+    shutdown: CancellationToken,
+) {
+    let address = match listener.local_addr() {
+        Ok(address) => address,
+        Err(error) => return error!(%error, "the REST API is not served: its port cannot be told"),
+    };
     let metrics = app.hub.metrics.common.clone();
-    let (routes, _) = router(app, shutdown.clone());
+    let (routes, _) = router(app, address, shutdown.clone());
     let routes = http::measured(routes, &metrics, refusal::family);
-    http::serve(listener, "REST API", routes, shutdown).await;
+    match tls {
+        Some(tls) => http::serve_tls(listener, tls, "REST API", routes, shutdown).await,
+        None => http::serve(listener, "REST API", routes, shutdown).await,
+    }
 }
 
 /// All routes, and what is said of them.
-fn router(app: App, shutdown: CancellationToken) -> (Router, OpenApi) {
+pub(crate) fn router(app: App, listener: SocketAddr, shutdown: CancellationToken) -> (Router, OpenApi) {
+    let gate = gate::Gate { access: Arc::clone(&app.access), listener };
     let mut head = Head::openapi();
     telemetry::VERSION.clone_into(&mut head.info.version);
     let (routes, mut document) = OpenApiRouter::with_openapi(head)
@@ -88,6 +127,8 @@ fn router(app: App, shutdown: CancellationToken) -> (Router, OpenApi) {
         .nest("/api/v1", instance::routes())
         .routes(routes!(schedules::get, schedules::put, schedules::delete))
         .routes(routes!(schedules::preview))
+        .routes(routes!(tokens::list, tokens::create))
+        .routes(routes!(tokens::revoke))
         .with_state(Server { app: app.clone(), shutdown })
         .split_for_parts();
     name_operations(&mut document);
@@ -96,6 +137,7 @@ fn router(app: App, shutdown: CancellationToken) -> (Router, OpenApi) {
         .route("/metrics", get(async move || http::metrics_page(app.metrics().await)))
         .route("/api/v1/openapi.json", get(async move || Json(OpenApi::clone(&shown))))
         .layer(DefaultBodyLimit::max(LARGEST))
+        .layer(from_fn_with_state(gate, gate::pass))
         .layer(from_fn(refusal::dress));
     (routes, document)
 }

@@ -18,6 +18,7 @@ pub mod replications;
 pub mod schedules;
 #[cfg(test)]
 mod tests;
+pub mod tokens;
 pub mod transfer;
 pub mod verify;
 mod view;
@@ -28,6 +29,7 @@ pub use error::Error;
 pub use schedules::ScheduleView;
 pub use view::{MigrationView, Waiting};
 
+use crate::access::Access;
 use crate::clock::Clock;
 use crate::hub::Hub;
 use crate::storage::Storage;
@@ -45,6 +47,7 @@ pub struct App {
     pub transfers: Arc<Transfers>,
     /// What the use cases and the reconcilers take the time from.
     pub clock: Clock,
+    pub access: Arc<Access>,
     /// Between the heartbeats of an agent.
     pub heartbeat: Duration,
 }

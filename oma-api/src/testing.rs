@@ -1,6 +1,7 @@
 //! A control plane without its edges, for tests of services and reconcilers: a store, a local storage, one connected
 //! agent with one VM of two disks.
 
+use crate::access::Access;
 use crate::clock::Clock;
 use crate::hub::{AgentConnection, Hub};
 use crate::reconcile;
@@ -44,8 +45,9 @@ impl Plant {
         let transfers = Transfers::new(store.clone(), Arc::clone(&storage), manifests);
         let hub = Arc::new(Hub::default());
         store.show(&hub.metrics.common);
+        let access = Arc::new(Access::new(store.token_list().await.expect("no tokens")));
         let clock = Clock::from(Timestamp::now());
-        let app = App { store, storage, hub, transfers, clock, heartbeat: Duration::from_secs(5) };
+        let app = App { store, storage, hub, transfers, access, clock, heartbeat: Duration::from_secs(5) };
         let agent = AgentId::parse("vma-01").expect("an id");
         let mut plant = Self { app, agent, folder, connection: None };
         plant.connect().await;

@@ -1,31 +1,49 @@
 //! What the daemons' HTTP servers have in common: a correlation id on every answer, errors in one form, an end with the
 //! daemon's.
 //!
-//! In clear and without authentication: who may reach the port decides who may ask, so both listen on the loopback
-//! address unless told otherwise. Deliberately not here: routes, and what is behind them.
+//! In clear unless told otherwise, and on the loopback address. Deliberately not here: routes, what is behind them, and who
+//! may ask.
+
+mod tls;
 
 use crate::correlation::{self, CorrelationId};
 use crate::metrics::{self, Metrics};
 use crate::progress::Seen;
 use crate::telemetry;
 use axum::body::Body;
+use axum::extract::connect_info::Connected;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{Method, StatusCode};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
+use axum::serve::{IncomingStream, Listener};
 use axum::{Json, Router};
 use futures::{Stream, StreamExt as _};
 use jiff::Timestamp;
+use rustls::ServerConfig;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::convert::Infallible;
 use std::fmt::Display;
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::field::Empty;
 use tracing::{Instrument as _, error, info, info_span};
+
+/// Who dialled, as `ConnectInfo` of every request.
+#[derive(Clone, Copy, Debug)]
+pub struct PeerAddress(pub SocketAddr);
+
+impl Connected<IncomingStream<'_, TcpListener>> for PeerAddress {
+    fn connect_info(stream: IncomingStream<'_, TcpListener>) -> Self {
+        Self(*stream.remote_addr())
+    }
+}
 
 /// Largest request body: the requests there are have a few hundred bytes.
 const LARGEST: usize = 16 << 10;
@@ -109,8 +127,38 @@ pub async fn serve(listener: TcpListener, what: &'static str, routes: Router, sh
     if let Ok(listen) = listener.local_addr() {
         info!(%listen, "{what} ready");
     }
-    let serving = axum::serve(listener, routes.layer(from_fn(correlated)))
-        .with_graceful_shutdown(shutdown.clone().cancelled_owned());
+    serve_on(listener, what, routes, shutdown).await;
+}
+
+/// The same over TLS.
+pub async fn serve_tls(
+    listener: TcpListener,
+    tls: Arc<ServerConfig>,
+    what: &'static str,
+    routes: Router,
+    shutdown: CancellationToken,
+) {
+    let tasks = TaskTracker::new();
+    match tls::TlsListener::start(listener, tls, &tasks, shutdown.clone()) {
+        Ok(listener) => {
+            if let Ok(listen) = listener.local_addr() {
+                info!(%listen, tls = true, "{what} ready");
+            }
+            serve_on(listener, what, routes, shutdown).await;
+        }
+        Err(error) => error!(%error, "{what} is not served"),
+    }
+    tasks.close();
+    tasks.wait().await;
+}
+
+async fn serve_on<L>(listener: L, what: &'static str, routes: Router, shutdown: CancellationToken)
+where
+    L: Listener<Addr = SocketAddr>,
+    PeerAddress: for<'a> Connected<IncomingStream<'a, L>>,
+{
+    let routes = routes.layer(from_fn(correlated)).into_make_service_with_connect_info::<PeerAddress>();
+    let serving = axum::serve(listener, routes).with_graceful_shutdown(shutdown.clone().cancelled_owned());
     tokio::select! {
         ended = serving => if let Err(error) = ended {
             error!(%error, "{what} is not served any more");
@@ -138,7 +186,8 @@ pub fn with_fallbacks(routes: Router) -> Router {
 /// The request's own correlation id, or a new one: in the log of all that happens meanwhile, and on the answer.
 async fn correlated(mut request: Request, next: Next) -> Response {
     let id = CorrelationId::of_headers(request.headers());
-    let span = info_span!("request", otel.kind = "server", correlation_id = %id, migration_id = Empty,
+    // The caller is put in by what authenticates.
+    let span = info_span!("request", otel.kind = "server", correlation_id = %id, migration_id = Empty, caller = Empty,
                    method = %request.method(), path = request.uri().path());
     request.extensions_mut().insert(id.clone());
     telemetry::adopt_headers(&span, request.headers());

@@ -123,6 +123,7 @@ impl World {
             holder(Role::Agent, "vma-01")?,
             holder(Role::Agent, "vma-02")?,
             holder(Role::Operator, "admin")?,
+            holder(Role::Admin, "root")?,
         ];
         make(&ca, &holders, 2, Existing::Refuse)?;
         let disks: Vec<_> = options.disks.iter().map(|(key, size)| (key.as_str(), *size)).collect();

@@ -9,11 +9,11 @@ use shared::config::ports;
 use shared::ids::AgentId;
 use shared::tls::{Files, Role};
 
-/// Make a development CA and certificates for the OMA, the agents and an operator
+/// Make a development CA and certificates for the OMA, the agents, an operator and an admin
 ///
 /// Writes ca.pem and ca.key, and a certificate and key (ROLE-NAME.pem, ROLE-NAME.key) for each holder. For production
-/// have your own CA issue certificates with the same SAN: URI spiffe://DOMAIN/agent/ID, …/oma/NAME or …/operator/NAME,
-/// and the host names by which the daemon is dialled.
+/// have your own CA issue certificates with the same SAN: URI spiffe://DOMAIN/agent/ID, …/oma/NAME, …/viewer/NAME,
+/// …/operator/NAME or …/admin/NAME, and the host names by which the daemon is dialled.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Folder for the files; made if it is not there
@@ -28,6 +28,12 @@ pub(crate) struct Args {
     /// Name of the operator who gets the certificate for grpcurl and migratekit
     #[arg(long, value_name = "NAME", default_value = "admin")]
     operator: AgentId,
+    /// Name of the admin, who may do what the operator may, and makes tokens for others
+    #[arg(long, value_name = "NAME", default_value = "root")]
+    admin: AgentId,
+    /// Name of somebody who only looks; may be repeated
+    #[arg(long = "viewer", value_name = "NAME")]
+    viewers: Vec<AgentId>,
     /// Host name or IP address by which the daemons are dialled, besides localhost, 127.0.0.1 and ::1; may be repeated
     #[arg(long = "host", value_name = "DNS/IP")]
     hosts: Vec<String>,
@@ -64,7 +70,16 @@ fn holders(args: &Args) -> Vec<Holder> {
             holders.push(agent);
         }
     }
-    holders.push(Holder { role: Role::Operator, name: args.operator.clone(), hosts: Vec::new() });
+    let person = |role, name: &AgentId| Holder { role, name: name.clone(), hosts: Vec::new() };
+    for name in &args.viewers {
+        let viewer = person(Role::Viewer, name);
+        if !holders.contains(&viewer) {
+            holders.push(viewer);
+        }
+    }
+    holders.push(person(Role::Admin, &args.admin));
+    // Last: the lines to paste are this one's.
+    holders.push(person(Role::Operator, &args.operator));
     holders
 }
 
@@ -125,10 +140,13 @@ mod tests {
         let dir = tempfile::tempdir().expect("temporary folder");
         let out = dir.path().join("it's tls");
         let out = out.to_str().expect("text");
-        let agents = ["--agent", "a1", "--agent", "a2", "--agent", "a1", "--host", "fd00::1"];
+        let agents =
+            ["--agent", "a1", "--agent", "a2", "--agent", "a1", "--host", "fd00::1", "--viewer", "noc"];
         let text = printed(&[&["--out", out][..], &agents].concat()).expect("made");
         assert!(text.contains("CA (new)"), "{text}");
         assert_eq!(text.matches("\nagent ").count(), 2, "twice the same agent is one: {text}");
+        assert!(text.contains("\nadmin root: ") && text.contains("/operator-admin.pem"), "{text}");
+        assert!(text.contains("\nviewer noc: ") && !text.contains("/viewer-noc.pem' -key"), "{text}");
         let shown = format!("'{}/ca.pem'", out.replace('\'', r"'\''"));
         assert!(text.contains(&format!("grpcurl -cacert {shown} -cert ")), "{text}");
         assert!(text.contains(" [fd00::1]:8443 list\n"), "{text}");

@@ -8,6 +8,7 @@ mod dev_ca;
 mod migration;
 mod schedule;
 mod show;
+mod token;
 mod verify;
 mod vm;
 mod watch;
@@ -36,6 +37,7 @@ enum Command {
     Vm(vm::Vm),
     Migration(migration::Migration),
     Verify(verify::Verify),
+    Token(token::Token),
 }
 
 /// Reads the arguments, runs the command, prints its error.
@@ -66,7 +68,9 @@ pub(crate) fn main() -> ExitCode {
             let _ = writeln!(io::stderr(), "migratekit: {error:#}");
             let of_copy = error.downcast_ref().map(migratekit::copy::Error::exit_code);
             let of_bench = error.downcast_ref().map(migratekit::bench::Error::exit_code);
-            let unusable = error.is::<client::Missing>() || error.is::<client::BadAddress>();
+            let unusable = error.is::<client::Missing>()
+                || error.is::<client::BadToken>()
+                || error.is::<client::BadAddress>();
             let of_arguments = unusable.then_some(EXIT_CONFIGURATION);
             ExitCode::from(of_copy.or(of_bench).or(of_arguments).unwrap_or(1))
         }
@@ -94,6 +98,7 @@ fn run(cli: Cli, name: &str, out: &mut (impl Write + Send)) -> anyhow::Result<()
         Command::Vm(args) => block_on(vm::run(args, out).instrument(span)),
         Command::Migration(args) => block_on(migration::run(args, out).instrument(span)),
         Command::Verify(args) => block_on(verify::run(args, out).instrument(span)),
+        Command::Token(args) => block_on(token::run(args, out).instrument(span)),
     }
 }
 

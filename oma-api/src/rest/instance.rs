@@ -7,6 +7,7 @@ mod watch;
 
 use super::Server;
 use super::body::{Body, Query};
+use super::caller::Opened;
 use super::refusal::Refusal;
 use crate::service::act::{Acted, Ask, Key, Schedule};
 use crate::service::list::Listing;
@@ -274,6 +275,7 @@ async fn follow(
     State(server): State<Server>,
     Path((_, machine)): Path<(String, String)>,
     Query(OfWatch { after }): Query<OfWatch>,
+    opened: Opened,
     upgrade: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
 ) -> Result<Response, Refusal> {
     let states = server.app.migration_watch(&machine).await?;
@@ -282,5 +284,10 @@ async fn follow(
         Refusal::new(StatusCode::UPGRADE_REQUIRED, "NOT_A_WEBSOCKET", message)
     })?;
     let (events, shutdown) = (watch::events(states, after), server.shutdown);
-    Ok(upgrade.max_message_size(4 << 10).on_upgrade(move |socket| watch::messages(socket, events, shutdown)))
+    Ok(upgrade.max_message_size(4 << 10).on_upgrade(async move |socket| {
+        tokio::select! {
+            () = watch::messages(socket, events, shutdown) => {}
+            () = opened.ended() => {}
+        }
+    }))
 }

@@ -66,7 +66,7 @@ impl IntoResponse for Refusal {
 }
 
 /// gRPC's codes as HTTP says them.
-fn status(code: Code) -> StatusCode {
+pub(super) fn status(code: Code) -> StatusCode {
     match code {
         Code::Ok => StatusCode::OK,
         Code::InvalidArgument | Code::OutOfRange => StatusCode::BAD_REQUEST,
@@ -229,6 +229,17 @@ fn suggestions(reason: &str) -> &'static [&'static str] {
         }
         "AGENT_NOT_CONNECTED" => &["List the agents: GET /api/v1/agents", "Look at the log of vma-agent"],
         "DATABASE_UNAVAILABLE" => &["Look at the log of oma-api", "Check the database server"],
+        "CREDENTIALS_MISSING"
+        | "NO_TOKENS"
+        | "TOKEN_UNKNOWN"
+        | "TOKEN_EXPIRED"
+        | "TOKEN_REVOKED"
+        | "TOKEN_MALFORMED" => &[
+            "Send the header: Authorization: Bearer mkt_…",
+            "Make a token: migratekit token create NAME --role ROLE",
+        ],
+        "WRONG_ROLE" => &["Ask an admin for a token of that role: migratekit token create NAME --role ROLE"],
+        "TOKEN_NOT_FOUND" | "TOKEN_EXISTS" => &["List the tokens: GET /api/v1/tokens"],
         "NOT_FOUND" | "METHOD_NOT_ALLOWED" => &["See what there is: GET /api/v1/openapi.json"],
         _ => &[],
     }

@@ -1,6 +1,7 @@
 //! Who asks, as both edges say it to the services.
 
 use std::fmt;
+use std::str::FromStr;
 
 /// What somebody may do; each includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,6 +25,15 @@ impl Role {
             Self::Operator => "operator",
             Self::Admin => "admin",
         }
+    }
+}
+
+impl FromStr for Role {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let known = Self::ALL.iter().copied().find(|role| role.as_str() == text);
+        known.ok_or_else(|| format!("{text:?} is no role: viewer, operator or admin"))
     }
 }
 

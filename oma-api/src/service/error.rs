@@ -4,6 +4,7 @@ use super::transfer::TransferError;
 use crate::schedule;
 use crate::storage;
 use crate::store;
+use shared::config::Period;
 use shared::ids::{AgentId, JobId};
 use shared::migration::{Action, Denied};
 use shared::wire::refusal;
@@ -72,6 +73,16 @@ pub enum Error {
         "progress of {job} is not taken here: the OMA's jobs are its agents' cycles; an outside engine reports to an agent"
     )]
     JobsAreTheAgents { job: String },
+    #[error("{asked:?} cannot name a token: 1 to 64 letters, digits, dots, dashes and underscores")]
+    TokenName { asked: String },
+    #[error("a token cannot live for {asked}: at least 1s, at most 366d")]
+    TokenLifetime { asked: Period },
+    #[error("no token {asked:?} is there to be revoked; `migratekit token list` shows them")]
+    TokenUnknown { asked: String },
+    #[error(transparent)]
+    NoRandom(#[from] shared::token::NoRandom),
+    #[error("it was cut short inside: look at the log of oma-api, and at what became of it before repeating")]
+    Interrupted,
     #[error(transparent)]
     Transfer(#[from] TransferError),
     #[error("comparing")]
@@ -123,6 +134,12 @@ impl Error {
             Self::Compare(_) => (Code::Internal, "COMPARISON_FAILED"),
             Self::Storage(storage::Error::NoRoom { .. }) => (Code::ResourceExhausted, "TARGET_FULL"),
             Self::Storage(_) | Self::Name(_) => (Code::Internal, "STORAGE_FAILED"),
+            Self::TokenName { .. } | Self::TokenLifetime { .. } => {
+                (Code::InvalidArgument, "INVALID_ARGUMENT")
+            }
+            Self::TokenUnknown { .. } => (Code::NotFound, "TOKEN_NOT_FOUND"),
+            Self::NoRandom(_) | Self::Interrupted => (Code::Internal, "INTERNAL"),
+            Self::Store(store::Error::TokenExists { .. }) => (Code::AlreadyExists, "TOKEN_EXISTS"),
             Self::Store(store::Error::AlreadyProtected { .. }) => (Code::AlreadyExists, "ALREADY_PROTECTED"),
             Self::Store(
                 store::Error::Conflict { .. }

@@ -99,6 +99,10 @@ pub enum Error {
     #[error("the agent {agent} has never connected")]
     AgentUnknown { agent: AgentId },
 
+    /// One living token a name.
+    #[error("there is a token {name} already; revoke it first, or give the new one another name")]
+    TokenExists { name: String },
+
     /// One cycle a migration at a time.
     #[error("the migration {migration} has the unfinished cycle {job}")]
     JobActive { migration: MigrationId, job: JobId },

@@ -41,6 +41,7 @@ mod schedule;
 mod schema;
 mod server;
 mod system_pause;
+mod token;
 mod transaction;
 mod url;
 mod wishes;
@@ -67,6 +68,7 @@ pub use migration_page::PageOf;
 pub use restore_point::{RestorePoint, RestorePointDisk};
 pub use schedule::{ScheduleRow, Scheduled};
 pub use system_pause::SystemPause;
+pub use token::TokenRow;
 pub use wishes::{Automatic, LastAction, Wishes};
 pub use words::{CheckpointKind, JobKind, JobStatus, Wanted};
 

@@ -46,6 +46,12 @@ const VERSIONS: &[Version] = &[
         down: include_str!("../../migrations/0004_peak.down.sql"),
     },
     Version {
+        number: 6,
+        name: "tokens",
+        up: include_str!("../../migrations/0006_tokens.up.sql"),
+        down: include_str!("../../migrations/0006_tokens.down.sql"),
+    },
+    Version {
         number: 7,
         name: "schedules",
         up: include_str!("../../migrations/0007_schedules.up.sql"),

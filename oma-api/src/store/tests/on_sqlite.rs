@@ -19,6 +19,8 @@ mod migrations;
 mod schedules;
 #[path = "schema.rs"]
 mod schema;
+#[path = "tokens.rs"]
+mod tokens;
 
 use super::*;
 
