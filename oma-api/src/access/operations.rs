@@ -89,6 +89,7 @@ pub const OPERATIONS: &[Operation] = &[
     row("schema", Needs::Known,
         &["/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"],
         &[("GET", "/api/v1/openapi.json")]),
+    row("metrics", VIEWER, &[], &[("GET", "/metrics")]),
 ];
 
 /// The row of a gRPC method.
