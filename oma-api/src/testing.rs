@@ -18,6 +18,7 @@ use shared::cycle::{
 use shared::ids::AgentId;
 use shared::migration::Action;
 use shared::range::{ByteRange, RangeSet};
+use shared::vm::Configuration;
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -66,6 +67,7 @@ impl Plant {
             uuid: "00000000-0000-4000-8000-000000000001".parse().expect("a uuid"),
             name: VM.to_owned(),
             disks: vec![disk("root"), disk("data")],
+            configuration: Some(Configuration { cpus: Some(2), ..Configuration::default() }),
         };
         let hello = Hello {
             agent: self.agent.clone(),

@@ -9,6 +9,7 @@ pub mod tally;
 pub use compare::compare_disks;
 
 use crate::ids::{AgentId, DiskId, DiskKey, Epoch, JobId, MigrationId, VmUuid};
+use crate::vm::Configuration;
 use jiff::Timestamp;
 use std::time::Duration;
 
@@ -46,6 +47,8 @@ pub struct Vm {
     pub uuid: VmUuid,
     pub name: String,
     pub disks: Vec<VmDisk>,
+    /// `None`: an agent that does not tell it.
+    pub configuration: Option<Configuration>,
 }
 
 /// A disk of a VM, in the VM's order.

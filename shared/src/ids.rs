@@ -111,6 +111,27 @@ text_id!(
     /// The source's own name of a disk, stable over its life (VMware's device key, here a word).
     DiskKey, "disk key", name
 );
+text_id!(
+    /// The source's own name of a controller or NIC (VMware's device key, such as `4000`).
+    DeviceKey, "device key", name
+);
+
+macro_rules! as_text {
+    ($($name:ident),*) => {$(
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+                out.serialize_str(&self.0)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+                <String as serde::Deserialize>::deserialize(input)?.try_into().map_err(serde::de::Error::custom)
+            }
+        }
+    )*};
+}
+as_text!(DiskKey, DeviceKey);
 
 macro_rules! random {
     ($($name:ident),*) => {$(

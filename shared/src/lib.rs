@@ -20,4 +20,5 @@ pub mod range;
 pub mod telemetry;
 pub mod tls;
 pub mod token;
+pub mod vm;
 pub mod wire;

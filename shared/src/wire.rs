@@ -10,6 +10,7 @@ mod migration;
 mod progress;
 pub mod push;
 pub mod refusal;
+mod vm;
 
 pub use agent::{inventory_from_wire, strategy_to_wire};
 pub use migration::{

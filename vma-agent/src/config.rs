@@ -1,5 +1,9 @@
 //! `vma-agent.toml`.
 
+mod hardware;
+
+pub use hardware::Hardware;
+
 use crate::metrics::Counted;
 use crate::source::{Source, plain, qemu};
 use crate::transfer::{Budget, Settings};
@@ -120,6 +124,9 @@ pub struct Vm {
     pub qemu: Option<qemu::Config>,
     /// Its disks lie behind plain NBD servers or in files: no snapshots, no change tracking.
     pub plain: Option<plain::Config>,
+    /// What it is made of, as far as the source cannot be asked.
+    #[serde(default)]
+    pub configuration: Hardware,
 }
 
 impl Vm {
@@ -131,13 +138,16 @@ impl Vm {
     /// The source, which talks to nobody yet. `state` is the agent's own folder.
     fn open(&self, uuid: &VmUuid, state: &Path) -> Option<Arc<dyn Source>> {
         let (uuid, name, snapshots) = (uuid.clone(), self.name.clone(), state.join("snapshots"));
+        let declared = self.configuration.read(self.disk_keys()).ok()?;
         match (&self.qemu, &self.plain) {
             (Some(config), None) => {
-                Some(Arc::new(qemu::QemuSource::new(uuid, name, config.clone(), &snapshots)))
+                let source = qemu::QemuSource::new(uuid, name, config.clone(), &snapshots);
+                Some(Arc::new(source.with_declared(declared)))
             }
             (None, Some(config)) => {
                 let sockets = state.join("run");
-                Some(Arc::new(plain::PlainSource::new(uuid, name, config.clone(), &snapshots, &sockets)))
+                let source = plain::PlainSource::new(uuid, name, config.clone(), &snapshots, &sockets);
+                Some(Arc::new(source.with_declared(declared)))
             }
             _ => None,
         }
@@ -200,6 +210,12 @@ impl Config {
                 return Err(invalid(
                     &format!("vm[{index}]"),
                     "needs either a [vm.qemu] or a [vm.plain] table",
+                ));
+            }
+            if let Err(wrong) = vm.configuration.read(vm.disk_keys()) {
+                return Err(invalid(
+                    &format!("vm[{index}].configuration{}", wrong.place()),
+                    &wrong.to_string(),
                 ));
             }
             if !seen.insert(uuid) {
@@ -317,6 +333,8 @@ mod tests {
         let scratch = |c: &Config| c.vms[0].qemu.as_ref().and_then(|qemu| qemu.scratch.clone());
         assert_eq!((scratch(&plain), scratch(&all).is_some()), (None, true));
         assert_eq!(plain.sources().len(), 2, "one of each kind");
+        let declared = plain.vms[0].configuration.read(plain.vms[0].disk_keys()).expect("usable");
+        assert_eq!((declared.cpus, declared.nics.len(), declared.disks[0].unit), (Some(4), 1, Some(0)));
     }
 
     #[test]
@@ -356,6 +374,10 @@ mod tests {
             (vm("web", 1, ["a", "a"]), "two disks a"),
             (vm("web", 1, ["a", "b"]) + &vm("web", 2, ["a", "b"]), "name of another VM"),
             (vm("web", 1, ["a", "b"]) + &vm("db", 1, ["a", "b"]), "uuid of another VM"),
+            (
+                vm("web", 1, ["a", "b"]) + "[vm.configuration]\nmemory = 0\n",
+                "`vm[0].configuration` cannot be used: memory is 0",
+            ),
         ] {
             let file = tempfile::NamedTempFile::new().expect("temporary file");
             let text = format!("oma = \"localhost:1\"\nstate_dir = \"/x\"\n{tls}{vms}");

@@ -108,7 +108,8 @@ fn add_vms(world: &World, source: &Sources) -> anyhow::Result<()> {
 /// `begin` and `sync` for each VM.
 async fn begin_all(channel: &Channel) -> anyhow::Result<()> {
     eventually("fifty VMs in the inventory", PATIENCE, || async {
-        let answer = InventoryServiceClient::new(channel.clone()).list_vms(v1::ListVmsRequest {}).await?;
+        let answer =
+            InventoryServiceClient::new(channel.clone()).list_vms(v1::ListVmsRequest::default()).await?;
         let connected = answer.into_inner().vms.into_iter().filter(|vm| vm.agent_connected).count();
         Ok((connected == VMS).then_some(()))
     })

@@ -54,6 +54,8 @@ pub struct Options {
     pub link: Option<Shape>,
     /// Where the replicas are; `None`: in the world's folder.
     pub replicas: Option<PathBuf>,
+    /// Lines of the VM's `[vm.configuration]`, heading included.
+    pub configuration: String,
     /// The control plane's `database_url`; `None`: a file in the world's folder.
     pub database: Option<String>,
     /// Lines that follow the level in the `[log]` table of both daemons: its other keys, and further tables.
@@ -259,7 +261,7 @@ impl World {
         // The inventory arrives with the agent's hello, a moment after the log line.
         eventually("the VM in the inventory", START, || async {
             let channel = self.channel().await?;
-            let answer = InventoryServiceClient::new(channel).list_vms(v1::ListVmsRequest {}).await?;
+            let answer = InventoryServiceClient::new(channel).list_vms(v1::ListVmsRequest::default()).await?;
             Ok(answer.into_inner().vms.iter().any(|vm| vm.agent_connected).then_some(()))
         })
         .await?;
@@ -414,5 +416,6 @@ pub fn write_agent_config(
             }
         }
     }
+    text += &options.configuration;
     Ok(std::fs::write(dir.join(name), text)?)
 }

@@ -93,7 +93,7 @@ async fn no_cycle_of_twenty_fails_when_the_control_plane_is_killed_among_them() 
     world.agent_restart()?;
     eventually("the crowd in the inventory", SOON, || async {
         let channel = world.channel().await?;
-        let answer = InventoryServiceClient::new(channel).list_vms(v1::ListVmsRequest {}).await?;
+        let answer = InventoryServiceClient::new(channel).list_vms(v1::ListVmsRequest::default()).await?;
         let connected = answer.into_inner().vms.into_iter().filter(|vm| vm.agent_connected).count();
         Ok((connected == CROWD).then_some(()))
     })

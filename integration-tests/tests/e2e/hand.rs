@@ -28,7 +28,12 @@ pub(crate) struct HandAgent {
 
 pub(crate) fn hello(agent: &str, disks: &[(&str, u64)]) -> v1::ConnectRequest {
     let disks = disks.iter().map(|&(key, size_bytes)| v1::VmDisk { key: key.to_owned(), size_bytes });
-    let vm = v1::Vm { uuid: VM_UUID.to_owned(), name: "web".to_owned(), disks: disks.collect() };
+    let vm = v1::Vm {
+        uuid: VM_UUID.to_owned(),
+        name: "web".to_owned(),
+        disks: disks.collect(),
+        configuration: None,
+    };
     let hello = v1::Hello {
         agent_id: agent.to_owned(),
         software_version: "by hand".to_owned(),

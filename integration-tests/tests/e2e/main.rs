@@ -4,6 +4,7 @@ mod access;
 mod bench;
 mod certificates;
 mod clocks;
+mod configuration;
 mod crowd;
 mod cycles;
 mod database;

@@ -4,6 +4,7 @@
 //! used; 1 otherwise. No logic of the product lives here.
 
 mod client;
+mod configuration;
 mod dev_ca;
 mod migration;
 mod schedule;

@@ -80,6 +80,7 @@ pub(super) fn migration_json(m: &v1::Migration) -> Value {
             "taken_at": p.taken_at,
             "committed_at": p.committed_at,
         })).collect::<Vec<_>>(),
+        "configuration": m.configuration.as_ref().map(super::configuration::json_of),
         "findings": m.findings.iter().map(|f| json!({
             "kind": word(f.kind().as_str_name(), "FINDING_KIND_"),
             "disk_key": or_null(&f.disk_key),

@@ -11,10 +11,15 @@ pub(super) struct Inventory(pub(super) App);
 impl InventoryService for Inventory {
     async fn list_vms(
         &self,
-        _: Request<v1::ListVmsRequest>,
+        request: Request<v1::ListVmsRequest>,
     ) -> Result<Response<v1::ListVmsResponse>, Status> {
-        let offered = self.0.vm_list().await.map_err(|e| e.to_status())?;
+        let offered = match request.into_inner().vm.as_str() {
+            "" => self.0.vm_list().await,
+            asked => self.0.vm_find(asked).await,
+        };
+        let offered = offered.map_err(|e| e.to_status())?;
         let vms = offered.into_iter().map(|o| v1::AgentVm {
+            changes: o.changes.into_iter().map(Into::into).collect(),
             vm: Some(o.vm.into()),
             agent_id: o.agent.into(),
             agent_connected: o.agent_connected,

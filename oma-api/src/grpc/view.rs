@@ -27,6 +27,7 @@ pub(super) fn migration(view: MigrationView) -> v1::Migration {
         agent_connected,
         history,
         schedule,
+        configuration,
         rpo,
         ..
     } = view;
@@ -83,6 +84,7 @@ pub(super) fn migration(view: MigrationView) -> v1::Migration {
         rpo_breached: rpo.breached,
         next_cycle_at: time(next),
         schedule,
+        configuration: configuration.map(Into::into),
     }
 }
 

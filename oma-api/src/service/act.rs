@@ -254,6 +254,7 @@ impl App {
             disks: disks.collect(),
             wishes: ask.wishes(&Wishes::default(), caller, now),
             attempt: attempt.cloned(),
+            configuration: vm.configuration,
         };
         match self.store.migration_create(&new, now).await {
             Ok(made) => {

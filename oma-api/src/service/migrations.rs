@@ -4,6 +4,7 @@ use super::{App, Error, MigrationView};
 use crate::store::{self, Migration, Which};
 use shared::cycle::Vm;
 use shared::ids::{AgentId, MigrationId, VmUuid};
+use shared::vm::{Difference, differences};
 use tracing::info;
 
 /// Bytes a second: below it a leaf takes more than a second.
@@ -17,6 +18,8 @@ pub struct OfferedVm {
     pub agent_connected: bool,
     /// Its unfinished migration.
     pub migration: Option<MigrationId>,
+    /// What is not as that migration's begin recorded it.
+    pub changes: Vec<Difference>,
 }
 
 impl App {
@@ -64,12 +67,45 @@ impl App {
     /// # Errors
     /// [`Error::Store`].
     pub async fn vm_list(&self) -> Result<Vec<OfferedVm>, Error> {
+        self.with_changes(self.offers().await?).await
+    }
+
+    async fn offers(&self) -> Result<Vec<OfferedVm>, Error> {
         let mut offered = Vec::new();
         for agent in self.store.agent_list().await? {
             for vm in agent.inventory {
                 let migration = self.store.migration_of_vm(&vm.uuid).await?.map(|m| m.id);
                 let agent_connected = self.hub.agent_is_connected(&agent.id);
-                offered.push(OfferedVm { vm, agent: agent.id.clone(), agent_connected, migration });
+                let agent = agent.id.clone();
+                offered.push(OfferedVm { vm, agent, agent_connected, migration, changes: vec![] });
+            }
+        }
+        Ok(offered)
+    }
+
+    /// The VMs of this uuid or name; several agents may offer one.
+    ///
+    /// # Errors
+    /// [`Error::VmUnknown`], [`Error::Store`].
+    pub async fn vm_find(&self, asked: &str) -> Result<Vec<OfferedVm>, Error> {
+        self.with_changes(self.offers_of(asked).await?).await
+    }
+
+    async fn offers_of(&self, asked: &str) -> Result<Vec<OfferedVm>, Error> {
+        let mut found = self.offers().await?;
+        found.retain(|o| o.vm.uuid.as_str() == asked || o.vm.name == asked);
+        match found.is_empty() {
+            true => Err(Error::VmUnknown { asked: asked.to_owned() }),
+            false => Ok(found),
+        }
+    }
+
+    /// What begin recorded of the VMs, beside what their source has now. Nothing where either is not known.
+    async fn with_changes(&self, mut offered: Vec<OfferedVm>) -> Result<Vec<OfferedVm>, Error> {
+        for of in &mut offered {
+            let (Some(id), Some(present)) = (&of.migration, &of.vm.configuration) else { continue };
+            if let Some(recorded) = self.store.migration_configuration(id).await? {
+                of.changes = differences(&recorded, present);
             }
         }
         Ok(offered)
@@ -94,10 +130,8 @@ impl App {
     }
 
     pub(super) async fn offered(&self, asked: &str) -> Result<OfferedVm, Error> {
-        let mut found = self.vm_list().await?;
-        found.retain(|o| o.vm.uuid.as_str() == asked || o.vm.name == asked);
+        let mut found = self.offers_of(asked).await?;
         match found.len() {
-            0 => Err(Error::VmUnknown { asked: asked.to_owned() }),
             1 => Ok(found.remove(0)),
             count => Err(Error::VmAmbiguous { asked: asked.to_owned(), count }),
         }

@@ -8,6 +8,7 @@ use migratekit::manifest::Manifest;
 use shared::cycle::{CycleEvent, DiskProgress, Finding, FindingKind, Strategy};
 use shared::migration::{Action, Position};
 use shared::range::ByteRange;
+use shared::vm::Configuration;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio_util::sync::CancellationToken;
@@ -214,4 +215,26 @@ async fn progress_may_be_nonsense() {
     plant.app.progress_flush(&job.id).await;
     let stored = plant.job().await.progress;
     assert!(stored.percent <= 100.0 && stored.operation == "Transfer", "{stored:?}");
+}
+
+/// The source may change, or be gone, when the VM is made anew.
+#[tokio::test]
+async fn begin_records_the_configuration_and_later_changes_are_shown_beside_it() {
+    let plant = Plant::begun().await;
+    let recorded = |cpus| Some(Configuration { cpus: Some(cpus), ..Configuration::default() });
+    let [offered] = &plant.app.vm_list().await.expect("read")[..] else { panic!("one VM") };
+    assert_eq!((&offered.vm.configuration, &offered.changes[..]), (&recorded(2), &[][..]));
+    let mut vm = offered.vm.clone();
+    vm.configuration = recorded(8);
+    plant.app.agent_inventory(&plant.agent, &[vm]).await.expect("taken");
+    let view = plant.app.migration_view(&plant.migration().await.id).await.expect("read");
+    assert_eq!(view.configuration, recorded(2));
+    let now = plant.app.vm_find("web-1").await.expect("found").remove(0);
+    assert_eq!(now.vm.configuration, recorded(8));
+    let [change] = &now.changes[..] else { panic!("{:?}", now.changes) };
+    assert_eq!(
+        (change.field.as_str(), change.recorded.as_str(), change.present.as_str()),
+        ("cpus", "2", "8")
+    );
+    assert!(matches!(plant.app.vm_find("web-2").await, Err(Error::VmUnknown { .. })));
 }

@@ -6,6 +6,7 @@ use crate::hub::Live;
 use crate::schedule::rpo::Rpo;
 use crate::store::{Disk, Job, Migration, Protection, RestorePoint};
 use shared::ids::MigrationId;
+use shared::vm::Configuration;
 
 /// Everything about one migration, read together with what only the process knows.
 #[derive(Clone, Debug)]
@@ -22,6 +23,8 @@ pub struct MigrationView {
     pub history: Vec<Run>,
     pub schedule: Option<ScheduleView>,
     pub rpo: Rpo,
+    /// As begin recorded it.
+    pub configuration: Option<Configuration>,
 }
 
 /// Why a running cycle does not get on.
@@ -52,6 +55,7 @@ impl App {
         let row = self.store.schedule_fetch(id).await?;
         let rpo = self.rpo(&migration, row.as_ref(), restore_points.last().map(|point| point.taken_at));
         let schedule = row.map(|row| self.schedule_view(&migration, row));
+        let configuration = self.store.migration_configuration(id).await?;
         Ok(MigrationView {
             migration,
             disks,
@@ -63,6 +67,7 @@ impl App {
             history: Vec::new(),
             schedule,
             rpo,
+            configuration,
         })
     }
 }

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use shared::cycle::{Vm, VmDisk};
 use shared::ids::AgentId;
+use shared::vm::Configuration;
 use sqlx::any::AnyRow;
 
 /// A row of `agents` with its VMs.
@@ -46,7 +47,7 @@ struct StoredDisk {
 
 const AGENTS: &str = "SELECT id, software_version, protocol_version, address, connected, first_seen_at, \
      last_seen_at FROM agents ORDER BY id";
-const VMS: &str = "SELECT agent_id, vm_uuid, name, disks FROM agent_vms WHERE agent_id = ? ORDER BY position";
+const VMS: &str = "SELECT agent_id, vm_uuid, name, disks, configuration FROM agent_vms WHERE agent_id = ? ORDER BY position";
 
 impl Store {
     /// A session begins: stores who it is, that it is connected, and its inventory whole.
@@ -226,15 +227,17 @@ impl Write {
                     })
                 })
                 .collect::<Result<_, Error>>()?;
-            sql("INSERT INTO agent_vms (agent_id, position, vm_uuid, name, disks) VALUES (?, ?, ?, ?, ?)")
-                .bind(id.as_str())
-                .bind(position)
-                .bind(vm.uuid.as_str())
-                .bind(vm.name.as_str())
-                .bind(serde_json::to_string(&disks).expect("strings and numbers have a JSON form"))
-                .execute(&mut *self.tx)
-                .await
-                .doing("storing an inventory")?;
+            sql("INSERT INTO agent_vms (agent_id, position, vm_uuid, name, disks, configuration) \
+             VALUES (?, ?, ?, ?, ?, ?)")
+            .bind(id.as_str())
+            .bind(position)
+            .bind(vm.uuid.as_str())
+            .bind(vm.name.as_str())
+            .bind(serde_json::to_string(&disks).expect("strings and numbers have a JSON form"))
+            .bind(vm.configuration.as_ref().map(Configuration::to_json))
+            .execute(&mut *self.tx)
+            .await
+            .doing("storing an inventory")?;
         }
         Ok(())
     }
@@ -255,5 +258,6 @@ fn vm(row: &AnyRow) -> Result<Vm, Error> {
         uuid: row.parsed("vm_uuid")?,
         name: row.text("name")?,
         disks: disks.into_iter().map(disk).collect::<Result<_, Error>>()?,
+        configuration: row.configuration("configuration")?,
     })
 }

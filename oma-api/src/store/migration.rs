@@ -8,6 +8,7 @@ use serde_json::json;
 use shared::cycle::Finding;
 use shared::ids::{AgentId, MigrationId, VmUuid};
 use shared::migration::{Facts, Position};
+use shared::vm::Configuration;
 use sqlx::any::AnyRow;
 
 /// A row of `migrations`.
@@ -69,6 +70,8 @@ pub struct NewMigration {
     pub wishes: Wishes,
     /// Recorded with it.
     pub attempt: Option<Attempt>,
+    /// As its source has it now; kept whatever becomes of it there.
+    pub configuration: Option<Configuration>,
 }
 
 /// Which migrations a list shows.
@@ -117,8 +120,8 @@ impl Store {
             let position = Position::BeginRunning;
             sql(
                 "INSERT INTO migrations (id, vm_uuid, vm_name, agent_id, phase, state, held, has_committed, \
-             release_pending, generation, unfinished_vm, findings, created_at, updated_at) \
-             VALUES (?, ?, ?, ?, ?, ?, 0, 0, 0, 1, ?, '[]', ?, ?)",
+             release_pending, generation, unfinished_vm, findings, configuration, created_at, updated_at) \
+             VALUES (?, ?, ?, ?, ?, ?, 0, 0, 0, 1, ?, '[]', ?, ?, ?)",
             )
             .bind(new.id.as_str())
             .bind(new.vm.as_str())
@@ -127,6 +130,7 @@ impl Store {
             .bind(position.phase().as_str())
             .bind(position.state().as_str())
             .bind(new.vm.as_str())
+            .bind(new.configuration.as_ref().map(Configuration::to_json))
             .bind(time(now))
             .bind(time(now))
             .execute(&mut *w.tx)
@@ -167,6 +171,23 @@ impl Store {
             let mut c = self.read.begin().await.doing("reading a migration")?;
             let migration = of_id(&mut c, id).await?;
             protection(&mut c, migration).await
+        })
+        .await
+    }
+
+    /// What the VM was made of when the migration was begun. Apart from the rest: it is long, and seldom wanted.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Corrupt`], [`Error::Database`].
+    pub async fn migration_configuration(&self, id: &MigrationId) -> Result<Option<Configuration>, Error> {
+        self.reading(|| async {
+            let row = sql("SELECT id, configuration FROM migrations WHERE id = ?")
+                .bind(id.as_str())
+                .fetch_optional(&self.read)
+                .await
+                .doing("reading a VM's configuration")?;
+            let row = row.ok_or_else(|| Error::NotFound { what: "migration", id: id.to_string() })?;
+            Row::new(&row, "migrations", "id")?.configuration("configuration")
         })
         .await
     }

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use shared::cycle::{DiskProgress, Finding, FindingKind, Strategy};
+use shared::vm::Configuration;
 use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::query::Query;
 use sqlx::{Any, Row as _};
@@ -127,6 +128,12 @@ impl<'r> Row<'r> {
                 Err(self.corrupt(column, format_args!("{other:?} is none of full changed hash_diff")))
             }
         }
+    }
+
+    /// A VM's configuration. One of a newer version is read as far as it is known.
+    pub(super) fn configuration(&self, column: &'static str) -> Result<Option<Configuration>, Error> {
+        let text = self.opt_text(column)?;
+        text.map(|t| serde_json::from_str(&t).map_err(|e| self.corrupt(column, e))).transpose()
     }
 
     pub(super) fn findings(&self, column: &'static str) -> Result<Vec<Finding>, Error> {

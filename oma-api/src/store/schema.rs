@@ -46,6 +46,12 @@ const VERSIONS: &[Version] = &[
         down: include_str!("../../migrations/0004_peak.down.sql"),
     },
     Version {
+        number: 5,
+        name: "configuration",
+        up: include_str!("../../migrations/0005_configuration.up.sql"),
+        down: include_str!("../../migrations/0005_configuration.down.sql"),
+    },
+    Version {
         number: 6,
         name: "tokens",
         up: include_str!("../../migrations/0006_tokens.up.sql"),

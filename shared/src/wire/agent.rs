@@ -3,6 +3,7 @@
 use super::Invalid;
 use crate::cycle::*;
 use crate::ids::{AgentId, DiskId, DiskKey, Epoch, JobId, MigrationId, VmUuid};
+use crate::vm::Configuration;
 use proto::v1;
 use std::time::Duration;
 
@@ -16,7 +17,8 @@ impl From<Vm> for v1::Vm {
     fn from(vm: Vm) -> Self {
         let disks =
             vm.disks.into_iter().map(|d| v1::VmDisk { key: d.key.into(), size_bytes: d.size }).collect();
-        Self { uuid: vm.uuid.into(), name: vm.name, disks }
+        let configuration = vm.configuration.map(Into::into);
+        Self { uuid: vm.uuid.into(), name: vm.name, disks, configuration }
     }
 }
 
@@ -29,6 +31,7 @@ impl TryFrom<v1::Vm> for Vm {
             uuid: id!(VmUuid, "vm.uuid", vm.uuid)?,
             name: vm.name,
             disks: vm.disks.into_iter().map(disk).collect::<Result<_, Invalid>>()?,
+            configuration: vm.configuration.map(Configuration::try_from).transpose()?,
         })
     }
 }

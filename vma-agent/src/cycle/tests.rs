@@ -58,7 +58,7 @@ impl Source for Away {
 
 fn start() -> (Manager, tokio::sync::mpsc::Receiver<Outgoing>, Vm, Arc<AtomicU8>) {
     let uuid: VmUuid = "00000000-0000-4000-8000-000000000001".parse().expect("a uuid");
-    let vm = Vm { uuid: uuid.clone(), name: "web-1".to_owned(), disks: vec![] };
+    let vm = Vm { uuid: uuid.clone(), name: "web-1".to_owned(), disks: vec![], configuration: None };
     let away = Arc::new(AtomicU8::new(AWAY));
     let settings = Settings {
         counted: Default::default(),

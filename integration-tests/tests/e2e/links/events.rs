@@ -144,7 +144,8 @@ impl Behind {
             ensure!(m.state() == v1::State::Failed && m.error_reason == "DISK_RESIZED", "{m:?}");
             eventually("the new size in the inventory", SOON, || async {
                 let channel = self.world.channel().await?;
-                let answer = InventoryServiceClient::new(channel).list_vms(v1::ListVmsRequest {}).await?;
+                let answer =
+                    InventoryServiceClient::new(channel).list_vms(v1::ListVmsRequest::default()).await?;
                 let mut disks =
                     answer.into_inner().vms.into_iter().flat_map(|vm| vm.vm).flat_map(|vm| vm.disks);
                 Ok(disks.any(|disk| disk.key == "data" && disk.size_bytes == size).then_some(()))

@@ -134,6 +134,7 @@ pub(super) fn new_migration(n: u8, disks: usize) -> NewMigration {
         disks: (0..disks).map(disk).collect(),
         wishes: Wishes::default(),
         attempt: None,
+        configuration: None,
     }
 }
 

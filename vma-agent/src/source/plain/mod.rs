@@ -18,6 +18,7 @@ use futures::future::try_join_all;
 use migratekit::nbd::{ConnectOptions, Handle, NbdUri};
 use shared::cycle::{Vm, VmDisk};
 use shared::ids::{DiskKey, VmUuid};
+use shared::vm;
 use tokio::sync::Mutex;
 
 use super::record::{Folder, Record, RecordDisk, Stage, failed};
@@ -35,6 +36,7 @@ pub struct PlainSource {
     uuid: VmUuid,
     name: String,
     config: Config,
+    declared: vm::Configuration,
     folder: Folder,
     sockets: PathBuf,
     /// Servers of files, started when first needed and kept.
@@ -47,7 +49,14 @@ impl PlainSource {
     pub fn new(uuid: VmUuid, name: impl Into<String>, config: Config, state: &Path, sockets: &Path) -> Self {
         let folder = Folder::new(state, &uuid);
         let sockets = sockets.join(uuid.as_str());
-        Self { uuid, name: name.into(), config, folder, sockets, servers: Mutex::default() }
+        let declared = vm::Configuration::default();
+        Self { uuid, name: name.into(), config, declared, folder, sockets, servers: Mutex::default() }
+    }
+
+    /// What the operator says of the VM's hardware.
+    pub fn with_declared(mut self, declared: vm::Configuration) -> Self {
+        self.declared = declared;
+        self
     }
 
     async fn serve(&self, disk: &DiskConfig) -> Result<OpenDisk, Error> {
@@ -128,7 +137,9 @@ fn private(folder: &Path) -> Result<(), Error> {
 impl Source for PlainSource {
     async fn describe(&self) -> Result<Vm, Error> {
         let disks = self.sizes().await?;
-        Ok(Vm { uuid: self.uuid.clone(), name: self.name.clone(), disks })
+        let mut configuration = self.declared.clone();
+        configuration.change_tracking = Some(false);
+        Ok(Vm { uuid: self.uuid.clone(), name: self.name.clone(), disks, configuration: Some(configuration) })
     }
 
     async fn snapshot(&self, name: &SnapshotName) -> Result<Snapshot, Error> {

@@ -34,6 +34,7 @@ use serde::Deserialize;
 use serde_json::json;
 use shared::cycle::{Vm, VmDisk};
 use shared::ids::{DiskKey, VmUuid};
+use shared::vm;
 use tokio::sync::Mutex;
 
 use super::record::{Folder, Record, RecordDisk, Stage};
@@ -54,6 +55,7 @@ pub struct QemuSource {
     config: Config,
     monitor: Monitor,
     folder: Folder,
+    declared: vm::Configuration,
     limits: PageLimits,
     /// One operation at a time: the monitor serves one, and half of one must not be seen by another.
     turn: Mutex<()>,
@@ -71,9 +73,16 @@ impl QemuSource {
             config,
             monitor,
             folder,
+            declared: vm::Configuration::default(),
             limits: PageLimits::default(),
             turn: Mutex::new(()),
         }
+    }
+
+    /// What the operator says of the VM's hardware.
+    pub fn with_declared(mut self, declared: vm::Configuration) -> Self {
+        self.declared = declared;
+        self
     }
 
     /// How much one page of changed areas tells.
@@ -293,9 +302,18 @@ impl QemuSource {
 impl Source for QemuSource {
     async fn describe(&self) -> Result<Vm, Error> {
         let _turn = self.turn.lock().await;
-        let graph = Graph::read(&mut self.monitor.open().await?).await?;
+        let mut session = self.monitor.open().await?;
+        let graph = Graph::read(&mut session).await?;
         let disks = self.describe_disks(&graph)?;
-        Ok(Vm { uuid: self.uuid.clone(), name: self.name.clone(), disks })
+        let mut configuration = self.declared.clone();
+        configuration.change_tracking = Some(true);
+        // A qemu-storage-daemon knows no guest; a QEMU knows better than a file.
+        match power(&mut session).await? {
+            PowerState::Running => configuration.power = vm::Power::On,
+            PowerState::Off => configuration.power = vm::Power::Off,
+            PowerState::Unknown => {}
+        }
+        Ok(Vm { uuid: self.uuid.clone(), name: self.name.clone(), disks, configuration: Some(configuration) })
     }
 
     async fn snapshot(&self, name: &SnapshotName) -> Result<Snapshot, Error> {
@@ -402,21 +420,24 @@ impl Source for QemuSource {
     }
 
     async fn power(&self) -> Result<PowerState, Error> {
-        #[derive(Deserialize)]
-        struct Status {
-            status: String,
-        }
         let _turn = self.turn.lock().await;
-        let mut session = self.monitor.open().await?;
-        match session.execute::<Status>("query-status", json!({})).await {
-            Ok(Status { status }) => Ok(match status.as_str() {
-                "running" | "paused" | "suspended" => PowerState::Running,
-                "shutdown" => PowerState::Off,
-                _ => PowerState::Unknown,
-            }),
-            Err(error) if error.is_unknown_command() => Ok(PowerState::Unknown),
-            Err(error) => Err(error.into()),
-        }
+        power(&mut self.monitor.open().await?).await
+    }
+}
+
+async fn power(session: &mut Session) -> Result<PowerState, Error> {
+    #[derive(Deserialize)]
+    struct Status {
+        status: String,
+    }
+    match session.execute::<Status>("query-status", json!({})).await {
+        Ok(Status { status }) => Ok(match status.as_str() {
+            "running" | "paused" | "suspended" => PowerState::Running,
+            "shutdown" => PowerState::Off,
+            _ => PowerState::Unknown,
+        }),
+        Err(error) if error.is_unknown_command() => Ok(PowerState::Unknown),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -1,0 +1,2 @@
+ALTER TABLE migrations DROP COLUMN configuration;
+ALTER TABLE agent_vms DROP COLUMN configuration;
