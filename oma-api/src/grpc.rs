@@ -4,6 +4,7 @@ mod access;
 mod agent;
 mod inventory;
 mod migration;
+mod profile;
 mod progress;
 mod push;
 mod replication;
@@ -20,6 +21,7 @@ use proto::v1::migration_service_server::MigrationServiceServer;
 use proto::v1::progress_service_server::ProgressServiceServer;
 use proto::v1::replication_service_server::ReplicationServiceServer;
 use proto::v1::schedule_service_server::ScheduleServiceServer;
+use proto::v1::target_profile_service_server::TargetProfileServiceServer;
 use proto::v1::token_service_server::TokenServiceServer;
 use shared::wire::call::Called;
 use std::convert::Infallible;
@@ -69,6 +71,7 @@ pub fn routes(
         .add_service(ReplicationServiceServer::new(replication::Replications(app.clone())))
         .add_service(ScheduleServiceServer::new(schedule::Schedules(app.clone())))
         .add_service(TokenServiceServer::new(token::Tokens(app.clone())))
+        .add_service(TargetProfileServiceServer::new(profile::Profiles(app.clone())))
         .add_service(InventoryServiceServer::new(inventory::Inventory(app.clone())))
         .prepare();
     let gate = access::Gate::new(Arc::clone(&app.access), routes);

@@ -8,6 +8,7 @@
 //!  /api/v1/migrations/{vm}/schedule, /api/v1/schedules/preview                ScheduleService
 //!  /metrics                                   for Prometheus
 //!  /api/v1/tokens                             ours                           TokenService
+//!  /api/v1/target-profiles                    ours                           TargetProfileService
 //!  /api/v1/openapi.json                       made of the routes below       reflection
 //! ```
 //!
@@ -20,6 +21,7 @@ mod events;
 mod gate;
 mod instance;
 mod migrations;
+mod profiles;
 mod progress;
 mod refusal;
 mod replications;
@@ -121,6 +123,8 @@ pub(crate) fn router(app: App, listener: SocketAddr, shutdown: CancellationToken
         .routes(routes!(progress::get, progress::register))
         .routes(routes!(progress::update))
         .routes(routes!(progress::watch))
+        .routes(routes!(profiles::list, profiles::create))
+        .routes(routes!(profiles::one, profiles::update, profiles::delete))
         .merge(events::routes())
         .merge(migrations::routes())
         .merge(instance::routes())

@@ -13,6 +13,7 @@ pub mod journal;
 pub mod list;
 pub mod metrics;
 pub mod migrations;
+pub mod profiles;
 pub mod progress;
 pub mod replications;
 pub mod schedules;

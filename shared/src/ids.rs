@@ -83,6 +83,15 @@ fn name(value: &str) -> Result<(), &'static str> {
     }
 }
 
+/// Lower-case words that are typed on command lines and stand in paths.
+fn label(value: &str) -> Result<(), &'static str> {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    match !value.is_empty() && value.len() <= 64 && !value.starts_with('-') && value.chars().all(plain) {
+        true => Ok(()),
+        false => Err("expected 1 to 64 of a-z 0-9 - and no dash in front"),
+    }
+}
+
 text_id!(
     /// One protection of one VM.
     MigrationId, "migration id", uuid
@@ -115,6 +124,10 @@ text_id!(
     /// The source's own name of a controller or NIC (VMware's device key, such as `4000`).
     DeviceKey, "device key", name
 );
+text_id!(
+    /// A target profile.
+    ProfileName, "profile name", label
+);
 
 macro_rules! as_text {
     ($($name:ident),*) => {$(
@@ -131,7 +144,7 @@ macro_rules! as_text {
         }
     )*};
 }
-as_text!(DiskKey, DeviceKey);
+as_text!(DiskKey, DeviceKey, ProfileName);
 
 macro_rules! random {
     ($($name:ident),*) => {$(

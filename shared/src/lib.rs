@@ -15,6 +15,7 @@ pub mod ids;
 pub mod leaf;
 pub mod metrics;
 pub mod migration;
+pub mod profile;
 pub mod progress;
 pub mod range;
 pub mod telemetry;

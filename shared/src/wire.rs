@@ -7,6 +7,7 @@ pub mod access;
 mod agent;
 pub mod call;
 mod migration;
+mod profile;
 mod progress;
 pub mod push;
 pub mod refusal;
@@ -16,6 +17,7 @@ pub use agent::{inventory_from_wire, strategy_to_wire};
 pub use migration::{
     action_from_wire, action_to_wire, phase_from_wire, phase_to_wire, state_from_wire, state_to_wire,
 };
+pub use profile::{profile_from_wire, profile_to_wire};
 pub use progress::{WatchAnswers, progress_refused, watch_answers};
 
 use crate::range::ByteRange;

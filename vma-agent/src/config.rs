@@ -22,6 +22,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Bytes that all VMs' configurations may have together: an inventory is one message, of at most 4 MiB.
+const MOST_DESCRIBED: usize = 3 << 20;
+
 /// The daemon's configuration. Every key is documented in `deploy/examples/vma-agent.toml`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -191,7 +194,7 @@ impl Config {
         if !(4 * mib..=256 * mib).contains(&transfer.buffers.bytes()) {
             return Err(invalid("transfer.buffers", "must be 4MiB to 256MiB"));
         }
-        let (mut seen, mut names) = (BTreeSet::new(), BTreeSet::new());
+        let (mut seen, mut names, mut described) = (BTreeSet::new(), BTreeSet::new(), 0);
         for (index, vm) in config.vms.iter().enumerate() {
             if vm.name.trim().is_empty() {
                 return Err(invalid(&format!("vm[{index}].name"), "is empty: commands and people need one"));
@@ -212,11 +215,13 @@ impl Config {
                     "needs either a [vm.qemu] or a [vm.plain] table",
                 ));
             }
-            if let Err(wrong) = vm.configuration.read(vm.disk_keys()) {
-                return Err(invalid(
-                    &format!("vm[{index}].configuration{}", wrong.place()),
-                    &wrong.to_string(),
-                ));
+            let declared = vm.configuration.read(vm.disk_keys()).map_err(|wrong| {
+                invalid(&format!("vm[{index}].configuration{}", wrong.place()), &wrong.to_string())
+            })?;
+            described += declared.to_json().len();
+            if described > MOST_DESCRIBED {
+                let why = "is too much with those before it: all together may have 3 MiB, since they travel in one message; shorten notes and tags";
+                return Err(invalid(&format!("vm[{index}].configuration"), why));
             }
             if !seen.insert(uuid) {
                 return Err(invalid(&format!("vm[{index}].uuid"), "is the uuid of another VM in this file"));
@@ -365,11 +370,18 @@ mod tests {
     fn what_could_be_taken_for_each_other_is_refused() {
         let vm = |name: &str, uuid: u8, keys: [&str; 2]| {
             let disk = |key: &str| format!("[[vm.plain.disks]]\nkey = \"{key}\"\nfile = \"/x\"\n");
-            let uuid = format!("00000000-0000-4000-8000-0000000000{uuid:02}");
+            let uuid = format!("00000000-0000-4000-8000-000000000{uuid:03}");
             format!("[[vm]]\nuuid = \"{uuid}\"\nname = \"{name}\"\n{}{}", disk(keys[0]), disk(keys[1]))
         };
         let tls = "[tls]\nca = \"/x\"\ncert = \"/x\"\nkey = \"/x\"\n";
+        let long = |n: u8| {
+            let notes = "x".repeat(4096);
+            let tags = format!("[{}]", format!("\"{}\",", "t".repeat(256)).repeat(64));
+            vm(&n.to_string(), n, ["a", "b"])
+                + &format!("[vm.configuration]\nnotes = \"{notes}\"\ntags = {tags}\n")
+        };
         for (vms, why) in [
+            ((0..160).map(long).collect(), "].configuration` is too much with those before it"),
             (vm("", 1, ["a", "b"]), "vm[0].name"),
             (vm("web", 1, ["a", "a"]), "two disks a"),
             (vm("web", 1, ["a", "b"]) + &vm("web", 2, ["a", "b"]), "name of another VM"),

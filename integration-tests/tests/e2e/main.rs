@@ -19,6 +19,7 @@ mod interrupted;
 mod kills;
 mod links;
 mod metrics;
+mod profiles;
 mod progress;
 mod schedule;
 mod seed;

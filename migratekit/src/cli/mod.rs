@@ -9,6 +9,7 @@ mod dev_ca;
 mod migration;
 mod schedule;
 mod show;
+mod target;
 mod token;
 mod verify;
 mod vm;
@@ -37,6 +38,7 @@ enum Command {
     DevCa(dev_ca::Args),
     Vm(vm::Vm),
     Migration(migration::Migration),
+    Target(Box<target::Target>),
     Verify(verify::Verify),
     Token(token::Token),
 }
@@ -71,7 +73,8 @@ pub(crate) fn main() -> ExitCode {
             let of_bench = error.downcast_ref().map(migratekit::bench::Error::exit_code);
             let unusable = error.is::<client::Missing>()
                 || error.is::<client::BadToken>()
-                || error.is::<client::BadAddress>();
+                || error.is::<client::BadAddress>()
+                || error.is::<target::Unusable>();
             let of_arguments = unusable.then_some(EXIT_CONFIGURATION);
             ExitCode::from(of_copy.or(of_bench).or(of_arguments).unwrap_or(1))
         }
@@ -98,6 +101,7 @@ fn run(cli: Cli, name: &str, out: &mut (impl Write + Send)) -> anyhow::Result<()
         Command::DevCa(args) => dev_ca::run(&args, out),
         Command::Vm(args) => block_on(vm::run(args, out).instrument(span)),
         Command::Migration(args) => block_on(migration::run(args, out).instrument(span)),
+        Command::Target(args) => block_on(target::run(*args, out).instrument(span)),
         Command::Verify(args) => block_on(verify::run(args, out).instrument(span)),
         Command::Token(args) => block_on(token::run(args, out).instrument(span)),
     }

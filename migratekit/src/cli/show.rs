@@ -80,6 +80,7 @@ pub(super) fn migration_json(m: &v1::Migration) -> Value {
             "taken_at": p.taken_at,
             "committed_at": p.committed_at,
         })).collect::<Vec<_>>(),
+        "target_profile": or_null(&m.target_profile),
         "configuration": m.configuration.as_ref().map(super::configuration::json_of),
         "findings": m.findings.iter().map(|f| json!({
             "kind": word(f.kind().as_str_name(), "FINDING_KIND_"),
@@ -137,6 +138,9 @@ pub(super) fn migration_text(m: &v1::Migration) -> String {
         format!("state       {}{}", position(m), if m.held { " (held)" } else { "" }),
         format!("agent       {}{}", m.agent_id, if m.agent_connected { "" } else { " (not connected)" }),
     ];
+    if !m.target_profile.is_empty() {
+        lines.push(format!("target      {}", m.target_profile));
+    }
     if m.rate_bytes_per_second > 0 {
         lines.push(format!("limit       {}/s", bytes(m.rate_bytes_per_second)));
     }

@@ -85,6 +85,7 @@ pub(super) fn migration(view: MigrationView) -> v1::Migration {
         next_cycle_at: time(next),
         schedule,
         configuration: configuration.map(Into::into),
+        target_profile: m.target_profile.map(String::from).unwrap_or_default(),
     }
 }
 

@@ -255,6 +255,7 @@ impl App {
             wishes: ask.wishes(&Wishes::default(), caller, now),
             attempt: attempt.cloned(),
             configuration: vm.configuration,
+            target_profile: self.profile_for(None).await?,
         };
         match self.store.migration_create(&new, now).await {
             Ok(made) => {

@@ -5,8 +5,9 @@ use crate::schedule;
 use crate::storage;
 use crate::store;
 use shared::config::Period;
-use shared::ids::{AgentId, JobId};
+use shared::ids::{AgentId, InvalidId, JobId};
 use shared::migration::{Action, Denied};
+use shared::profile;
 use shared::wire::refusal;
 use tonic::{Code, Status};
 
@@ -84,6 +85,14 @@ pub enum Error {
     #[error("it was cut short inside: look at the log of oma-api, and at what became of it before repeating")]
     Interrupted,
     #[error(transparent)]
+    Profile(#[from] profile::Refused),
+    #[error("there is no target profile {asked:?}; `migratekit target list` shows them")]
+    ProfileUnknown {
+        asked: String,
+        #[source]
+        why: InvalidId,
+    },
+    #[error(transparent)]
     Transfer(#[from] TransferError),
     #[error("comparing")]
     Compare(#[from] migratekit::verify::Error),
@@ -120,6 +129,11 @@ impl Error {
             Self::Argument { .. } => (Code::InvalidArgument, "INVALID_ARGUMENT"),
             Self::KeyReused => (Code::AlreadyExists, "IDEMPOTENCY_KEY_REUSED"),
             Self::NothingScheduled { .. } => (Code::FailedPrecondition, "NOTHING_SCHEDULED"),
+            Self::Profile(refused) | Self::Store(store::Error::Profile(refused)) => {
+                let code =
+                    if refused.is_of_itself() { Code::InvalidArgument } else { Code::FailedPrecondition };
+                (code, refused.reason())
+            }
             Self::NoTarget { .. } => (Code::FailedPrecondition, "NO_TARGET"),
             Self::AgentAway { .. } => (Code::Unavailable, "AGENT_NOT_CONNECTED"),
             Self::Rate { .. } => (Code::InvalidArgument, "RATE_TOO_LOW"),
@@ -147,6 +161,11 @@ impl Error {
                 | store::Error::JobStatus { .. },
             ) => (Code::Aborted, "CHANGED_MEANWHILE"),
             Self::Store(store::Error::NotFound { .. }) => (Code::NotFound, "NOT_FOUND"),
+            Self::Store(store::Error::ProfileExists { .. }) => (Code::AlreadyExists, "PROFILE_EXISTS"),
+            Self::Store(store::Error::ProfileUnknown { .. }) => (Code::NotFound, "PROFILE_UNKNOWN"),
+            Self::Store(store::Error::ProfileChanged { .. }) => (Code::Aborted, "CHANGED_MEANWHILE"),
+            Self::Store(store::Error::ProfileInUse { .. }) => (Code::FailedPrecondition, "PROFILE_IN_USE"),
+            Self::Store(store::Error::MigrationEnded { .. }) => (Code::FailedPrecondition, "MIGRATION_ENDED"),
             Self::Store(store::Error::NotReady { .. }) => (Code::FailedPrecondition, "NOT_READY"),
             Self::Store(_) => (Code::Unavailable, "DATABASE_UNAVAILABLE"),
             Self::JobUnknown { .. } => (Code::NotFound, "JOB_NOT_FOUND"),
@@ -155,6 +174,7 @@ impl Error {
             Self::SpaceLow(_) => (Code::ResourceExhausted, "TARGET_SPACE_LOW"),
             Self::Filter { .. } => (Code::InvalidArgument, "INVALID_ARGUMENT"),
             Self::JobsAreTheAgents { .. } => (Code::FailedPrecondition, "JOBS_ARE_THE_AGENTS"),
+            Self::ProfileUnknown { .. } => (Code::NotFound, "PROFILE_UNKNOWN"),
             Self::Transfer(error) => error.code(),
         }
     }

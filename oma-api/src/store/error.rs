@@ -1,8 +1,9 @@
 //! What the store can refuse or find.
 
 use super::words::{JobKind, JobStatus};
-use shared::ids::{AgentId, DiskId, Epoch, JobId, MigrationId, RestorePointId, VmUuid};
+use shared::ids::{AgentId, DiskId, Epoch, JobId, MigrationId, ProfileName, RestorePointId, VmUuid};
 use shared::migration::{Denied, Position};
+use shared::profile::Refused;
 use std::path::PathBuf;
 
 /// A store method that did not do what it was asked. Nothing was written, unless the variant says otherwise.
@@ -83,6 +84,30 @@ pub enum Error {
         "the migration {migration} was changed by somebody else since it was read (generation {generation})"
     )]
     Conflict { migration: MigrationId, generation: u64 },
+    /// The migration is history.
+    #[error("the migration {migration} has ended: nothing of it changes any more")]
+    MigrationEnded { migration: MigrationId },
+
+    /// Names are unique.
+    #[error("there is a target profile {name} already: change that one, or take another name")]
+    ProfileExists { name: ProfileName },
+    /// No such profile.
+    #[error("there is no target profile \"{name}\"; `migratekit target list` shows them")]
+    ProfileUnknown { name: ProfileName },
+    /// Compare-and-swap lost: read again, decide again.
+    #[error(
+        "the target profile {name} was changed by somebody else since it was read (it has generation {generation} now): get it again, and repeat the change"
+    )]
+    ProfileChanged { name: ProfileName, generation: u64 },
+    /// Migrations that go on refer to it.
+    #[error(
+        "the target profile {name} is used by {count} unfinished migrations, such as {migration} of VM {vm:?}: give them another one, or end them first"
+    )]
+    ProfileInUse { name: ProfileName, vm: String, migration: MigrationId, count: usize },
+    /// It says what none may say, beside the others there are.
+    #[error(transparent)]
+    Profile(#[from] Refused),
+
     /// One unfinished migration a VM.
     #[error("the VM {vm} is protected already, by migration {migration}")]
     AlreadyProtected { vm: VmUuid, migration: MigrationId },

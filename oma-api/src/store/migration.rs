@@ -6,7 +6,7 @@ use super::{Attempt, Disk, Error, Job, NewDisk, Store, Wishes, Write};
 use jiff::Timestamp;
 use serde_json::json;
 use shared::cycle::Finding;
-use shared::ids::{AgentId, MigrationId, VmUuid};
+use shared::ids::{AgentId, MigrationId, ProfileName, VmUuid};
 use shared::migration::{Facts, Position};
 use shared::vm::Configuration;
 use sqlx::any::AnyRow;
@@ -37,6 +37,8 @@ pub struct Migration {
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
     pub finished_at: Option<Timestamp>,
+    /// By which its VM is made; changed by [`Store::migration_profile_set`] only.
+    pub target_profile: Option<ProfileName>,
 }
 
 /// A migration with what belongs to it, as of one moment.
@@ -72,6 +74,7 @@ pub struct NewMigration {
     pub attempt: Option<Attempt>,
     /// As its source has it now; kept whatever becomes of it there.
     pub configuration: Option<Configuration>,
+    pub target_profile: Option<ProfileName>,
 }
 
 /// Which migrations a list shows.
@@ -94,7 +97,7 @@ macro_rules! columns {
     () => {
         "id, vm_uuid, vm_name, agent_id, phase, state, held, rate_bytes_per_second, has_committed, release_pending, generation, \
          error_reason, error_message, findings, affinity, automatic, automatic_since, max_downtime_ms, max_cycles, scheduled_at, \
-         forced_reason, last_action, last_action_by, last_action_at, created_at, updated_at, finished_at"
+         forced_reason, last_action, last_action_by, last_action_at, created_at, updated_at, finished_at, target_profile"
     };
 }
 
@@ -105,7 +108,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::AlreadyProtected`], also when two begins run at once; [`Error::DiskExists`] when two disks have
-    /// one key; [`Error::Database`].
+    /// one key; [`Error::ProfileUnknown`]; [`Error::Database`].
     pub async fn migration_create(&self, new: &NewMigration, now: Timestamp) -> Result<Migration, Error> {
         self.write(|mut w| async move {
             if let Some(row) = sql("SELECT id FROM migrations WHERE unfinished_vm = ?")
@@ -117,11 +120,12 @@ impl Store {
                 let migration = Row::new(&row, "migrations", "id")?.parsed("id")?;
                 return Err(Error::AlreadyProtected { vm: new.vm.clone(), migration });
             }
+            w.profile_must_be(new.target_profile.as_ref()).await?;
             let position = Position::BeginRunning;
             sql(
                 "INSERT INTO migrations (id, vm_uuid, vm_name, agent_id, phase, state, held, has_committed, \
-             release_pending, generation, unfinished_vm, findings, configuration, created_at, updated_at) \
-             VALUES (?, ?, ?, ?, ?, ?, 0, 0, 0, 1, ?, '[]', ?, ?, ?)",
+             release_pending, generation, unfinished_vm, findings, configuration, target_profile, \
+             created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, 0, 0, 0, 1, ?, '[]', ?, ?, ?, ?)",
             )
             .bind(new.id.as_str())
             .bind(new.vm.as_str())
@@ -131,6 +135,7 @@ impl Store {
             .bind(position.state().as_str())
             .bind(new.vm.as_str())
             .bind(new.configuration.as_ref().map(Configuration::to_json))
+            .bind(new.target_profile.as_ref().map(ProfileName::as_str))
             .bind(time(now))
             .bind(time(now))
             .execute(&mut *w.tx)
@@ -334,7 +339,7 @@ impl Write {
         Ok(next)
     }
 
-    async fn migration_event(&mut self, m: &Migration, now: Timestamp) -> Result<(), Error> {
+    pub(super) async fn migration_event(&mut self, m: &Migration, now: Timestamp) -> Result<(), Error> {
         let body = json!({
             "phase": m.position.phase().as_str(),
             "state": m.position.state().as_str(),
@@ -413,5 +418,6 @@ pub(super) fn migration(row: &AnyRow) -> Result<Migration, Error> {
         created_at: row.time("created_at")?,
         updated_at: row.time("updated_at")?,
         finished_at: row.opt_time("finished_at")?,
+        target_profile: row.opt_parsed("target_profile")?,
     })
 }

@@ -70,6 +70,12 @@ const VERSIONS: &[Version] = &[
         down: include_str!("../../migrations/0008_actions.down.sql"),
     },
     Version {
+        number: 9,
+        name: "profiles",
+        up: include_str!("../../migrations/0009_profiles.up.sql"),
+        down: include_str!("../../migrations/0009_profiles.down.sql"),
+    },
+    Version {
         number: 10,
         name: "trace",
         up: include_str!("../../migrations/0010_trace.up.sql"),

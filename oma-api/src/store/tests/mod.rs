@@ -135,6 +135,7 @@ pub(super) fn new_migration(n: u8, disks: usize) -> NewMigration {
         wishes: Wishes::default(),
         attempt: None,
         configuration: None,
+        target_profile: None,
     }
 }
 

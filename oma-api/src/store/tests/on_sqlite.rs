@@ -15,6 +15,8 @@ mod commits;
 mod cycles;
 #[path = "migrations.rs"]
 mod migrations;
+#[path = "profiles.rs"]
+mod profiles;
 #[path = "schedules.rs"]
 mod schedules;
 #[path = "schema.rs"]
