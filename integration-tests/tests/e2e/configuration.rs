@@ -79,6 +79,22 @@ async fn begin_keeps_what_the_vm_was_made_of() -> anyhow::Result<()> {
     ensure!(kept["cpus"] == 4 && kept["nics"][0]["network"] == "VM Network", "{kept}");
     ensure!(kept["controllers"][0]["kind"] == "pvscsi" && kept["notes"] == "belongs to the shop", "{kept}");
 
+    // The same over REST.
+    let rest = |path: &str| {
+        let url = format!("http://{}/api/v1/{path}", world.rest);
+        let said = Command::new("curl").args(["-s", "--max-time", "10", &url]).output()?;
+        anyhow::Ok(serde_json::from_slice::<Value>(&said.stdout)?)
+    };
+    let vms = rest("vms?vm=web")?;
+    ensure!(vms["vms"][0]["configuration"]["nics"][0]["mac"] == "00:50:56:8a:01:02", "{vms}");
+    ensure!(
+        vms["vms"][0]["changes"][0] == serde_json::json!({"field": "cpus", "recorded": "4", "present": "8"}),
+        "{vms}"
+    );
+    ensure!(rest("vms?vm=mail")?["error_code"] == "VM_UNKNOWN", "nobody has it");
+    let all = rest("migrations")?;
+    ensure!(all["migrations"][0]["configuration"]["firmware"] == "efi", "{all}");
+
     let table = cli(&world, &["vm", "get", "web"])?;
     let table = String::from_utf8(table.stdout)?;
     for line in [

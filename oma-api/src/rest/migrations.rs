@@ -198,10 +198,24 @@ fn outcome(done: Result<VerifySummary, Error>) -> Value {
     }
 }
 
+/// Which VMs are wanted.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(default, deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct OfVms {
+    /// Of this uuid or name; all when left out.
+    vm: String,
+}
+
 /// VMs that agents offer
-#[utoipa::path(get, path = "/api/v1/vms", tag = "inventory", responses((status = 200, body = view::Vms)))]
-async fn vms(State(app): State<App>) -> Result<Json<view::Vms>, Refusal> {
-    Ok(Json(view::Vms { vms: app.vm_list().await?.into_iter().map(Into::into).collect() }))
+#[utoipa::path(get, path = "/api/v1/vms", tag = "inventory", params(OfVms),
+    responses((status = 200, body = view::Vms), (status = "4XX", description = "refused")))]
+async fn vms(State(app): State<App>, Query(of): Query<OfVms>) -> Result<Json<view::Vms>, Refusal> {
+    let found = match of.vm.as_str() {
+        "" => app.vm_list().await?,
+        asked => app.vm_find(asked).await?,
+    };
+    Ok(Json(view::Vms { vms: found.into_iter().map(Into::into).collect() }))
 }
 
 /// Agents that have connected

@@ -9,6 +9,7 @@ use crate::store::{self, JobStatus, LastAction, RestorePoint};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use shared::cycle::Strategy;
+use shared::vm::{Configuration, Difference};
 use utoipa::ToSchema;
 
 fn time(at: Timestamp) -> String {
@@ -50,6 +51,10 @@ pub(super) struct Migration {
     rpo_seconds: Option<u64>,
     rpo_target_seconds: Option<u64>,
     rpo_breached: bool,
+    /// By which its VM is made; null: none was chosen.
+    target_profile: Option<String>,
+    /// As begin recorded it; null: it was not known then.
+    configuration: Option<Configuration>,
     affinity: Vec<String>,
     automatic: Option<Automatic>,
     scheduled_timestamp: Option<String>,
@@ -198,6 +203,8 @@ impl From<MigrationView> for Migration {
             rpo_seconds: view.rpo.age.map(|age| age.as_secs()),
             rpo_target_seconds: view.rpo.target.map(|target| target.as_secs()),
             rpo_breached: view.rpo.breached,
+            target_profile: m.target_profile.map(String::from),
+            configuration: view.configuration,
             affinity: wishes.affinity,
             automatic: wishes.automatic.map(|a| Automatic {
                 since: time(a.since),
@@ -331,6 +338,10 @@ pub(super) struct Vm {
     /// null: not protected.
     migration_id: Option<String>,
     disks: Vec<VmDisk>,
+    /// null: its agent does not tell it.
+    configuration: Option<Configuration>,
+    /// What is not as the migration's begin recorded it.
+    changes: Vec<Difference>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -347,6 +358,8 @@ impl From<OfferedVm> for Vm {
             agent_id: offered.agent.into(),
             agent_connected: offered.agent_connected,
             migration_id: offered.migration.map(String::from),
+            configuration: offered.vm.configuration,
+            changes: offered.changes,
             disks: offered
                 .vm
                 .disks
