@@ -4,7 +4,7 @@ mod say;
 
 pub(super) use say::Unusable;
 
-use super::client::{Connection, said};
+use super::client::{Channel, Connection, said};
 use super::show::{self, Output, number};
 use clap::{Args, Subcommand};
 use comfy_table::Cell;
@@ -16,7 +16,6 @@ use shared::ids::ProfileName;
 use shared::profile::{Backend, Settings};
 use shared::wire::{profile_from_wire, profile_to_wire};
 use std::io::Write;
-use tonic::transport::Channel;
 
 /// Name where and how VMs are made on the target.
 #[derive(Debug, Args)]

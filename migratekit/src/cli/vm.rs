@@ -1,6 +1,6 @@
 //! `migratekit vm …`
 
-use super::client::{Connection, said};
+use super::client::{Channel, Connection, said};
 use super::configuration;
 use super::show::{self, Output, bytes, number};
 use clap::{Args, Subcommand};
@@ -9,7 +9,6 @@ use proto::v1;
 use proto::v1::inventory_service_client::InventoryServiceClient;
 use serde_json::{Value, json};
 use std::io::Write;
-use tonic::transport::Channel;
 
 /// Of an answer: a thousand VMs with all they are made of.
 const MOST_BYTES: usize = 64 << 20;
