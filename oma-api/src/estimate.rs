@@ -227,7 +227,7 @@ mod tests {
             let time = overhead + bytes / copy;
             all.push(Measured {
                 incremental: number > 0,
-                bytes: bytes as u64,
+                bytes: whole(bytes),
                 started_at: at(now),
                 taken_at: at(now),
                 finished_at: at(now + time),

@@ -35,5 +35,5 @@ fn main() -> ExitCode {
 
 async fn serve(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     let listeners = Listeners::bind(&config).await?;
-    Oma::open(&config).await?.serve(listeners, shutdown).await
+    Box::pin(Oma::open(&config).await?.serve(listeners, shutdown)).await
 }

@@ -1,16 +1,22 @@
 //! `migratekit migration …`
 
+use super::act::{self, Act, Asked, Automatic, Begin, Switch};
 use super::client::{Channel, Connection, said};
+use super::estimate;
 use super::schedule::{self, Schedule};
 use super::show::{self, Output};
+use super::wait::{self, Wait};
 use super::watch;
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use proto::v1;
 use proto::v1::migration_service_client::MigrationServiceClient;
 use shared::config::ByteSize;
 use std::io::Write;
 
-/// Protect a VM: begin, sync, pause, abort, and look at it.
+/// Protect a VM: begin, sync, switch, pause, abort, and look at it.
+///
+/// Exit codes: 0; 1 when it was refused or failed; 64 for arguments that cannot be used; of `wait` 2 when the migration has
+/// failed, 3 when it was aborted, 4 when the time was up.
 #[derive(Debug, Args)]
 pub(super) struct Migration {
     /// How the result is printed.
@@ -25,9 +31,16 @@ pub(super) struct Migration {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Make the replica's volumes; the first step.
-    Begin(Act),
+    #[command(visible_alias = "start")]
+    Begin(Begin),
+    /// Say what the next cycle and a switch will take, from what was measured.
+    Estimate(Of),
     /// Bring the replica up to date: all of it the first time, then what changed. Ends in a restore point.
     Sync(Act),
+    /// Move the VM to the target, now or at a set time.
+    Switch(Switch),
+    /// Begin, sync until a switch is short enough, switch.
+    Automatic(Automatic),
     /// Stop the running sync at a durable point; `sync` goes on from there.
     Pause(Act),
     /// Keep the schedule from starting cycles.
@@ -36,6 +49,10 @@ enum Verb {
     Release(Act),
     /// End the protection: remove the replica with its restore points, and everything of ours at the source.
     Abort(Act),
+    /// Keep the VM on the target for good, after a switch.
+    Finalize(Act),
+    /// Take a switch back: the VM goes on at its source.
+    Rollback(Act),
     /// Bound what its transfers take of the network, at once, for the running sync too.
     Limit {
         #[command(flatten)]
@@ -48,114 +65,133 @@ enum Verb {
     #[command(subcommand)]
     Schedule(Schedule),
     /// Show one migration.
-    Get(Of),
-    /// List migrations.
-    List {
-        /// Ended ones too.
-        #[arg(long)]
-        all: bool,
+    Get {
+        #[command(flatten)]
+        of: Of,
+        /// Newest runs of its phases that are shown, at most 1000.
+        #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1000))]
+        history: u32,
     },
+    /// List migrations, newest first.
+    List(List),
     /// Follow a migration until it ends or Ctrl-C.
     Watch(Of),
+    /// Wait until nothing of a migration runs.
+    Wait(Wait),
 }
 
 #[derive(Debug, Args)]
-struct Of {
+pub(super) struct Of {
     /// Name or uuid of the VM, or the migration's id.
     #[arg(value_name = "VM")]
-    vm: String,
+    pub(super) vm: String,
 }
 
+/// Which migrations.
 #[derive(Debug, Args)]
-struct Act {
-    #[command(flatten)]
-    of: Of,
-    /// Wait for the outcome, with a bar per disk; exit code 1 when it failed.
+struct List {
+    /// Ended ones too.
     #[arg(long)]
-    wait: bool,
+    all: bool,
+    /// Only in this phase.
+    #[arg(long, value_enum)]
+    phase: Option<Phase>,
+    /// Only in this state.
+    #[arg(long, value_enum)]
+    state: Option<State>,
+    /// Only of this agent.
+    #[arg(long, value_name = "ID")]
+    agent: Option<String>,
+    /// Only with this in the VM's name, its uuid or the migration's id.
+    #[arg(long)]
+    text: Option<String>,
+    /// Not more than so many.
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
 }
+
+macro_rules! words {
+    ($name:ident { $($word:ident),* }) => {
+        #[derive(Clone, Copy, Debug, ValueEnum)]
+        enum $name { $($word),* }
+
+        impl From<$name> for v1::$name {
+            fn from(word: $name) -> Self {
+                match word { $($name::$word => Self::$word),* }
+            }
+        }
+    };
+}
+
+words!(Phase { Begin, Sync, Switch, Finalize, Abort, Rollback });
+words!(State { Running, Paused, Failed, Successful, Aborted });
 
 pub(super) async fn run(args: Migration, out: &mut impl Write) -> anyhow::Result<()> {
     let channel = args.connection.open().await?;
-    let (act, action) = match args.verb {
-        Verb::Begin(act) => (act, v1::Action::Begin),
-        Verb::Sync(act) => (act, v1::Action::Sync),
-        Verb::Pause(act) => (act, v1::Action::Pause),
-        Verb::Hold(act) => (act, v1::Action::Hold),
-        Verb::Release(act) => (act, v1::Action::Release),
-        Verb::Abort(act) => (act, v1::Action::Abort),
+    let (connection, output) = (&args.connection, args.output);
+    let asked: Asked = match args.verb {
+        Verb::Begin(begin) => begin.into(),
+        Verb::Automatic(automatic) => automatic.into(),
+        Verb::Switch(switch) => switch.into(),
+        Verb::Sync(act) => Asked::of(&act, v1::Action::Sync),
+        Verb::Pause(act) => Asked::of(&act, v1::Action::Pause),
+        Verb::Hold(act) => Asked::of(&act, v1::Action::Hold),
+        Verb::Release(act) => Asked::of(&act, v1::Action::Release),
+        Verb::Abort(act) => Asked::of(&act, v1::Action::Abort),
+        Verb::Finalize(act) => Asked::of(&act, v1::Action::Finalize),
+        Verb::Rollback(act) => Asked::of(&act, v1::Action::Rollback),
+        Verb::Estimate(of) => return estimate::run(of.vm, channel, output, out).await,
         Verb::Limit { of, rate } => {
             let request = v1::LimitRequest { vm: of.vm, rate_bytes_per_second: rate.bytes() };
             let answer = MigrationServiceClient::new(channel).limit(request).await.map_err(|s| said(&s))?;
-            return one(&answer.into_inner().migration.unwrap_or_default(), args.output, out);
+            return one(&answer.into_inner().migration.unwrap_or_default(), output, out);
         }
-        Verb::Schedule(asked) => return schedule::run(asked, channel, args.output, out).await,
-        Verb::Get(of) => return one(&get(channel, &of.vm).await?, args.output, out),
-        Verb::List { all } => return list(channel, all, args.output, out).await,
-        Verb::Watch(of) => return watch::follow(&args.connection, channel, &of.vm, args.output, out).await,
+        Verb::Schedule(asked) => return schedule::run(asked, channel, output, out).await,
+        Verb::Get { of, history } => return one(&get(channel, &of.vm, history).await?, output, out),
+        Verb::List(which) => return list(channel, which, output, out).await,
+        Verb::Watch(of) => return watch::follow(connection, channel, &of.vm, output, out).await,
+        Verb::Wait(wait) => return wait::run(wait, connection, channel, output, out).await,
     };
-    let request = v1::ActRequest {
-        vm: act.of.vm.clone(),
-        action: action.into(),
-        // Made here, so that a request that is sent again by the way does nothing twice.
-        idempotency_key: uuid::Uuid::now_v7().to_string(),
-        ..v1::ActRequest::default()
-    };
-    let answer = MigrationServiceClient::new(channel.clone()).act(request).await.map_err(|s| said(&s))?;
-    let migration = answer.into_inner().migration.unwrap_or_default();
-    if !act.wait {
-        return one(&migration, args.output, out);
-    }
-    let ended = watch::until_done(&args.connection, channel, &migration.migration_id, args.output).await?;
-    one(&ended, args.output, out)?;
-    done(action, &ended)
+    act::run(asked, connection, channel, output, out).await
 }
 
-/// What was waited for, or why it did not come: a script goes by the exit code.
-fn done(action: v1::Action, ended: &v1::Migration) -> anyhow::Result<()> {
-    let cycle = ended.cycle.clone().unwrap_or_default();
-    match action {
-        _ if ended.state() == v1::State::Failed => {
-            anyhow::bail!("{}: {}", ended.error_reason, ended.error_message)
-        }
-        v1::Action::Abort => Ok(()),
-        _ if !ended.finished_at.is_empty() => anyhow::bail!("somebody aborted the migration meanwhile"),
-        v1::Action::Sync if cycle.status != "completed" => anyhow::bail!(
-            "cycle {} is {}: somebody paused it; `migratekit migration sync` goes on",
-            cycle.job_id,
-            cycle.status
-        ),
-        _ => Ok(()),
-    }
-}
-
-async fn get(channel: Channel, vm: &str) -> anyhow::Result<v1::Migration> {
-    let request = v1::GetRequest { vm: vm.to_owned(), history: 0 };
+async fn get(channel: Channel, vm: &str, history: u32) -> anyhow::Result<v1::Migration> {
+    let request = v1::GetRequest { vm: vm.to_owned(), history };
     let answer = MigrationServiceClient::new(channel).get(request).await.map_err(|s| said(&s))?;
     Ok(answer.into_inner().migration.unwrap_or_default())
 }
 
-async fn list(channel: Channel, all: bool, output: Output, out: &mut impl Write) -> anyhow::Result<()> {
+async fn list(channel: Channel, which: List, output: Output, out: &mut impl Write) -> anyhow::Result<()> {
     let mut client = MigrationServiceClient::new(channel);
     let (mut migrations, mut page_token) = (Vec::new(), String::new());
     loop {
-        let request = v1::ListRequest { all, page_size: 500, page_token, ..v1::ListRequest::default() };
+        let request = v1::ListRequest {
+            all: which.all,
+            phase: which.phase.map(v1::Phase::from).unwrap_or_default().into(),
+            state: which.state.map(v1::State::from).unwrap_or_default().into(),
+            agent_id: which.agent.clone().unwrap_or_default(),
+            text: which.text.clone().unwrap_or_default(),
+            page_size: 500,
+            page_token,
+            history: 0,
+        };
         let answer = client.list(request).await.map_err(|s| said(&s))?.into_inner();
         migrations.extend(answer.migrations);
         page_token = answer.next_page_token;
-        if page_token.is_empty() {
+        if page_token.is_empty() || which.limit.is_some_and(|limit| migrations.len() >= limit) {
             break;
         }
     }
+    migrations.truncate(which.limit.unwrap_or(usize::MAX));
     match output {
-        Output::Table if migrations.is_empty() => {
+        Output::Table | Output::Wide if migrations.is_empty() => {
             // stdout stays empty: it is what scripts count.
             writeln!(
                 std::io::stderr(),
                 "no VM is protected; `migratekit vm list` shows the VMs, `migratekit migration begin VM` protects one"
             )?;
         }
-        Output::Table => writeln!(out, "{}", show::migrations_table(&migrations))?,
+        Output::Table | Output::Wide => writeln!(out, "{}", show::migrations_table(&migrations, output))?,
         Output::Json => {
             let all: Vec<_> = migrations.iter().map(show::migration_json).collect();
             writeln!(out, "{}", serde_json::to_string_pretty(&all)?)?;
@@ -164,33 +200,10 @@ async fn list(channel: Channel, all: bool, output: Output, out: &mut impl Write)
     Ok(())
 }
 
-fn one(migration: &v1::Migration, output: Output, out: &mut impl Write) -> anyhow::Result<()> {
+pub(super) fn one(migration: &v1::Migration, output: Output, out: &mut impl Write) -> anyhow::Result<()> {
     match output {
-        Output::Table => writeln!(out, "{}", show::migration_text(migration))?,
+        Output::Table | Output::Wide => writeln!(out, "{}", show::migration_text(migration))?,
         Output::Json => writeln!(out, "{}", serde_json::to_string_pretty(&show::migration_json(migration))?)?,
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn waiting_succeeds_when_what_was_asked_for_has_come() {
-        let ended = |state: v1::State, cycle: &str, finished_at: &str| v1::Migration {
-            state: state.into(),
-            finished_at: finished_at.to_owned(),
-            cycle: Some(v1::Cycle { status: cycle.to_owned(), ..v1::Cycle::default() }),
-            ..v1::Migration::default()
-        };
-        let now = "2026-11-21T10:00:00Z";
-        assert!(done(v1::Action::Sync, &ended(v1::State::Paused, "completed", "")).is_ok());
-        assert!(done(v1::Action::Sync, &ended(v1::State::Paused, "paused", "")).is_err());
-        assert!(done(v1::Action::Sync, &ended(v1::State::Failed, "failed", "")).is_err());
-        assert!(done(v1::Action::Sync, &ended(v1::State::Paused, "aborted", now)).is_err());
-        assert!(done(v1::Action::Pause, &ended(v1::State::Paused, "paused", "")).is_ok());
-        assert!(done(v1::Action::Abort, &ended(v1::State::Paused, "aborted", now)).is_ok());
-        assert!(done(v1::Action::Begin, &ended(v1::State::Paused, "", "")).is_ok());
-    }
 }

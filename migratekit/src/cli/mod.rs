@@ -3,9 +3,11 @@
 //! Results go to stdout, everything else to stderr. Exit codes: 0; 64 for arguments and configuration that cannot be
 //! used; 1 otherwise. No logic of the product lives here.
 
+mod act;
 mod client;
 mod configuration;
 mod dev_ca;
+mod estimate;
 mod migration;
 mod schedule;
 mod show;
@@ -13,6 +15,7 @@ mod target;
 mod token;
 mod verify;
 mod vm;
+mod wait;
 mod watch;
 
 use std::io::{self, Write};
@@ -41,6 +44,11 @@ enum Command {
     Target(Box<target::Target>),
     Verify(verify::Verify),
     Token(token::Token),
+    /// Print what makes a shell complete our commands, such as: migratekit completion bash > /etc/bash_completion.d/migratekit
+    Completion {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
 }
 
 /// Reads the arguments, runs the command, prints its error.
@@ -71,12 +79,13 @@ pub(crate) fn main() -> ExitCode {
             let _ = writeln!(io::stderr(), "migratekit: {error:#}");
             let of_copy = error.downcast_ref().map(migratekit::copy::Error::exit_code);
             let of_bench = error.downcast_ref().map(migratekit::bench::Error::exit_code);
+            let of_waiting = error.downcast_ref().map(wait::Outcome::exit_code);
             let unusable = error.is::<client::Missing>()
                 || error.is::<client::BadToken>()
                 || error.is::<client::BadAddress>()
                 || error.is::<target::Unusable>();
             let of_arguments = unusable.then_some(EXIT_CONFIGURATION);
-            ExitCode::from(of_copy.or(of_bench).or(of_arguments).unwrap_or(1))
+            ExitCode::from(of_copy.or(of_bench).or(of_waiting).or(of_arguments).unwrap_or(1))
         }
     }
 }
@@ -104,6 +113,12 @@ fn run(cli: Cli, name: &str, out: &mut (impl Write + Send)) -> anyhow::Result<()
         Command::Target(args) => block_on(target::run(*args, out).instrument(span)),
         Command::Verify(args) => block_on(verify::run(args, out).instrument(span)),
         Command::Token(args) => block_on(token::run(args, out).instrument(span)),
+        Command::Completion { shell } => {
+            // It does not take a pipe that is closed.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "migratekit", &mut script);
+            Ok(out.write_all(&script)?)
+        }
     }
 }
 

@@ -129,7 +129,7 @@ fn json_of(profile: &v1::TargetProfile) -> anyhow::Result<Value> {
 fn one(profile: &v1::TargetProfile, output: Output, out: &mut impl Write) -> anyhow::Result<()> {
     match output {
         Output::Json => writeln!(out, "{}", serde_json::to_string_pretty(&json_of(profile)?)?)?,
-        Output::Table => writeln!(out, "{}", text(profile)?)?,
+        Output::Table | Output::Wide => writeln!(out, "{}", text(profile)?)?,
     }
     Ok(())
 }

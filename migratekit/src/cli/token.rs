@@ -82,7 +82,7 @@ pub(super) async fn run(args: Token, out: &mut impl Write) -> anyhow::Result<()>
                     writeln!(out, "{}", serde_json::to_string_pretty(&shown)?)?;
                 }
                 // Alone on stdout: `migratekit token create … > FILE` keeps it and nothing else.
-                Output::Table => {
+                Output::Table | Output::Wide => {
                     writeln!(
                         std::io::stderr(),
                         "token {} ({}, until {}); keep it now, nobody can show it again:",
@@ -136,14 +136,14 @@ fn list(tokens: &[v1::Token], output: Output, out: &mut impl Write) -> anyhow::R
             let all: Vec<_> = tokens.iter().map(token_json).collect();
             writeln!(out, "{}", serde_json::to_string_pretty(&all)?)?;
         }
-        Output::Table if tokens.is_empty() => {
+        Output::Table | Output::Wide if tokens.is_empty() => {
             // stdout stays empty: it is what scripts count.
             writeln!(
                 std::io::stderr(),
                 "no token counts; `migratekit token create NAME --role ROLE` makes one"
             )?;
         }
-        Output::Table => {
+        Output::Table | Output::Wide => {
             let mut table =
                 show::table(&["NAME", "ROLE", "STATUS", "CREATED BY", "CREATED", "EXPIRES", "LAST USED"]);
             let or_never = |at: &str| if at.is_empty() { "never".to_owned() } else { at.to_owned() };

@@ -88,7 +88,7 @@ fn verdict(
             });
             writeln!(out, "{}", serde_json::to_string_pretty(&verdict)?)?;
         }
-        Output::Table => {
+        Output::Table | Output::Wide => {
             for m in mismatches {
                 writeln!(out, "disk {}: {} bytes at offset {} differ", m.disk_key, m.length, m.offset)?;
             }

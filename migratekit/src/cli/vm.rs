@@ -103,7 +103,7 @@ fn get(vms: &[Offered], output: Output, out: &mut impl Write) -> anyhow::Result<
     };
     match output {
         Output::Json => writeln!(out, "{}", serde_json::to_string_pretty(&json_of(one))?)?,
-        Output::Table => writeln!(out, "{}", text(one))?,
+        Output::Table | Output::Wide => writeln!(out, "{}", text(one))?,
     }
     Ok(())
 }

@@ -28,7 +28,7 @@ pub(super) async fn follow(
     each_state(connection, channel, vm, |m| {
         match output {
             Output::Json => writeln!(out, "{}", show::migration_json(m))?,
-            Output::Table => show.state(m),
+            Output::Table | Output::Wide => show.state(m),
         }
         Ok(m.finished_at.is_empty())
     })

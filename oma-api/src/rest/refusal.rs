@@ -35,12 +35,12 @@ pub(super) struct Refusal {
     /// Upper snake case; the same as in gRPC's `ErrorInfo`.
     pub(super) reason: &'static str,
     pub(super) message: String,
-    pub(super) headers: HeaderMap,
+    pub(super) headers: Box<HeaderMap>,
 }
 
 impl Refusal {
     pub(super) fn new(status: StatusCode, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { status, reason, message: message.into(), headers: HeaderMap::new() }
+        Self { status, reason, message: message.into(), headers: Box::default() }
     }
 
     /// Of arguments that cannot be used.
@@ -59,7 +59,7 @@ impl From<Error> for Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let mut response = self.status.into_response();
-        response.headers_mut().extend(self.headers.clone());
+        response.headers_mut().extend(HeaderMap::clone(&self.headers));
         response.extensions_mut().insert(self);
         response
     }

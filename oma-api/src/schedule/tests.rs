@@ -150,7 +150,8 @@ fn what_is_no_schedule_says_what_why_and_what_to_do() {
         let error = Schedule::parse(&spec).expect_err("none");
         (error.reason(), error.to_string())
     };
-    let cases: &[(fn(&mut Spec), &str, &str)] = &[
+    type Change = fn(&mut Spec);
+    let cases: &[(Change, &str, &str)] = &[
         (|s| s.every_seconds = Some(59), "INTERVAL_INVALID", "60 s"),
         (|s| s.every_seconds = Some(u64::MAX), "INTERVAL_INVALID", "a year"),
         (|s| s.cron = Some("0 1 * * *".to_owned()), "SCHEDULE_AMBIGUOUS", "one of them"),

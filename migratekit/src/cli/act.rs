@@ -1,0 +1,186 @@
+//! The verbs that ask something of a migration.
+
+use super::client::{Channel, Connection, said};
+use super::migration::{Of, one};
+use super::show::Output;
+use super::watch;
+use clap::Args;
+use proto::v1;
+use proto::v1::migration_service_client::MigrationServiceClient;
+use shared::config::Period;
+use std::io::Write;
+
+/// What every action takes.
+#[derive(Debug, Args)]
+pub(super) struct Act {
+    #[command(flatten)]
+    of: Of,
+    /// Wait for the outcome, with a bar per disk; exit code 1 when it failed.
+    #[arg(long)]
+    wait: bool,
+    /// Sent with the request: the same request with the same key again does nothing and is answered as before, for 24
+    /// hours. Made here when left out.
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
+}
+
+/// What begins a protection.
+#[derive(Debug, Args)]
+pub(super) struct Begin {
+    #[command(flatten)]
+    act: Act,
+    /// Kept with the migration and shown, such as 'instance!=web-02'; may be repeated.
+    #[arg(long, value_name = "RULE")]
+    affinity: Vec<String>,
+    /// Go on although a finding blocks, for this reason, which is recorded.
+    #[arg(long, value_name = "REASON")]
+    force: Option<String>,
+}
+
+/// Begin, sync until a switch is short enough, switch.
+#[derive(Debug, Args)]
+pub(super) struct Automatic {
+    #[command(flatten)]
+    begin: Begin,
+    /// Switch when the predicted downtime is not longer, such as 90s. Default: 1m.
+    #[arg(long, value_name = "SPAN")]
+    max_downtime: Option<Period>,
+    /// Give up after so many cycles. Default: 20.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    max_cycles: Option<u32>,
+}
+
+/// Move the VM to the target, now or at a set time.
+#[derive(Debug, Args)]
+pub(super) struct Switch {
+    #[command(flatten)]
+    act: Act,
+    /// Not now but then, RFC 3339, such as 2026-12-01T02:00:00+01:00.
+    #[arg(long, value_name = "TIME", conflicts_with = "cancel")]
+    at: Option<String>,
+    /// Not at the time that was set.
+    #[arg(long)]
+    cancel: bool,
+}
+
+impl Act {
+    fn request(&self, action: v1::Action) -> v1::ActRequest {
+        v1::ActRequest {
+            vm: self.of.vm.clone(),
+            action: action.into(),
+            idempotency_key: self.idempotency_key.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string()),
+            ..v1::ActRequest::default()
+        }
+    }
+}
+
+/// A request, and whether its outcome is waited for.
+pub(super) struct Asked {
+    request: v1::ActRequest,
+    wait: bool,
+}
+
+impl Asked {
+    pub(super) fn of(act: &Act, action: v1::Action) -> Self {
+        Self { request: act.request(action), wait: act.wait }
+    }
+}
+
+impl From<Begin> for Asked {
+    fn from(begin: Begin) -> Self {
+        let mut asked = Self::of(&begin.act, v1::Action::Begin);
+        asked.request.affinity = begin.affinity;
+        asked.request.force_reason = begin.force.unwrap_or_default();
+        asked
+    }
+}
+
+impl From<Automatic> for Asked {
+    fn from(automatic: Automatic) -> Self {
+        let mut asked = Self::from(automatic.begin);
+        asked.request.action = v1::Action::Automatic.into();
+        asked.request.max_downtime_ms =
+            automatic.max_downtime.map_or(0, |span| u64::try_from(span.0.as_millis()).unwrap_or(u64::MAX));
+        asked.request.max_cycles = automatic.max_cycles.unwrap_or(0);
+        asked
+    }
+}
+
+impl From<Switch> for Asked {
+    fn from(switch: Switch) -> Self {
+        let mut asked = Self::of(&switch.act, v1::Action::Switch);
+        asked.request.scheduled_timestamp = switch.at.unwrap_or_default();
+        asked.request.cancel_scheduled = switch.cancel;
+        asked
+    }
+}
+
+/// Asks, and waits if that was said.
+pub(super) async fn run(
+    asked: Asked,
+    connection: &Connection,
+    channel: Channel,
+    output: Output,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    let Asked { request, wait } = asked;
+    let action = request.action();
+    let answer = MigrationServiceClient::new(channel.clone()).act(request).await.map_err(|s| said(&s))?;
+    let migration = answer.into_inner().migration.unwrap_or_default();
+    if !wait {
+        return one(&migration, output, out);
+    }
+    let ended = watch::until_done(connection, channel, &migration.migration_id, output).await?;
+    one(&ended, output, out)?;
+    done(action, &ended)
+}
+
+/// What was waited for, or why it did not come: a script goes by the exit code.
+fn done(action: v1::Action, ended: &v1::Migration) -> anyhow::Result<()> {
+    let cycle = ended.cycle.clone().unwrap_or_default();
+    match action {
+        _ if ended.state() == v1::State::Failed => {
+            anyhow::bail!("{}: {}", ended.error_reason, ended.error_message)
+        }
+        v1::Action::Abort => Ok(()),
+        _ if !ended.finished_at.is_empty() => anyhow::bail!("somebody aborted the migration meanwhile"),
+        v1::Action::Sync if cycle.status != "completed" => anyhow::bail!(
+            "cycle {} is {}: somebody paused it; `migratekit migration sync` goes on",
+            cycle.job_id,
+            cycle.status
+        ),
+        // It stops by itself, and says why.
+        v1::Action::Automatic if !ended.error_reason.is_empty() => {
+            anyhow::bail!("{}: {}", ended.error_reason, ended.error_message)
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waiting_succeeds_when_what_was_asked_for_has_come() {
+        let ended = |state: v1::State, cycle: &str, finished_at: &str| v1::Migration {
+            state: state.into(),
+            finished_at: finished_at.to_owned(),
+            cycle: Some(v1::Cycle { status: cycle.to_owned(), ..v1::Cycle::default() }),
+            ..v1::Migration::default()
+        };
+        let now = "2026-11-21T10:00:00Z";
+        assert!(done(v1::Action::Sync, &ended(v1::State::Paused, "completed", "")).is_ok());
+        assert!(done(v1::Action::Sync, &ended(v1::State::Paused, "paused", "")).is_err());
+        assert!(done(v1::Action::Sync, &ended(v1::State::Failed, "failed", "")).is_err());
+        assert!(done(v1::Action::Sync, &ended(v1::State::Paused, "aborted", now)).is_err());
+        assert!(done(v1::Action::Pause, &ended(v1::State::Paused, "paused", "")).is_ok());
+        assert!(done(v1::Action::Abort, &ended(v1::State::Paused, "aborted", now)).is_ok());
+        assert!(done(v1::Action::Begin, &ended(v1::State::Paused, "", "")).is_ok());
+        let stopped = v1::Migration {
+            error_reason: "NON_CONVERGING".to_owned(),
+            ..ended(v1::State::Paused, "completed", "")
+        };
+        assert!(done(v1::Action::Automatic, &stopped).is_err());
+    }
+}
