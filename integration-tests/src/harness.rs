@@ -9,6 +9,7 @@
 
 mod clock;
 mod daemon;
+mod terminal;
 mod world;
 
 pub use clock::Clock;

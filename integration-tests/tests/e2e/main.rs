@@ -9,6 +9,7 @@ mod crowd;
 mod cycles;
 mod database;
 mod doubles;
+mod drive;
 mod faults;
 mod fencing;
 mod findings;

@@ -1,28 +1,20 @@
 //! Schedules with both daemons, a terminal and a clock that jumps.
 
 use anyhow::{Context as _, ensure};
-use integration_tests::harness::{Clock, Options, World, binary, hash_file};
+use integration_tests::harness::{Clock, Options, World, hash_file};
 use proto::v1;
 use serde_json::Value;
-use shared::tls::Role;
 use std::process::Output;
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(60);
 
-/// `migratekit migration …` as the operator.
 async fn migratekit(world: &World, arguments: &[&str]) -> anyhow::Result<Output> {
-    let files = world.ca.files(Role::Operator, "admin");
-    let mut cli = tokio::process::Command::new(binary("migratekit")?);
-    cli.arg("migration").args(arguments).args(["--oma", &world.address]);
-    cli.arg("--ca").arg(&files.ca).arg("--cert").arg(&files.cert).arg("--key").arg(&files.key);
-    Ok(cli.output().await?)
+    world.migratekit(&[&["migration"], arguments].concat()).await
 }
 
 async fn said(world: &World, arguments: &[&str]) -> anyhow::Result<String> {
-    let output = migratekit(world, arguments).await?;
-    ensure!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(String::from_utf8(output.stdout)?)
+    world.said(&[&["migration"], arguments].concat()).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -46,7 +46,8 @@ pub(super) async fn until_done(
     let mut show = Progress::new(output);
     let ended = each_state(connection, channel, vm, |m| {
         show.state(m);
-        Ok(m.state() == v1::State::Running)
+        // Between two cycles of `automatic` nothing runs for a moment.
+        Ok(m.state() == v1::State::Running || m.automatic.is_some() && !m.held)
     })
     .await?;
     show.end(&ended);

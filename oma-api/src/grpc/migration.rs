@@ -120,23 +120,22 @@ impl MigrationService for Migrations {
         let (sender, receiver) = mpsc::channel(1);
         let shutdown = self.shutdown.clone();
         let watching = async move {
-            let mut first = true;
+            let Some(mut state) = states.next().await else { return };
+            // What the client has seen already. A number of the future is from before a clock was set back.
+            let mut known = state.sequence == after_sequence;
             loop {
-                let state = states.borrow_and_update().clone();
-                if let Some(state) = state {
-                    // What the client has seen already. A number of the future is from before a clock was set back.
-                    let known = first && state.sequence == after_sequence;
-                    first = false;
-                    let migration = Some(view::migration(state.view.clone()));
-                    let answer = v1::WatchResponse { sequence: state.sequence, migration };
-                    // A slow reader holds this task up, and nobody else: the next state it gets is the latest.
-                    if !known && sender.send(Ok(answer)).await.is_err() {
-                        return;
-                    }
-                }
-                // After so long without a change the same is sent again, to show that somebody is there.
-                if let Ok(Err(_)) = tokio::time::timeout(WATCH_PERIOD, states.changed()).await {
+                let migration = Some(view::migration(state.view.clone()));
+                let answer = v1::WatchResponse { sequence: state.sequence, migration };
+                // A slow reader holds this task up, and nobody else: the next state it gets is the latest.
+                if !known && sender.send(Ok(answer)).await.is_err() {
                     return;
+                }
+                known = false;
+                match tokio::time::timeout(WATCH_PERIOD, states.next()).await {
+                    Ok(Some(next)) => state = next,
+                    Ok(None) => return,
+                    // After so long without a change the same is sent again, to show that somebody is there.
+                    Err(_) => {}
                 }
             }
         };

@@ -36,8 +36,32 @@ pub struct Seen {
     pub view: MigrationView,
 }
 
+/// The states of one migration, for one who watches.
+pub struct States {
+    latest: Latest,
+    /// What is older than the watch is not shown: who acts and then watches must not take the state before for the outcome.
+    least: u64,
+    begun: bool,
+}
+
 /// The latest state; `None` until the first is read.
-pub type States = watch::Receiver<Option<Arc<Seen>>>;
+type Latest = watch::Receiver<Option<Arc<Seen>>>;
+
+impl States {
+    /// The current state at once, then the next one that is new; `None`: there will be none. May be dropped and asked again.
+    pub async fn next(&mut self) -> Option<Arc<Seen>> {
+        loop {
+            if self.begun {
+                self.latest.changed().await.ok()?;
+            }
+            self.begun = true;
+            let state = self.latest.borrow_and_update().clone();
+            if let Some(state) = state.filter(|state| state.sequence >= self.least) {
+                return Some(state);
+            }
+        }
+    }
+}
 
 /// Who publishes for whom.
 #[derive(Debug, Default)]
@@ -45,7 +69,7 @@ pub struct Watches(Mutex<HashMap<MigrationId, watch::Sender<Option<Arc<Seen>>>>>
 
 impl Watches {
     /// The channel of this migration, and whether it needs a publisher.
-    fn join(&self, id: &MigrationId) -> (States, Option<watch::Sender<Option<Arc<Seen>>>>) {
+    fn join(&self, id: &MigrationId) -> (Latest, Option<watch::Sender<Option<Arc<Seen>>>>) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(sender) = all.get(id) {
             return (sender.subscribe(), None);
@@ -80,12 +104,13 @@ impl App {
     /// As [`migration_find`](Self::migration_find).
     pub async fn migration_watch(&self, asked: &str) -> Result<States, Error> {
         let id = self.migration_find(asked).await?.id;
-        let (states, publisher) = self.hub.watches.join(&id);
+        let least = *self.hub.watch(&id).borrow();
+        let (latest, publisher) = self.hub.watches.join(&id);
         if let Some(sender) = publisher {
             let app = self.clone();
             tokio::spawn(async move { app.publish(&id, &sender).await });
         }
-        Ok(states)
+        Ok(States { latest, least, begun: false })
     }
 
     async fn publish(&self, id: &MigrationId, sender: &watch::Sender<Option<Arc<Seen>>>) {

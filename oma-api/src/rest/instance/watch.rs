@@ -1,7 +1,7 @@
 //! A watch as lines of JSON and as messages of a WebSocket: the same events in both.
 
 use super::view::Event;
-use crate::service::watch::States;
+use crate::service::watch::{Seen, States};
 use axum::body::Body;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
 use axum::http::header::CONTENT_TYPE;
@@ -10,6 +10,7 @@ use futures::StreamExt as _;
 use futures::stream::{Stream, unfold};
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -23,40 +24,41 @@ struct Following {
     states: States,
     /// Seen by the client already.
     after: u64,
+    last: Option<Arc<Seen>>,
     ready: VecDeque<Event>,
-    begun: bool,
     ended: bool,
+}
+
+impl Following {
+    async fn next(&mut self) -> Option<Event> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                self.ended = event.is_end();
+                return Some(event);
+            }
+            if self.ended {
+                return None;
+            }
+            match tokio::time::timeout(PERIOD, self.states.next()).await {
+                Ok(None) => return None,
+                Ok(Some(state)) => self.last = Some(state),
+                Err(_) => {}
+            }
+            if let Some(state) = &self.last {
+                if state.sequence != self.after {
+                    self.ready.extend(Event::progress(state.sequence, &state.view));
+                }
+                self.ready.extend(Event::end(state.sequence, &state.view));
+                self.after = 0;
+            }
+        }
+    }
 }
 
 /// The last run as it stands, each of its changes, and the end when nothing runs any more.
 pub(super) fn events(states: States, after: u64) -> impl Stream<Item = Event> + Send + 'static {
-    unfold(
-        Following { states, after, ready: VecDeque::new(), begun: false, ended: false },
-        async |mut following| {
-            loop {
-                if let Some(event) = following.ready.pop_front() {
-                    following.ended = event.is_end();
-                    return Some((event, following));
-                }
-                if following.ended {
-                    return None;
-                }
-                // The first state may be there already; then nothing changes.
-                let first = !following.begun && following.states.borrow().is_some();
-                if !first && let Ok(Err(_)) = tokio::time::timeout(PERIOD, following.states.changed()).await {
-                    return None;
-                }
-                following.begun = true;
-                let Some(state) = following.states.borrow_and_update().clone() else { continue };
-                let known = state.sequence == following.after;
-                following.after = 0;
-                if !known {
-                    following.ready.extend(Event::progress(state.sequence, &state.view));
-                }
-                following.ready.extend(Event::end(state.sequence, &state.view));
-            }
-        },
-    )
+    let following = Following { states, after, last: None, ready: VecDeque::new(), ended: false };
+    unfold(following, async |mut following| following.next().await.map(|event| (event, following)))
 }
 
 /// `application/x-json-stream`.
