@@ -39,7 +39,7 @@ openssl            | cmd:openssl                  | test                        
 gnutls-bin         | cmd:certtool                 | test                         | certificates for NBD over TLS
 strace             | cmd:strace                   | test                         | shows that a flush happened
 faketime           | cmd:faketime                 | test                         | a wall clock that jumps, for the daemons alone
-curl               | cmd:curl                     | test                         | asks the progress API as its users do
+curl               | cmd:curl                     | test demo                    | asks the progress API as its users do
 jq                 | cmd:jq                       | test demo                    | reads -o json
 b3sum              | cmd:b3sum                    | bench                        | hashes a file by one thread: what a verification is measured against
 TABLE

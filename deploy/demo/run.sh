@@ -1,5 +1,6 @@
 #!/bin/bash
-# The demo: a live source, two syncs, a kill in the middle of the third, and the proof. `make demo` builds and runs it.
+# The demo: an operator's day with a live source: plan, begin, syncs, a kill in the middle of one, pause, schedule, a breach
+# of the RPO and its recovery, and the proof. `make demo` builds and runs it.
 #
 #   deploy/demo/run.sh            programs from target/release; MIGRATEKIT_BIN names another folder
 #
@@ -20,6 +21,8 @@ declare -A pids=()
 rows=()
 # shellcheck source=lib.sh
 . "$here/lib.sh"
+# shellcheck source=day.sh
+. "$here/day.sh"
 
 mk() { "$bin/migratekit" "$@"; }
 migration() { mk migration get "$vm" -o json; }
@@ -88,6 +91,7 @@ start_oma() {
     } >"$dir/oma-api.toml"
     start oma "$bin/oma-api" --config "$dir/oma-api.toml"
     oma=localhost:$(wait_for oma "control plane ready" | sed 's/.*listen=[^ ]*:\([0-9]*\).*/\1/')
+    rest=127.0.0.1:$(wait_for oma "REST API ready" | sed 's/.*listen=[^ ]*:\([0-9]*\).*/\1/')
     export MIGRATEKIT_OMA=$oma MIGRATEKIT_CA=$dir/tls/ca.pem
     export MIGRATEKIT_CERT=$dir/tls/operator-admin.pem MIGRATEKIT_KEY=$dir/tls/operator-admin.key
     note "oma-api on $oma, its database $dir/oma.db"
@@ -136,6 +140,13 @@ row() {
         awk -v n="$data" -v s="$seconds" 'BEGIN { printf "%.0f MiB/s", n / 1048576 / (s > 0.1 ? s : 0.1) }'
     )|$redone|replica")
     note "$(jq -r .cycle.job_id <<<"$m") committed after $seconds s; read back and compared with what was sent: $verdict"
+}
+
+# The watch ends when nothing runs, so the sync is asked for first.
+watched_full() {
+    mk migration sync "$vm" >/dev/null
+    watched mk migration wait "$vm" -o json
+    row "full" "$(migration | sum wire_bytes)" -
 }
 
 whole_cycle() { # NAME
@@ -218,14 +229,19 @@ main() {
     make_certificates
     start_oma
     start_agent
+    say "what is known before anything is made"
+    plan
     say "begin, and the full copy while the guest writes"
     mk migration begin "$vm" --wait >/dev/null
-    whole_cycle "full"
+    watched_full
     say "the difference"
     whole_cycle "incremental"
     say "a big difference, and the agent killed in the middle of it"
     overwrite
     interrupted_cycle
+    say "the operator's day: pause, schedule, a breach of the RPO and its recovery"
+    pause_and_go_on
+    schedule_and_breach
     say "proof: replica = manifest, source = manifest, and a file system that knows nothing of us"
     prove
     say "what it came to"
