@@ -14,6 +14,9 @@ use shared::migration::{Action, Effect, Phase, apply};
 use std::time::Duration;
 use tracing::info;
 
+#[cfg(test)]
+mod tests;
+
 pub use super::attempt::Key;
 
 /// Bounds of `automatic` when nobody says.

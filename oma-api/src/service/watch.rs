@@ -48,6 +48,13 @@ pub struct States {
 type Latest = watch::Receiver<Option<Arc<Seen>>>;
 
 impl States {
+    /// One state that never changes; the sender keeps it open.
+    #[cfg(test)]
+    pub(crate) fn fixed(view: MigrationView) -> (Self, watch::Sender<Option<Arc<Seen>>>) {
+        let (sender, latest) = watch::channel(Some(Arc::new(Seen { sequence: 1, view })));
+        (Self { latest, least: 0, begun: false }, sender)
+    }
+
     /// The current state at once, then the next one that is new; `None`: there will be none. May be dropped and asked again.
     pub async fn next(&mut self) -> Option<Arc<Seen>> {
         loop {

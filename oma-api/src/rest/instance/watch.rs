@@ -98,3 +98,27 @@ pub(super) async fn messages(
     let close = Message::Close(Some(CloseFrame { code, reason: "".into() }));
     let _ = tokio::time::timeout(PATIENCE, socket.send(close)).await;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Plant;
+    use shared::migration::Action;
+
+    /// Red when a proxy between would take the connection for dead.
+    #[tokio::test]
+    async fn a_state_that_does_not_change_is_said_again_within_a_minute() {
+        let plant = Plant::begun().await;
+        plant.act(Action::Sync).await;
+        let view = plant.app.migration_view(&plant.migration().await.id).await.expect("a view");
+        let view = plant.app.with_history(view, 1).await.expect("its history");
+        let (states, _open) = States::fixed(view);
+        let mut events = std::pin::pin!(events(states, 0));
+        assert!(events.next().await.is_some());
+        tokio::time::pause();
+        for _ in 0..3 {
+            let again = tokio::time::timeout(Duration::from_secs(60), events.next()).await;
+            assert!(again.expect("within a minute").is_some());
+        }
+    }
+}
