@@ -89,6 +89,7 @@ async fn both_pages_are_what_prometheus_wants_and_hold_all_that_is_asked_for() -
     world.act(Action::Sync).await?;
     world.wait("bytes", Duration::from_secs(30), |m| m.cycle.iter().any(|c| c.bytes_transferred > 0)).await?;
     let under_way = page(&world.rest).await?;
+    world.said(&["migration", "schedule", "set", "web", "--rpo", "1h"]).await?;
     world.synced().await?;
     // The same page is given for a second.
     tokio::time::sleep(Duration::from_millis(1100)).await;

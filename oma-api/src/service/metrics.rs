@@ -100,12 +100,24 @@ fn counted(page: &Page, census: &Census, hub: &Hub, now: Timestamp) {
         "migratekit_migration_rpo_seconds",
         "Age of the newest restore point, by its source snapshot's time; none before the first.",
     );
+    let target = of_each(
+        "migratekit_migration_rpo_target_seconds",
+        "What the age of the newest restore point may come to, by the migration's schedule.",
+    );
+    let breached = of_each(
+        "migratekit_migration_rpo_breached",
+        "1: the newest restore point is older than its schedule says, or there is none; of those that have a target.",
+    );
     let points = of_each("migratekit_migration_restore_points", "Restore points that are kept.");
     for migration in &census.unfinished {
         let labels = [migration.vm_name.as_str(), migration.id.as_str()];
         points.with_label_values(&labels).set(number(migration.restore_points));
         if let Some(newest) = migration.newest {
             rpo.with_label_values(&labels).set(now.duration_since(newest).as_secs_f64().max(0.0));
+        }
+        if let Some(seconds) = migration.rpo_target {
+            target.with_label_values(&labels).set(number(seconds));
+            breached.with_label_values(&labels).set(f64::from(u8::from(migration.rpo_breached)));
         }
         if let Some(bytes) = speeds.get(&migration.id) {
             speed.with_label_values(&labels).set(number(*bytes));

@@ -4,6 +4,7 @@ use super::error::Doing as _;
 use super::row::{Row, sql};
 use super::words::{JobKind, JobStatus};
 use super::{Error, Store};
+use crate::schedule::Spec;
 use jiff::Timestamp;
 use shared::ids::{JobId, MigrationId};
 use shared::migration::{Phase, State};
@@ -30,6 +31,9 @@ pub struct Unfinished {
     pub restore_points: u64,
     /// Time of the newest restore point's source snapshot.
     pub newest: Option<Timestamp>,
+    /// Seconds that its age may come to, by its schedule, and whether a breach of that has been said.
+    pub rpo_target: Option<u64>,
+    pub rpo_breached: bool,
 }
 
 /// A cycle that has not ended.
@@ -71,6 +75,18 @@ impl Store {
                 let of = points.entry(row.parsed("migration_id")?).or_default();
                 *of = (of.0 + 1, of.1.max(Some(row.time("taken_at")?)));
             }
+            let rows = sql("SELECT s.migration_id, s.spec, s.rpo_breached FROM schedules s \
+                 JOIN migrations m ON m.id = s.migration_id WHERE m.unfinished_vm IS NOT NULL")
+            .fetch_all(&mut *c)
+            .await
+            .doing(DOING)?;
+            let mut targets: HashMap<MigrationId, (Option<u64>, bool)> = HashMap::new();
+            for row in &rows {
+                let row = Row::new(row, "schedules", "migration_id")?;
+                let spec: Spec =
+                    serde_json::from_str(&row.text("spec")?).map_err(|e| row.corrupt("spec", e))?;
+                targets.insert(row.parsed("migration_id")?, (spec.rpo_seconds, row.flag("rpo_breached")?));
+            }
             let rows =
                 sql("SELECT id, vm_name FROM migrations WHERE unfinished_vm IS NOT NULL ORDER BY id LIMIT ?")
                     .bind(i64::from(most))
@@ -81,11 +97,14 @@ impl Store {
                 let row = Row::new(row, "migrations", "id")?;
                 let id: MigrationId = row.parsed("id")?;
                 let (restore_points, newest) = points.remove(&id).unwrap_or_default();
+                let (rpo_target, rpo_breached) = targets.remove(&id).unwrap_or_default();
                 census.unfinished.push(Unfinished {
                     id,
                     vm_name: row.text("vm_name")?,
                     restore_points,
                     newest,
+                    rpo_target,
+                    rpo_breached,
                 });
             }
             let rows = sql("SELECT id, migration_id, kind, status FROM replication_jobs \
