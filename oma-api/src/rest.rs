@@ -17,6 +17,7 @@
 
 mod body;
 mod caller;
+mod document;
 mod events;
 mod gate;
 mod instance;
@@ -135,7 +136,7 @@ pub(crate) fn router(app: App, listener: SocketAddr, shutdown: CancellationToken
         .routes(routes!(tokens::revoke))
         .with_state(Server { app: app.clone(), shutdown })
         .split_for_parts();
-    name_operations(&mut document);
+    document::complete(&mut document);
     let shown = Arc::new(document.clone());
     let routes = routes
         .route("/metrics", get(async move || http::metrics_page(app.metrics().await)))
@@ -144,25 +145,6 @@ pub(crate) fn router(app: App, listener: SocketAddr, shutdown: CancellationToken
         .layer(from_fn_with_state(gate, gate::pass))
         .layer(from_fn(refusal::dress));
     (routes, document)
-}
-
-/// By method and path: a handler that is served at two addresses is two operations.
-fn name_operations(document: &mut OpenApi) {
-    for (path, item) in &mut document.paths.paths {
-        let path: String = path.chars().filter(|c| !"{}".contains(*c)).collect();
-        let name = path.trim_matches('/').replace(['/', '-', '.'], "_");
-        for (method, operation) in [
-            ("get", &mut item.get),
-            ("put", &mut item.put),
-            ("post", &mut item.post),
-            ("delete", &mut item.delete),
-            ("patch", &mut item.patch),
-        ] {
-            if let Some(operation) = operation {
-                operation.operation_id = Some(format!("{method}_{name}"));
-            }
-        }
-    }
 }
 
 #[cfg(test)]

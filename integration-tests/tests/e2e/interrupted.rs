@@ -93,7 +93,7 @@ fn files(folder: &Path) -> anyhow::Result<Vec<String>> {
 }
 
 /// Nothing is left on the OMA's side; the folders themselves stay.
-fn nothing_kept(world: &World) -> anyhow::Result<()> {
+pub(crate) fn nothing_kept(world: &World) -> anyhow::Result<()> {
     for folder in ["replicas/volumes", "replicas/snapshots", "oma/manifests"] {
         let left = files(&world.dir.join(folder))?;
         ensure!(left.is_empty(), "left in {folder}: {left:?}");

@@ -45,7 +45,7 @@ pub(super) fn routes() -> OpenApiRouter<Server> {
 /// What may be asked of a migration.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
-#[schema(example = json!({"action": "begin", "affinity": ["instance!=web-02"]}))]
+#[schema(as = AskedAction, example = json!({"action": "begin", "affinity": ["instance!=web-02"]}))]
 struct Asked {
     /// begin, sync, switch, automatic, pause, hold, release, abort, finalize or rollback; start is begin; watch follows.
     action: Option<String>,
@@ -183,10 +183,13 @@ struct OfList {
     /// Ended migrations too; so when left out.
     all: bool,
     /// begin, sync, switch, finalize, abort or rollback.
+    #[param(pattern = "^(begin|sync|switch|finalize|abort|rollback)?$")]
     phase: String,
     /// running, paused, failed, successful or aborted.
+    #[param(pattern = "^(running|paused|failed|successful|aborted)?$")]
     state: String,
     /// An agent's id.
+    #[param(pattern = "^([A-Za-z0-9_-][A-Za-z0-9._-]{0,63})?$")]
     agent: String,
     /// In the VM's name, its uuid or the migration's id.
     text: String,
@@ -194,6 +197,7 @@ struct OfList {
     #[param(minimum = 1, maximum = 500)]
     limit: Option<u32>,
     /// The X-Next-Page-Token of the answer before.
+    #[param(pattern = "^([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})?$")]
     page_token: String,
     /// Newest runs of each that are wanted.
     #[param(maximum = 1000)]

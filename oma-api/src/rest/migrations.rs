@@ -44,10 +44,13 @@ struct OfList {
     /// Ended migrations too.
     all: bool,
     /// begin, sync, switch, finalize, abort or rollback.
+    #[param(pattern = "^(begin|sync|switch|finalize|abort|rollback)?$")]
     phase: String,
     /// running, paused, failed, successful or aborted.
+    #[param(pattern = "^(running|paused|failed|successful|aborted)?$")]
     state: String,
     /// An agent's id.
+    #[param(pattern = "^([A-Za-z0-9_-][A-Za-z0-9._-]{0,63})?$")]
     agent: String,
     /// In the VM's name, its uuid or the migration's id.
     text: String,
@@ -55,6 +58,7 @@ struct OfList {
     #[param(minimum = 1, maximum = 500)]
     limit: Option<u32>,
     /// The next_page_token of the answer before.
+    #[param(pattern = "^([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})?$")]
     page_token: String,
     /// Newest runs of each that are wanted.
     #[param(maximum = 1000)]
@@ -113,7 +117,7 @@ async fn get(
 #[serde(deny_unknown_fields)]
 struct Limit {
     /// For all its disks together, at least 65536; 0: no limit of its own.
-    #[schema(example = 52_428_800)]
+    #[schema(maximum = 9_223_372_036_854_775_807_i64, example = 52_428_800)]
     rate_bytes_per_second: u64,
 }
 

@@ -83,14 +83,16 @@ pub(super) fn status(code: Code) -> StatusCode {
 
 /// Whose document a route follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Family {
+pub(super) enum Family {
     Progress,
     Migration,
     Failover,
 }
 
 impl Family {
-    fn of(path: &str) -> Self {
+    pub(super) const ALL: [Self; 3] = [Self::Progress, Self::Migration, Self::Failover];
+
+    pub(super) fn of(path: &str) -> Self {
         let mut parts = path.trim_start_matches('/').split('/');
         let first = parts.next().unwrap_or_default();
         let (account, next) = match (first, parts.next()) {

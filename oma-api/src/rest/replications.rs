@@ -19,9 +19,12 @@ pub(super) struct Asked {
     #[param(minimum = 1, maximum = 500)]
     limit: Option<u32>,
     /// The `next_before` of the page before.
-    #[param(pattern = "^job-[0-9]{8}-[0-9]{6}$")]
+    #[param(
+        pattern = "^(job-20[0-9]{2}(0[1-9]|1[0-2])(0[1-9]|1[0-9]|2[0-8])-([01][0-9]|2[0-3])[0-5][0-9][0-5][0-9])?$"
+    )]
     before: String,
     /// running, paused, committing, completed, failed or aborted.
+    #[param(pattern = "^(running|paused|committing|completed|failed|aborted)?$")]
     status: String,
 }
 

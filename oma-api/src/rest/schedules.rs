@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 
 /// A migration's schedule, and what follows from it.
 #[derive(Serialize, ToSchema)]
+#[schema(as = SetSchedule)]
 pub(super) struct Schedule {
     schedule: Spec,
     set_at: String,
@@ -25,6 +26,7 @@ pub(super) struct Schedule {
 /// A schedule to be tried.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = TriedSchedule)]
 pub(super) struct Asked {
     schedule: Spec,
     /// How many times.
@@ -39,6 +41,7 @@ fn ten() -> u32 {
 
 /// The times of a schedule that is set now.
 #[derive(Serialize, ToSchema)]
+#[schema(as = ScheduleTimes)]
 pub(super) struct Times {
     times: Vec<String>,
 }

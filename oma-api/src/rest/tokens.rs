@@ -19,6 +19,7 @@ const USUAL: Duration = Duration::from_secs(90 * 86_400);
 /// A token that is asked for.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = NewToken)]
 pub(super) struct Asked {
     /// Letters, digits, dots, dashes and underscores; unique among the living.
     #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9._-]+$", example = "ci")]
@@ -53,6 +54,7 @@ pub(super) struct Token {
 
 /// A new token, with the secret that is shown this once.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = CreatedToken)]
 pub(super) struct Created {
     /// For the header `Authorization: Bearer …`; nobody can show it again.
     #[schema(example = "mkt_…")]
@@ -62,6 +64,7 @@ pub(super) struct Created {
 
 /// Tokens, the oldest first.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = TokenList)]
 pub(super) struct List {
     tokens: Vec<Token>,
 }

@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 
 /// A page of `replication_jobs`.
 #[derive(Serialize, ToSchema)]
+#[schema(as = ReplicationPage)]
 pub(super) struct Page {
     replications: Vec<Replication>,
     /// The `before` of the next page; `null`: this was the last.
@@ -42,6 +43,7 @@ pub(super) struct Replication {
 
 /// A row of `job_disks`.
 #[derive(Serialize, ToSchema)]
+#[schema(as = ReplicationDisk)]
 struct Disk {
     /// In the progress API.
     job_id: String,

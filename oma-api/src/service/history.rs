@@ -36,10 +36,13 @@ impl App {
     /// The migration with the newest runs of its phases.
     ///
     /// # Errors
-    /// [`Error::Store`].
+    /// [`Error::Argument`], [`Error::Store`].
     pub async fn with_history(&self, mut view: MigrationView, limit: u32) -> Result<MigrationView, Error> {
+        if limit > MOST {
+            return Err(Error::Argument { what: "history", why: format!("must be 0 to {MOST}") });
+        }
         if limit > 0 {
-            let entries = self.store.history_list(&view.migration.id, limit.min(MOST)).await?;
+            let entries = self.store.history_list(&view.migration.id, limit).await?;
             let now = Timestamp::now();
             view.history = entries.into_iter().map(|entry| run(entry, &view, now)).collect();
         }

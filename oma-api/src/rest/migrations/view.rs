@@ -21,6 +21,7 @@ fn millis(time: SignedDuration) -> u64 {
 }
 
 #[derive(Serialize, ToSchema)]
+#[schema(as = MigrationPage)]
 pub(super) struct Page {
     /// Newest first.
     migrations: Vec<Migration>,
@@ -81,6 +82,7 @@ struct Automatic {
 
 /// What was asked for last, and by whom.
 #[derive(Serialize, ToSchema)]
+#[schema(as = LastAction)]
 struct Asked {
     action: &'static str,
     by: String,
@@ -325,11 +327,13 @@ impl From<Run> for Progress {
 }
 
 #[derive(Serialize, ToSchema)]
+#[schema(as = OfferedVms)]
 pub(super) struct Vms {
     pub(super) vms: Vec<Vm>,
 }
 
 #[derive(Serialize, ToSchema)]
+#[schema(as = OfferedVm)]
 pub(super) struct Vm {
     vm_uuid: String,
     vm_name: String,
@@ -345,6 +349,7 @@ pub(super) struct Vm {
 }
 
 #[derive(Serialize, ToSchema)]
+#[schema(as = OfferedDisk)]
 struct VmDisk {
     key: String,
     size_bytes: u64,
