@@ -29,8 +29,9 @@ impl Knife {
     pub(super) fn start(&self, world: &mut World, n: u32) -> bool {
         match self {
             Self::Strace { calls, files } => {
-                // The tracer is a grandchild (-D): the daemon is our child.
-                let mut wrapper = vec!["strace", "-D", "-f", "--seccomp-bpf", "-q", "-o", "/dev/null"];
+                // The tracer is a grandchild (-D): the daemon is our child. Without --seccomp-bpf: with it, strace 6.1
+                // counts the call and forgets the signal.
+                let mut wrapper = vec!["strace", "-D", "-f", "-q", "-o", "/dev/null"];
                 let (trace, inject) =
                     (format!("trace={calls}"), format!("inject={calls}:signal=SIGKILL:when={n}"));
                 wrapper.extend(["-e", &trace, "-e", &inject]);
