@@ -28,11 +28,11 @@ test: ## install what tests need, run all of them
 
 SEED := $(or $(SEED),$(shell od -An -N4 -tu4 /dev/urandom | tr -d " "))
 KILLS ?= 200
-soak: ## two hundred kills among all other faults, of a new seed: seven minutes, nightly (SEED=… repeats one, KILLS=… for fewer)
+soak: ## two hundred kills among all other faults, and one at every sync of the database, of a new seed: nightly (SEED=… repeats one, KILLS=… for fewer)
 	deploy/install-deps.sh test
 	$(CARGO) build $(LOCKED) --workspace --bins
 	MIGRATEKIT_SEED=$(SEED) MIGRATEKIT_KILLS=$(KILLS) $(CARGO) test $(LOCKED) -p integration-tests --test e2e -- \
-	    kills:: links:: clocks:: crowd:: --nocapture --test-threads=1
+	    kills:: links:: clocks:: crowd:: survive:: --nocapture --test-threads=1
 
 bench: ## the data path side by side with nbdcopy and b3sum: optimised build, tables, bench-results/*.json (BENCH=--quick)
 	deploy/install-deps.sh test bench

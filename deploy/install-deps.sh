@@ -14,6 +14,7 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 tools="$(realpath -m "${CARGO_TARGET_DIR:-$root/target}")/tools"
 grpcurl_version=v1.9.4
 buf_version=1.75.0
+schemathesis_version=4.32.5
 promtool_of=prometheus # the Debian package that holds it
 
 # package | how to see that it is there | groups | why
@@ -58,6 +59,7 @@ list() {
     echo "In $tools/bin:"
     printf '  %-19s %-22s %s\n' grpcurl "test" "$grpcurl_version, by go install: a gRPC client that is not ours"
     printf '  %-19s %-22s %s\n' promtool "test" "out of Debian's package $promtool_of, which is not installed: judges metrics and alert rules"
+    printf '  %-19s %-22s %s\n' schemathesis "test" "$schemathesis_version, by pip into a venv of its own (../venv): the REST API against its document"
     printf '  %-19s %-22s %s\n' buf "lint test" "$buf_version, by npm: lints the schema"
 }
 
@@ -141,6 +143,23 @@ tool_buf() {
     fi
 }
 
+tool_schemathesis() {
+    [ -x "$tools/venv/bin/schemathesis" ] && return
+    local skipped="SKIPPED is the test of the REST API against its document"
+    if ! command -v python3 >/dev/null; then
+        say "python3 is not here, so there is no schemathesis: $skipped"
+    else
+        say "pip install schemathesis $schemathesis_version (once, half a minute)"
+        mkdir -p "$tools"
+        # Under its name only when it is whole: pip writes the program last.
+        if ! { python3 -m venv "$tools/venv" &&
+            "$tools/venv/bin/pip" install -q --disable-pip-version-check --retries 1 --timeout 20 \
+                "schemathesis==$schemathesis_version"; } </dev/null >&2; then
+            say "schemathesis could not be had (no network, or no python3-venv): $skipped"
+        fi
+    fi
+}
+
 # Taken out of the package: installed, it would start a Prometheus on this machine. Built from source, it takes half an
 # hour. apt checks the package's hash against the signed list as it does for one that it installs.
 tool_promtool() {
@@ -199,6 +218,6 @@ for group in "$@"; do
     case $group in
         build | demo) rust_is_there ;;
         lint) rust_is_there && tool_buf ;;
-        test) rust_is_there && tool_buf && tool_grpcurl && tool_promtool ;;
+        test) rust_is_there && tool_buf && tool_grpcurl && tool_promtool && tool_schemathesis ;;
     esac
 done

@@ -1,4 +1,4 @@
-//! Twenty cycles of one agent at once, and the control plane killed among them: none of them fails.
+//! Twenty cycles of one agent at once, and the control plane killed and restarted among them: none of them fails.
 
 use crate::seed::Seed;
 use anyhow::{Context as _, ensure};
@@ -117,6 +117,11 @@ async fn no_cycle_of_twenty_fails_when_the_control_plane_is_killed_among_them() 
     all(&world, "all connected again", SOON, |m| m.agent_connected).await?;
     tokio::time::sleep(Duration::from_millis(seed.random.random_range(0..300))).await;
     world.oma.kill();
+    world.oma_restart(&[])?;
+    // And as `systemctl restart` does it.
+    all(&world, "all connected once more", SOON, |m| m.agent_connected).await?;
+    let ended = world.oma.stop(Duration::from_secs(10))?;
+    ensure!(ended.success(), "it ended with {ended}");
     world.oma_restart(&[])?;
     let after = all(&world, "twenty commits", Duration::from_secs(120), |m| {
         m.state() == v1::State::Paused && m.restore_points.len() == 1

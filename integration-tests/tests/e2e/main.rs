@@ -1,6 +1,7 @@
 //! End to end: real daemons, a live VM, TLS, over loopback. One binary for all of it.
 
 mod access;
+mod bad_input;
 mod bench;
 mod certificates;
 mod clocks;
