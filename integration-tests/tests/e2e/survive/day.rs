@@ -64,7 +64,7 @@ pub(super) async fn live_through(
     ensure!(job(&m) != first, "no second cycle: {m:?}");
     committed(&m, 2)?;
     day.order("books in order between two cycles", |world| books.at_rest(world, &id, 2)).await?;
-    if day.fell && round % 3 == 0 {
+    if day.fell && round.is_multiple_of(3) {
         equal(day.world, &m).await?;
     }
     day.act(v1::Action::Abort).await?;
