@@ -4,6 +4,7 @@
 //! begin/running  → volumes            → begin/paused
 //! sync/running   → a cycle            → (the agent transfers)
 //!                  all disks sealed   → storage snapshot → commit → sync/paused
+//! accepted disks → volumes made, made larger, removed with their last restore point
 //! abort/running  → sessions closed, snapshots, volumes, manifests gone → abort/aborted
 //! a verification → all disks compared → its verdict
 //! automatic      → the next cycle, until the switch is short enough; a switch at its set time
@@ -15,6 +16,7 @@
 //! retried inside: the next pass does it, after a pause when it failed.
 
 mod abort;
+mod accept;
 mod begin;
 mod cycle;
 mod leftovers;
@@ -166,7 +168,11 @@ pub(crate) async fn one(app: &App, migration: &Migration) -> Result<(), Error> {
         Position::BeginRunning => begin::prepare(app, migration).await,
         Position::AbortRunning => abort::tear_down(app, migration).await,
         Position::SyncRunning => cycle::drive(app, migration).await,
-        Position::SyncPaused | Position::SyncFailed => cycle::compared(app, migration).await,
+        Position::SyncPaused | Position::SyncFailed => {
+            accept::volumes(app, migration).await?;
+            accept::retired(app, migration).await?;
+            cycle::compared(app, migration).await
+        }
         Position::BeginPaused
         | Position::BeginFailed
         | Position::SwitchRunning

@@ -1,5 +1,6 @@
 //! Use cases. Both edges call these; nothing here knows gRPC's messages.
 
+mod accept;
 pub mod act;
 pub mod agents;
 mod attempt;

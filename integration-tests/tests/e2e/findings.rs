@@ -42,13 +42,13 @@ pub(crate) async fn equal(world: &World, m: &v1::Migration) -> anyhow::Result<()
 }
 
 /// The operator tells the agent which disks the VM has now.
-fn configure(world: &World, options: &Options) -> anyhow::Result<()> {
+pub(crate) fn configure(world: &World, options: &Options) -> anyhow::Result<()> {
     let files = world.ca.files(Role::Agent, "vma-01");
     write_agent_config(&world.dir, &files, &world.address, options, world.vm.as_ref(), "vma.toml")
 }
 
 /// A sync that must stop with this finding; the replicas are as they were, and so are the restore points.
-async fn stops(world: &World, kind: v1::FindingKind, key: &str) -> anyhow::Result<()> {
+pub(crate) async fn stops(world: &World, kind: v1::FindingKind, key: &str) -> anyhow::Result<()> {
     let before = world.get().await?;
     let replicas = |m: &v1::Migration| {
         m.disks.iter().map(|d| hash_file(&world.replica(m, &d.key)?)).collect::<anyhow::Result<Vec<_>>>()

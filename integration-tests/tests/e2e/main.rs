@@ -1,5 +1,6 @@
 //! End to end: real daemons, a live VM, TLS, over loopback. One binary for all of it.
 
+mod accept;
 mod access;
 mod bad_input;
 mod bench;

@@ -1,5 +1,6 @@
 //! `migratekit migration …`
 
+use super::accept::{self, Accept};
 use super::act::{self, Act, Asked, Automatic, Begin, Switch};
 use super::client::{Channel, Connection, said};
 use super::estimate;
@@ -53,6 +54,9 @@ enum Verb {
     Finalize(Act),
     /// Take a switch back: the VM goes on at its source.
     Rollback(Act),
+    /// Protect a VM whose disks came, went or have another size, as it is now. The next sync copies a new disk as a whole,
+    /// compares a grown one, and leaves out what is gone; restore points of before stay as they are.
+    Accept(Accept),
     /// Bound what its transfers take of the network, at once, for the running sync too.
     Limit {
         #[command(flatten)]
@@ -141,6 +145,7 @@ pub(super) async fn run(args: Migration, out: &mut impl Write) -> anyhow::Result
         Verb::Finalize(act) => Asked::of(&act, v1::Action::Finalize),
         Verb::Rollback(act) => Asked::of(&act, v1::Action::Rollback),
         Verb::Estimate(of) => return estimate::run(of.vm, channel, output, out).await,
+        Verb::Accept(asked) => return one(&accept::accept(asked, channel).await?, output, out),
         Verb::Limit { of, rate } => {
             let request = v1::LimitRequest { vm: of.vm, rate_bytes_per_second: rate.bytes() };
             let answer = MigrationServiceClient::new(channel).limit(request).await.map_err(|s| said(&s))?;

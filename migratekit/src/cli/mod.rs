@@ -3,6 +3,7 @@
 //! Results go to stdout, everything else to stderr. Exit codes: 0; 64 for arguments and configuration that cannot be
 //! used; 1 otherwise. No logic of the product lives here.
 
+mod accept;
 mod act;
 mod client;
 mod configuration;

@@ -51,6 +51,7 @@ pub const OPERATIONS: &[Operation] = &[
 
     row("migration.act", OPERATOR, &["/migratekit.v1.MigrationService/Act"],
         &[("POST", "/{account}/machines/{machine}/migrate"), ("POST", "/api/v1/{account}/machines/{machine}/migrate")]),
+    row("migration.accept", OPERATOR, &["/migratekit.v1.MigrationService/Accept"], &[("POST", "/api/v1/migrations/{vm}/accept")]),
     row("migration.limit", OPERATOR, &["/migratekit.v1.MigrationService/Limit"], &[("PUT", "/api/v1/migrations/{vm}/limit")]),
     // It reads all of the replica, or makes a snapshot of the source.
     row("migration.verify", OPERATOR, &["/migratekit.v1.MigrationService/Verify"], &[("POST", "/api/v1/migrations/{vm}/verify")]),

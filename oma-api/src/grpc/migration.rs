@@ -12,6 +12,7 @@ use proto::v1;
 use proto::v1::migration_service_server::MigrationService;
 use proto::v1::verify_response::Kind as Said;
 use shared::correlation::carried;
+use shared::ids::DiskKey;
 use shared::wire::{action_from_wire, phase_from_wire, refusal, state_from_wire};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -89,6 +90,20 @@ impl MigrationService for Migrations {
         let events = self.app.journal(after, migration);
         let events = events.map_ok(|event| view::event(&event)).map_err(|e| e.to_status());
         Ok(Response::new(events.take_until(self.shutdown.clone().cancelled_owned()).boxed()))
+    }
+
+    async fn accept(
+        &self,
+        request: Request<v1::AcceptRequest>,
+    ) -> Result<Response<v1::AcceptResponse>, Status> {
+        let caller = super::access::caller_of(request.extensions())?;
+        let v1::AcceptRequest { vm, disk_keys } = request.into_inner();
+        let keys = disk_keys.into_iter().map(DiskKey::parse).collect::<Result<Vec<_>, _>>();
+        let keys = keys.map_err(|e| {
+            refusal::status(Code::InvalidArgument, "INVALID_ARGUMENT", format!("disk_keys: {e}"))
+        })?;
+        let view = self.app.accept(&caller, named(&vm)?, &keys).await.map_err(|e| e.to_status())?;
+        Ok(Response::new(v1::AcceptResponse { migration: Some(view::migration(view)) }))
     }
 
     async fn limit(&self, request: Request<v1::LimitRequest>) -> Result<Response<v1::LimitResponse>, Status> {

@@ -22,6 +22,7 @@ pub(super) fn migration(view: MigrationView) -> v1::Migration {
     let MigrationView {
         migration: m,
         disks,
+        retired,
         waiting,
         restore_points,
         agent_connected,
@@ -86,6 +87,17 @@ pub(super) fn migration(view: MigrationView) -> v1::Migration {
         schedule,
         configuration: configuration.map(Into::into),
         target_profile: m.target_profile.map(String::from).unwrap_or_default(),
+        retired_disks: retired
+            .into_iter()
+            .map(|d| v1::RetiredDisk {
+                disk_id: d.disk.into(),
+                key: d.key.into(),
+                size_bytes: d.size,
+                retired_at: d.retired_at.to_string(),
+                retired_by: d.by,
+                restore_points: u32::try_from(d.restore_points).unwrap_or(u32::MAX),
+            })
+            .collect(),
     }
 }
 
@@ -191,7 +203,7 @@ fn disk(disk: Disk) -> v1::MigrationDisk {
     v1::MigrationDisk {
         disk_id: disk.id.into(),
         key: disk.key.into(),
-        size_bytes: disk.committed_size.unwrap_or(disk.size),
+        size_bytes: disk.size,
         epoch: disk.epoch.0,
         change_id: disk.change_id.unwrap_or_default(),
         replica_verified_at: time(disk.replica_verified_at),

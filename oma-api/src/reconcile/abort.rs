@@ -26,6 +26,11 @@ pub(super) async fn tear_down(app: &App, migration: &Migration) -> Result<(), Er
     for disk in &disks {
         app.storage.delete(&VolumeId::parse(disk.volume.clone())?).await?;
     }
+    for disk in app.store.disk_list_retired(&migration.id).await? {
+        app.storage.delete(&VolumeId::parse(disk.volume.clone())?).await?;
+        leftovers::remove_all_manifests_of(app, &disk.disk).await;
+        app.store.disk_volume_gone(&disk.disk).await?;
+    }
     leftovers::remove_all_manifests(app, &migration.id).await?;
     let mut changed = app.store.migration_fetch(&migration.id).await?;
     changed.position = apply(Some(changed.position), Event::Done, changed.facts())?.to;

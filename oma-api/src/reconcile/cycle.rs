@@ -1,6 +1,6 @@
 //! sync/running: a cycle, from its making to its commit; and the end of a verification.
 
-use super::leftovers;
+use super::{accept, leftovers};
 use crate::service::transfer::Transfers;
 use crate::service::{App, Error};
 use crate::storage::{SnapshotName, VolumeId};
@@ -16,6 +16,7 @@ use tracing::{Instrument as _, info, info_span};
 pub(super) async fn drive(app: &App, migration: &Migration) -> Result<(), Error> {
     let now = app.clock.now();
     let Some(job) = app.store.job_active(&migration.id).await? else {
+        accept::volumes(app, migration).await?;
         let disks = app.store.disk_list(&migration.id).await?;
         let kind = app.store.job_kind_next(&migration.id).await?;
         let disks = disks.iter().map(|d| (d.id.clone(), strategy(d))).collect();
@@ -109,6 +110,7 @@ async fn commit(app: &App, migration: &Migration, job: &Job) -> Result<(), Error
         app.storage.delete_snapshot(&SnapshotName::parse(old.snapshot_name.clone())?).await?;
         app.store.restore_point_delete(&old.id, app.clock.now()).await?;
     }
+    accept::retired(app, migration).await?;
     leftovers::remove_manifests(app, &migration.id).await
 }
 

@@ -6,9 +6,9 @@
 use crate::service::transfer::Transfers;
 use crate::service::{App, Error};
 use crate::storage::SnapshotName;
-use crate::store::{Disk, Which};
+use crate::store::Which;
 use jiff::SignedDuration;
-use shared::ids::MigrationId;
+use shared::ids::{DiskId, MigrationId};
 use std::collections::BTreeSet;
 use tracing::{info, warn};
 
@@ -61,24 +61,32 @@ pub(super) async fn remove_manifests(app: &App, migration: &MigrationId) -> Resu
         .flat_map(|job| job.disks.iter().map(|d| Transfers::manifest_file(&d.disk, &job.id)))
         .collect();
     let goes = |file: &str| !kept.contains(file) && !unfinished.iter().any(|u| file.starts_with(u.as_str()));
+    let retired = app.store.disk_list_retired(migration).await?.into_iter().map(|d| d.disk);
+    let disks: Vec<_> = disks.into_iter().map(|d| d.id).chain(retired).collect();
     remove_files(app, &disks, goes).await;
     Ok(())
 }
 
+/// All manifests of one disk whose volume is gone.
+pub(super) async fn remove_all_manifests_of(app: &App, disk: &DiskId) {
+    remove_files(app, std::slice::from_ref(disk), |_| true).await;
+}
+
 /// All manifests of a migration whose replica is gone.
 pub(super) async fn remove_all_manifests(app: &App, migration: &MigrationId) -> Result<(), Error> {
-    remove_files(app, &app.store.disk_list(migration).await?, |_| true).await;
+    let disks: Vec<_> = app.store.disk_list(migration).await?.into_iter().map(|d| d.id).collect();
+    remove_files(app, &disks, |_| true).await;
     Ok(())
 }
 
 /// By what is there: a history of cycles may be long. What cannot be removed now is, the next time.
-async fn remove_files(app: &App, disks: &[Disk], goes: impl Fn(&str) -> bool) {
+async fn remove_files(app: &App, disks: &[DiskId], goes: impl Fn(&str) -> bool) {
     let mut files = match tokio::fs::read_dir(app.transfers.manifest_path("")).await {
         Ok(files) => files,
         Err(error) => return warn!(%error, "the manifests cannot be listed"),
     };
     let of = |file: &str| {
-        disks.iter().any(|d| file.strip_prefix(d.id.as_str()).is_some_and(|rest| rest.starts_with('.')))
+        disks.iter().any(|d| file.strip_prefix(d.as_str()).is_some_and(|rest| rest.starts_with('.')))
     };
     while let Ok(Some(entry)) = files.next_entry().await {
         let Some(file) = entry.file_name().to_str().filter(|file| of(file) && goes(file)).map(str::to_owned)

@@ -1,6 +1,7 @@
 //! Everything about migrations, and what agents offer: the twins of MigrationService and InventoryService. (The
 //! instance-migration API shows the fields of its document only.)
 
+mod accept;
 mod view;
 
 use super::Server;
@@ -31,6 +32,7 @@ pub(super) fn routes() -> OpenApiRouter<Server> {
         .routes(routes!(list))
         .routes(routes!(get))
         .routes(routes!(limit))
+        .routes(routes!(accept::accept))
         .routes(routes!(verify))
         .routes(routes!(vms))
         .routes(routes!(agents))

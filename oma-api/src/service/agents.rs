@@ -1,5 +1,6 @@
 //! Agents: their sessions, what they are told, what they say.
 
+use super::accept::with_ways;
 use super::{App, Error, Waiting, desired};
 use crate::hub::AgentConnection;
 use crate::store::{self, AgentHello, Failure, Job, JobStep, Migration, Wanted};
@@ -232,10 +233,7 @@ impl App {
         disks: &[SnapshotDisk],
     ) -> Result<(), Error> {
         let ours = self.store.disk_list(&migration.id).await?;
-        let expected: Vec<_> = ours
-            .into_iter()
-            .map(|d| VmDisk { key: d.key, size: d.committed_size.unwrap_or(d.size) })
-            .collect();
+        let expected: Vec<_> = ours.into_iter().map(|d| VmDisk { key: d.key, size: d.size }).collect();
         let found: Vec<_> = disks.iter().map(|d| VmDisk { key: d.key.clone(), size: d.size }).collect();
         let findings = compare_disks(&expected, &found);
         if !findings.is_empty() {
@@ -255,6 +253,7 @@ impl App {
     /// A finding is healed by a hash-diff, or stops the cycle with its reason.
     async fn findings(&self, migration: &Migration, job: &Job, findings: Vec<Finding>) -> Result<(), Error> {
         let now = self.clock.now();
+        let findings: Vec<_> = findings.into_iter().map(|f| with_ways(f, migration)).collect();
         for finding in &findings {
             warn!(migration_id = %migration.id, job_id = %job.id, finding = finding.kind.as_str(),
                   disk = finding.disk.as_ref().map_or("-", |d| d.as_str()), why = %finding.message, "finding");

@@ -5,8 +5,8 @@ use crate::schedule;
 use crate::storage;
 use crate::store;
 use shared::config::Period;
-use shared::ids::{AgentId, InvalidId, JobId};
-use shared::migration::{Action, Denied};
+use shared::ids::{AgentId, DiskKey, InvalidId, JobId};
+use shared::migration::{Action, Denied, Position};
 use shared::profile;
 use shared::wire::refusal;
 use tonic::{Code, Status};
@@ -44,6 +44,27 @@ pub enum Error {
         "nothing was committed yet, so there is nothing to compare with: `migratekit migration sync` first"
     )]
     NothingCommitted,
+    #[error(
+        "{vm} is {position}: changed disks are accepted between cycles, so wait for the end of this one, or look at why it is there with `migratekit migration get {vm}`"
+    )]
+    NotBetweenCycles { vm: String, position: Position },
+    #[error(
+        "neither {vm} nor its protection has a disk {key}; `migratekit vm list` shows its disks as its agent last saw them"
+    )]
+    DiskUnknown { vm: String, key: DiskKey },
+    #[error(
+        "the disks of {vm}, as agent {agent} sees them, are those that are protected, and {finding} is over or not seen yet: take a \
+         removed disk out of the agent's configuration, and accept again; or sync, if the disk is as it was"
+    )]
+    NothingToAccept { vm: String, finding: &'static str, agent: AgentId },
+    #[error(
+        "{vm} has no disk left that could be protected: give it one, or abort the migration, which removes its restore points"
+    )]
+    NoDiskLeft { vm: String },
+    #[error(
+        "disk {key} was accepted with its change and has not been committed since, so there is nothing to compare it with: `migratekit migration sync` first"
+    )]
+    NotSynced { key: DiskKey },
     #[error("cycle {job} is running: pause it or wait for its end")]
     CycleRunning { job: JobId },
     #[error("a cycle began meanwhile: run the verification again when it has ended")]
@@ -138,6 +159,12 @@ impl Error {
             Self::AgentAway { .. } => (Code::Unavailable, "AGENT_NOT_CONNECTED"),
             Self::Rate { .. } => (Code::InvalidArgument, "RATE_TOO_LOW"),
             Self::NothingCommitted => (Code::FailedPrecondition, "NOTHING_COMMITTED"),
+            Self::NotBetweenCycles { .. } => (Code::FailedPrecondition, "NOT_BETWEEN_CYCLES"),
+            Self::DiskUnknown { .. } => (Code::NotFound, "DISK_UNKNOWN"),
+            Self::NothingToAccept { .. } => (Code::FailedPrecondition, "NOTHING_TO_ACCEPT"),
+            Self::NoDiskLeft { .. } => (Code::FailedPrecondition, "NO_DISK_LEFT"),
+            Self::NotSynced { .. } => (Code::FailedPrecondition, "DISK_NOT_SYNCED"),
+            Self::Store(store::Error::VolumePending { .. }) => (Code::FailedPrecondition, "VOLUME_PENDING"),
             Self::CycleRunning { .. } | Self::Store(store::Error::JobActive { .. }) => {
                 (Code::FailedPrecondition, "CYCLE_RUNNING")
             }

@@ -173,6 +173,10 @@ impl App {
         if migration.position.ended() || !migration.has_committed {
             return Err(Error::NothingCommitted);
         }
+        let uncommitted = |d: &&Disk| d.manifest.is_none() || d.committed_size != Some(d.size);
+        if let Some(disk) = self.store.disk_list(&migration.id).await?.iter().find(uncommitted) {
+            return Err(Error::NotSynced { key: disk.key.clone() });
+        }
         match self.store.job_active(&migration.id).await? {
             // A paused cycle writes nothing; what it wrote is left out as unknown.
             Some(job) if job.status != JobStatus::Paused => Err(Error::CycleRunning { job: job.id }),

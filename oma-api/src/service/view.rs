@@ -4,7 +4,7 @@ use super::history::Run;
 use super::{App, Error, ScheduleView};
 use crate::hub::Live;
 use crate::schedule::rpo::Rpo;
-use crate::store::{Disk, Job, Migration, Protection, RestorePoint};
+use crate::store::{Disk, Job, Migration, Protection, RestorePoint, RetiredDisk};
 use shared::ids::MigrationId;
 use shared::vm::Configuration;
 
@@ -13,6 +13,8 @@ use shared::vm::Configuration;
 pub struct MigrationView {
     pub migration: Migration,
     pub disks: Vec<Disk>,
+    /// Those that have left, and that restore points still hold.
+    pub retired: Vec<RetiredDisk>,
     /// The unfinished cycle, else the last one.
     pub job: Option<Job>,
     pub live: Option<Live>,
@@ -50,6 +52,7 @@ impl App {
             Some(waiting) => Some(waiting),
             None => self.held_back(job.as_ref()).await?,
         };
+        let retired = self.store.disk_list_retired(id).await?;
         let restore_points = self.store.restore_point_list(id).await?;
         let agent_connected = self.hub.agent_is_connected(&migration.agent);
         let row = self.store.schedule_fetch(id).await?;
@@ -59,6 +62,7 @@ impl App {
         Ok(MigrationView {
             migration,
             disks,
+            retired,
             job,
             live,
             waiting,

@@ -79,6 +79,10 @@ pub trait Storage: Send + Sync {
     /// nothing is known about what it reads).
     async fn create(&self, volume: &VolumeId, size: u64) -> Result<VolumeInfo, Error>;
 
+    /// Makes a volume `size` bytes large, durably, and leaves what it holds; one that is as large already stays as it is.
+    /// Nobody may have it open. What it reads behind its old end is not known.
+    async fn resize(&self, volume: &VolumeId, size: u64) -> Result<(), Error>;
+
     /// `None`: there is none. Says `ReadsZero::Unknown` unless the backend has it on record: what
     /// [`create`](Self::create) said is the caller's to remember.
     async fn volume(&self, volume: &VolumeId) -> Result<Option<VolumeInfo>, Error>;

@@ -168,13 +168,14 @@ impl Write {
         .doing("making a restore point")?;
         for d in &p.disks {
             sql("INSERT INTO restore_point_disks (restore_point_id, disk_id, size_bytes, change_id, \
-                 manifest_version, manifest_file) VALUES (?, ?, ?, ?, ?, ?)")
+                 manifest_version, manifest_file, position) VALUES (?, ?, ?, ?, ?, ?, (SELECT position FROM disks WHERE id = ?))")
             .bind(p.id.as_str())
             .bind(d.disk.as_str())
             .bind(int("a disk's size", d.size)?)
             .bind(d.change_id.as_deref())
             .bind(int("a manifest's version", d.manifest.version)?)
             .bind(d.manifest.file.as_str())
+            .bind(d.disk.as_str())
             .execute(&mut *self.tx)
             .await
             .doing("making a restore point")?;

@@ -15,7 +15,7 @@ pub struct Disk {
     /// In the VM's order, from 0.
     pub position: u64,
     pub key: DiskKey,
-    /// Bytes of the source disk, as last reported.
+    /// Bytes of the source disk, as begun, accepted or last committed: what a cycle has to find.
     pub size: u64,
     /// Bytes as of the last commit; `None` before the first.
     pub committed_size: Option<u64>,
@@ -23,6 +23,8 @@ pub struct Disk {
     pub volume: String,
     /// What the volume holds where no intent was recorded.
     pub content: VolumeContent,
+    /// Whether the volume is as large as the disk.
+    pub work: VolumeWork,
     /// The current attempt to write; 0 before the first.
     pub epoch: Epoch,
     /// Whose attempt that is.
@@ -54,6 +56,14 @@ pub enum VolumeContent {
     Unknown,
 }
 
+/// What is still to be done to a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VolumeWork {
+    Done,
+    /// It is to be made, or made larger; no cycle begins before.
+    Pending,
+}
+
 /// Which comparison was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arm {
@@ -76,7 +86,7 @@ pub struct NewDisk {
 
 macro_rules! columns {
     () => {
-        "id, migration_id, position, disk_key, size_bytes, committed_size_bytes, volume, reads_zero, epoch, \
+        "id, migration_id, position, disk_key, size_bytes, committed_size_bytes, volume, reads_zero, volume_pending, epoch, \
          epoch_job_id, change_id, manifest_version, manifest_file, needs_hash_diff, replica_verified_at, \
          source_verified_at"
     };
@@ -113,7 +123,7 @@ impl Store {
         .await
     }
 
-    /// In the VM's order.
+    /// Those that are protected now, in the VM's order.
     ///
     /// # Errors
     /// [`Error::Corrupt`], [`Error::Database`].
@@ -243,9 +253,13 @@ impl Write {
     }
 }
 
-/// In the VM's order.
+/// Those that are protected now, in the VM's order.
 pub(super) async fn list(c: &mut sqlx::AnyConnection, migration: &MigrationId) -> Result<Vec<Disk>, Error> {
-    sql(concat!("SELECT ", columns!(), " FROM disks WHERE migration_id = ? ORDER BY position"))
+    sql(concat!(
+        "SELECT ",
+        columns!(),
+        " FROM disks WHERE migration_id = ? AND id NOT IN (SELECT disk_id FROM retired_disks) ORDER BY position"
+    ))
         .bind(migration.as_str())
         .fetch_all(c)
         .await
@@ -273,6 +287,7 @@ fn disk(row: &AnyRow) -> Result<Disk, Error> {
         committed_size: row.opt_count("committed_size_bytes")?,
         volume: row.text("volume")?,
         content: if row.flag("reads_zero")? { VolumeContent::Zeros } else { VolumeContent::Unknown },
+        work: if row.flag("volume_pending")? { VolumeWork::Pending } else { VolumeWork::Done },
         epoch: Epoch(row.count("epoch")?),
         epoch_job: row.opt_parsed("epoch_job_id")?,
         change_id: row.opt_text("change_id")?,

@@ -75,10 +75,10 @@ macro_rules! columns {
     };
 }
 
-const DISKS: &str = "SELECT j.job_id, j.disk_id, d.disk_key, d.size_bytes, j.strategy, j.base_change_id, \
+const DISKS: &str = "SELECT j.job_id, j.disk_id, COALESCE(r.disk_key, d.disk_key) AS disk_key, d.size_bytes, j.strategy, j.base_change_id, \
      j.new_change_id, j.new_size_bytes, j.epoch, j.finished, j.plan_complete, j.planned_bytes, j.done_bytes, \
      j.read_bytes, j.wire_bytes, j.data_bytes, j.resumed_bytes FROM job_disks j \
-     JOIN disks d ON d.id = j.disk_id WHERE j.job_id = ? ORDER BY d.position";
+     JOIN disks d ON d.id = j.disk_id LEFT JOIN retired_disks r ON r.disk_id = d.id WHERE j.job_id = ? ORDER BY d.position";
 
 impl Job {
     /// Bytes of data that its disks have moved.

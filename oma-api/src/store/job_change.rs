@@ -13,7 +13,7 @@
 use super::error::Doing as _;
 use super::row::{counted, int, shown, sql, strategy_columns, time};
 use super::words::{JobKind, JobStatus, Wanted};
-use super::{Attempt, Error, Failure, Job, Migration, Store};
+use super::{Attempt, Error, Failure, Job, Migration, Store, VolumeWork};
 use jiff::Timestamp;
 use shared::cycle::{DiskProgress, SnapshotDisk, Strategy};
 use shared::ids::{DiskId, Epoch, JobId, MigrationId};
@@ -76,7 +76,7 @@ impl Store {
     /// # Errors
     /// [`Error::JobActive`]; [`Error::NotReady`] (a writing cycle needs sync/running or switch/running, a
     /// verification sync/paused or sync/failed); [`Error::DisksDiffer`] unless it has every disk of the
-    /// migration; [`Error::NotFound`], [`Error::Database`].
+    /// migration; [`Error::VolumePending`] while a volume is to be made; [`Error::NotFound`], [`Error::Database`].
     pub async fn job_create(&self, new: &NewJob, now: Timestamp) -> Result<Job, Error> {
         self.write(|mut w| async move {
         let migration = w.migration(&new.migration).await?;
@@ -93,6 +93,9 @@ impl Store {
         }
         if let Some(job) = w.job_active(&new.migration).await? {
             return Err(Error::JobActive { migration: migration.id, job });
+        }
+        if let Some(disk) = w.disk_list(&new.migration).await?.into_iter().find(|d| d.work == VolumeWork::Pending) {
+            return Err(Error::VolumePending { migration: migration.id, disk: disk.id });
         }
         let id = w.job_id_free(&new.migration, now).await?;
         w.same_disks(&id, &new.migration, new.disks.iter().map(|(disk, _)| disk)).await?;

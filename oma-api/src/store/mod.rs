@@ -16,6 +16,7 @@
 //!
 //! Time is an argument (`now`) wherever a row gets one, so that tests and replays decide it.
 
+mod accept;
 mod agent;
 mod attempt;
 mod census;
@@ -51,13 +52,14 @@ mod words;
 #[cfg(test)]
 mod tests;
 
+pub use accept::{Accepted, DiskChange, RetiredDisk};
 pub use agent::{Agent, AgentHello};
 pub use attempt::{Attempt, Attempted};
 pub use census::{Active, Census, Unfinished};
 pub use checkpoint::{CheckpointOf, Checkpoints};
 pub use claim::DatabaseClaim;
 pub use commit::{Committed, CycleCommit, DiskCommit};
-pub use disk::{Arm, Disk, Manifest, NewDisk, VolumeContent};
+pub use disk::{Arm, Disk, Manifest, NewDisk, VolumeContent, VolumeWork};
 pub use error::Error;
 pub use event::Event;
 pub use history::HistoryEntry;

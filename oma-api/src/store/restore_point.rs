@@ -155,7 +155,8 @@ async fn with_disks(c: &mut sqlx::AnyConnection, row: &AnyRow) -> Result<Restore
     let row = Row::new(row, "restore_points", "id")?;
     let id: RestorePointId = row.parsed("id")?;
     let disks = sql("SELECT r.restore_point_id, r.disk_id, r.size_bytes, r.change_id, r.manifest_version, r.manifest_file \
-         FROM restore_point_disks r JOIN disks d ON d.id = r.disk_id WHERE r.restore_point_id = ? ORDER BY d.position")
+         FROM restore_point_disks r JOIN disks d ON d.id = r.disk_id WHERE r.restore_point_id = ? \
+         ORDER BY COALESCE(r.position, d.position)")
     .bind(id.as_str())
     .fetch_all(c)
     .await

@@ -81,6 +81,12 @@ const VERSIONS: &[Version] = &[
         up: include_str!("../../migrations/0010_trace.up.sql"),
         down: include_str!("../../migrations/0010_trace.down.sql"),
     },
+    Version {
+        number: 12,
+        name: "retired_disks",
+        up: include_str!("../../migrations/0012_retired_disks.up.sql"),
+        down: include_str!("../../migrations/0012_retired_disks.down.sql"),
+    },
 ];
 
 fn migrator(dialect: Dialect) -> Migrator {

@@ -3,7 +3,7 @@
 use super::{Finding, FindingKind, VmDisk};
 use crate::ids::DiskKey;
 
-/// Compares the disks that are replicated, with their sizes as of the last commit, with what the source has. Findings
+/// Compares the disks that are replicated, with the sizes that were last committed or accepted, with what the source has. Findings
 /// come in the order of `expected`, then of `found`.
 pub fn compare_disks(expected: &[VmDisk], found: &[VmDisk]) -> Vec<Finding> {
     let finding = |kind, disk: &DiskKey, message| Finding { kind, disk: Some(disk.clone()), message };
@@ -13,12 +13,12 @@ pub fn compare_disks(expected: &[VmDisk], found: &[VmDisk]) -> Vec<Finding> {
             None => findings.push(finding(
                 FindingKind::DiskRemoved,
                 key,
-                format!("disk {key} ({size} bytes) is replicated and the VM no longer has it: attach it again, or abort and begin anew"),
+                format!("disk {key} ({size} bytes) is replicated and the VM no longer has it"),
             )),
             Some(now) if now.size != *size => findings.push(finding(
                 FindingKind::DiskResized,
                 key,
-                format!("disk {key} had {size} bytes and has {} now: abort and begin anew to replicate the new size", now.size),
+                format!("disk {key} had {size} bytes and has {} now", now.size),
             )),
             Some(_) => {}
         }
@@ -28,7 +28,7 @@ pub fn compare_disks(expected: &[VmDisk], found: &[VmDisk]) -> Vec<Finding> {
             findings.push(finding(
                 FindingKind::DiskAdded,
                 key,
-                format!("the VM has a disk {key} ({size} bytes) that is not replicated: abort and begin anew to include it"),
+                format!("the VM has a disk {key} ({size} bytes) that is not replicated"),
             ));
         }
     }

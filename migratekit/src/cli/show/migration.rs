@@ -52,6 +52,14 @@ pub(in crate::cli) fn migration_json(m: &v1::Migration) -> Value {
             "replica_verified_at": or_null(&d.replica_verified_at),
             "source_verified_at": or_null(&d.source_verified_at),
         })).collect::<Vec<_>>(),
+        "retired_disks": m.retired_disks.iter().map(|d| json!({
+            "disk_id": d.disk_id,
+            "key": d.key,
+            "size_bytes": d.size_bytes,
+            "retired_at": d.retired_at,
+            "retired_by": d.retired_by,
+            "restore_points": d.restore_points,
+        })).collect::<Vec<_>>(),
         "cycle": m.cycle.as_ref().map(cycle_json),
         "restore_points": m.restore_points.iter().map(|p| json!({
             "restore_point_id": p.restore_point_id,
@@ -183,6 +191,15 @@ pub(in crate::cli) fn migration_text(m: &v1::Migration) -> String {
             bytes(d.size_bytes),
             verified(&d.replica_verified_at),
             verified(&d.source_verified_at)
+        ));
+    }
+    for d in &m.retired_disks {
+        lines.push(format!(
+            "retired     {} {} (since {}; goes with the last of {} restore points)",
+            d.key,
+            bytes(d.size_bytes),
+            when(&d.retired_at),
+            d.restore_points
         ));
     }
     if let Some(c) = &m.cycle {

@@ -5,7 +5,7 @@ use crate::service::history::Run;
 use crate::service::list::MigrationPage;
 use crate::service::migrations::OfferedVm;
 use crate::service::progress::{counters, progress_of};
-use crate::store::{self, JobStatus, LastAction, RestorePoint};
+use crate::store::{self, JobStatus, LastAction, RestorePoint, RetiredDisk};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use shared::cycle::Strategy;
@@ -66,6 +66,8 @@ pub(super) struct Migration {
     finished_at: Option<String>,
     error: Option<Failure>,
     disks: Vec<Disk>,
+    /// Those that have left the protection and that restore points still hold.
+    retired_disks: Vec<Retired>,
     /// The running one, else the last.
     cycle: Option<Cycle>,
     restore_points: Vec<Point>,
@@ -105,6 +107,20 @@ struct Disk {
     change_id: Option<String>,
     replica_verified_at: Option<String>,
     source_verified_at: Option<String>,
+}
+
+/// Its volume goes with the last restore point that holds it.
+#[derive(Serialize, ToSchema)]
+#[schema(as = RetiredDisk)]
+struct Retired {
+    disk_id: String,
+    #[schema(example = "scsi0:1")]
+    key: String,
+    size_bytes: u64,
+    retired_at: String,
+    /// Who accepted that it left.
+    retired_by: String,
+    restore_points: u64,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -221,6 +237,7 @@ impl From<MigrationView> for Migration {
             finished_at: m.finished_at.map(time),
             error: failed.or(waiting),
             disks: view.disks.into_iter().map(Into::into).collect(),
+            retired_disks: view.retired.into_iter().map(Into::into).collect(),
             cycle,
             restore_points: view.restore_points.into_iter().map(Into::into).collect(),
             findings: m
@@ -248,11 +265,24 @@ impl From<store::Disk> for Disk {
         Self {
             disk_id: disk.id.into(),
             key: disk.key.into(),
-            size_bytes: disk.committed_size.unwrap_or(disk.size),
+            size_bytes: disk.size,
             epoch: disk.epoch.0,
             change_id: disk.change_id,
             replica_verified_at: disk.replica_verified_at.map(time),
             source_verified_at: disk.source_verified_at.map(time),
+        }
+    }
+}
+
+impl From<RetiredDisk> for Retired {
+    fn from(disk: RetiredDisk) -> Self {
+        Self {
+            disk_id: disk.disk.into(),
+            key: disk.key.into(),
+            size_bytes: disk.size,
+            retired_at: time(disk.retired_at),
+            retired_by: disk.by,
+            restore_points: disk.restore_points,
         }
     }
 }

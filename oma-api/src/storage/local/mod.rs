@@ -123,6 +123,20 @@ impl Root {
         }
     }
 
+    /// Never cuts.
+    fn resize(&self, volume: &VolumeId, size: u64) -> Result<(), Error> {
+        let path = self.image(volume);
+        let info = self.info(volume)?.ok_or_else(|| Error::NoVolume { volume: volume.clone() })?;
+        if info.size >= size {
+            return Ok(());
+        }
+        let grown = File::options().write(true).open(&path).and_then(|file| {
+            file.set_len(size)?;
+            file.sync_all()
+        });
+        grown.map_err(|e| failed("enlarge", &path, e))
+    }
+
     fn take_snapshot(&self, volumes: &[VolumeId], name: &SnapshotName) -> Result<(), Error> {
         let path = self.snapshot(name);
         if let Some(there) = volumes_in(&path)? {
@@ -202,6 +216,11 @@ impl Storage for LocalStorage {
     async fn create(&self, volume: &VolumeId, size: u64) -> Result<VolumeInfo, Error> {
         let volume = volume.clone();
         self.change(move |root| root.create(&volume, size)).await
+    }
+
+    async fn resize(&self, volume: &VolumeId, size: u64) -> Result<(), Error> {
+        let volume = volume.clone();
+        self.change(move |root| root.resize(&volume, size)).await
     }
 
     async fn volume(&self, volume: &VolumeId) -> Result<Option<VolumeInfo>, Error> {
