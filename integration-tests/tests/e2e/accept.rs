@@ -159,7 +159,7 @@ async fn a_removed_disk_leaves_with_its_last_restore_point() -> anyhow::Result<(
     let m = world.wait("the end of the retired disk", SOON, gone).await?;
     volumes_are_owned(&world, &m)?;
     let id = &before.disks.iter().find(|d| d.key == "data").context("data")?.disk_id;
-    for entry in std::fs::read_dir(world.dir.join("replicas/manifests"))? {
+    for entry in std::fs::read_dir(world.dir.join("oma/manifests"))? {
         let name = entry?.file_name().to_string_lossy().into_owned();
         ensure!(!name.starts_with(id.as_str()), "a manifest of the retired disk is left: {name}");
     }

@@ -3,6 +3,9 @@
 //! Decided here, on the agent's last inventory, and stored as one; the reconciler makes the volumes, the next sync copies.
 //! Nothing is asked of the source: were it different again, the next cycle would find so and stop.
 
+#[cfg(test)]
+mod tests;
+
 use super::{App, Caller, Error, MigrationView};
 use crate::store::{self, Accepted, Disk, DiskChange, Migration, NewDisk};
 use shared::cycle::{Finding, FindingKind, VmDisk};

@@ -242,6 +242,14 @@ async fn a_passing_failure_is_tried_again_and_one_for_an_operator_is_said() {
     assert_eq!(scene.position().await, Position::SyncFailed);
     let view = scene.plant.app.schedule_find("web-1").await.expect("there");
     assert!(view.next.is_none() && view.text.contains("DISK_RESIZED needs an operator"), "{view:?}");
+    // One decides: the schedule goes on.
+    let plant = &scene.plant;
+    let mut vm = plant.app.store.agent_fetch(&plant.agent).await.expect("known").inventory.remove(0);
+    vm.disks[1].size *= 2;
+    plant.app.agent_inventory(&plant.agent, &[vm]).await.expect("taken");
+    plant.app.accept(&crate::service::Caller::internal("tester"), "web-1", &[]).await.expect("accepted");
+    scene.after(MINUTE * 15).await;
+    assert_eq!(scene.position().await, Position::SyncRunning);
 }
 
 #[tokio::test]

@@ -1,6 +1,8 @@
 //! The suite on a MariaDB server.
 #![expect(clippy::duplicate_mod, reason = "one suite for two databases")]
 
+#[path = "accept.rs"]
+mod accept;
 #[path = "actions.rs"]
 mod actions;
 #[path = "agents.rs"]
