@@ -3,29 +3,16 @@
 
 use crate::findings::{MIB, SOON, configure, equal, guest_writes, quiet, stops};
 use anyhow::{Context as _, ensure};
-use integration_tests::harness::{Options, VM_UUID, World, binary, eventually, hash_file};
+use integration_tests::harness::{Options, VM_UUID, World, eventually, hash_file};
 use proto::v1;
 use proto::v1::migration_service_client::MigrationServiceClient;
-use shared::tls::Role;
 use std::collections::BTreeSet;
-use std::process::Command;
 
 async fn accept(world: &World, keys: &[&str]) -> anyhow::Result<v1::Migration> {
     let disk_keys = keys.iter().map(ToString::to_string).collect();
     let request = v1::AcceptRequest { vm: VM_UUID.to_owned(), disk_keys };
     let answer = MigrationServiceClient::new(world.channel().await?).accept(request).await?;
     answer.into_inner().migration.context("no migration in the answer")
-}
-
-/// What `migratekit` says to these arguments, as the operator.
-fn cli(world: &World, arguments: &[&str]) -> anyhow::Result<String> {
-    let files = world.ca.files(Role::Operator, "admin");
-    let mut command = Command::new(binary("migratekit")?);
-    command.args(arguments).args(["--oma", &world.address]);
-    command.arg("--ca").arg(files.ca).arg("--cert").arg(files.cert).arg("--key").arg(files.key);
-    let output = command.output()?;
-    ensure!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(String::from_utf8(output.stdout)?)
 }
 
 /// Names and hashes of a restore point's volumes.
@@ -108,7 +95,8 @@ async fn an_added_disk_is_accepted_and_copied_whole() -> anyhow::Result<()> {
     // Exactly as the finding says.
     let (_, command) = stopped.error_message.split_once("`migratekit ").context("a command")?;
     let command = command.split_once('`').context("its end")?.0;
-    ensure!(cli(&world, &command.split(' ').collect::<Vec<_>>())?.contains("extra"), "shown");
+    let said = world.said(&command.split(' ').collect::<Vec<_>>()).await?;
+    ensure!(said.contains("extra"), "{said}");
     let accepted = accept(&world, &[]).await.context("again: the same")?;
     ensure!(accepted.findings.is_empty() && accepted.error_reason.is_empty(), "{accepted:?}");
     ensure!(accepted.restore_points.len() == 1 && accepted.disks.len() == 3, "{accepted:?}");
@@ -143,6 +131,8 @@ async fn a_removed_disk_leaves_with_its_last_restore_point() -> anyhow::Result<(
     let m = accept(&world, &["data"]).await?;
     let again = accept(&world, &["data"]).await?;
     ensure!(m.retired_disks == again.retired_disks && m.retired_disks.len() == 1, "{again:?}");
+    let said = world.said(&["migration", "get", VM_UUID]).await?;
+    ensure!(said.contains("retired     data"), "{said}");
     ensure!((m.retired_disks[0].key.as_str(), m.retired_disks[0].restore_points) == ("data", 1), "{m:?}");
     ensure!(m.retired_disks[0].retired_by.contains("admin"), "{m:?}");
     for kept in [1, 1] {
@@ -150,7 +140,10 @@ async fn a_removed_disk_leaves_with_its_last_restore_point() -> anyhow::Result<(
         let m = world.sync().await?;
         whole(&world, &m).await?;
         if m.restore_points.iter().any(|p| p.job_id == before.restore_points[0].job_id) {
-            ensure!(restore_point(&world, &before.restore_points[0])? == point, "the old restore point changed");
+            ensure!(
+                restore_point(&world, &before.restore_points[0])? == point,
+                "the old restore point changed"
+            );
             ensure!(m.retired_disks.len() == 1, "{m:?}");
             volumes_are_owned(&world, &m)?;
         }

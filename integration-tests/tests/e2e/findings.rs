@@ -102,7 +102,7 @@ async fn disks_that_come_and_go_and_grow_stop_the_sync() -> anyhow::Result<()> {
     stops(&world, v1::FindingKind::DiskRemoved, "data").await
 }
 
-/// "Abort and begin anew", says the finding, and the replica has the new size; and what was found stays to be read.
+/// A migration that is begun anew has the new size; and what was found stays to be read.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_resized_disk_is_begun_anew_at_its_new_size() -> anyhow::Result<()> {
     let mut world = World::start(&Options::live(&[("root", 2 * MIB)])).await?;

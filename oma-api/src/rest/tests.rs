@@ -49,6 +49,40 @@ impl Api {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changed_disks_are_accepted_and_shown() {
+    let plant = Plant::begun().await;
+    plant.cycle("1").await;
+    let mut vm = plant.app.store.agent_fetch(&plant.agent).await.expect("known").inventory.remove(0);
+    vm.disks[1].key = "more".parse().expect("a key");
+    plant.app.agent_inventory(&plant.agent, &[vm]).await.expect("taken");
+    let api = Api::of(&plant).await;
+    let post = async |body: &Value| {
+        let body = body.to_string();
+        let arguments = ["-X", "POST", "-H", "Content-Type: application/json", "-d", &body];
+        let (status, _, body) = api.ask(&arguments, "migrations/web-1/accept").await;
+        (status, body)
+    };
+    for (wrong, status, reason) in [
+        (json!({ "disks": ["other"] }), 404, "DISK_UNKNOWN"),
+        (json!({ "disks": [""] }), 400, "INVALID_ARGUMENT"),
+        (json!({ "disk": "more" }), 400, "INVALID_ARGUMENT"),
+    ] {
+        let (got, body) = post(&wrong).await;
+        assert_eq!((got, &body["error_code"]), (status, &json!(reason)), "{wrong}: {body}");
+    }
+    let (status, some) = post(&json!({ "disks": ["more"] })).await;
+    assert_eq!((status, some["disks"].as_array().map(Vec::len)), (200, Some(3)), "{some}");
+    let (status, mut all) = post(&json!({})).await;
+    assert_eq!((status, all["disks"].as_array().map(Vec::len)), (200, Some(2)), "{all}");
+    let retired = &all["retired_disks"][0];
+    assert_eq!((&retired["key"], &retired["restore_points"]), (&json!("data"), &json!(1)), "{all}");
+    let (_, mut again) = post(&json!({})).await;
+    // It grows.
+    (all["rpo_seconds"], again["rpo_seconds"]) = (Value::Null, Value::Null);
+    assert_eq!(again, all, "again: the same");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cycles_are_listed_as_the_database_has_them() {
     // Of one second: the later ones are called after the next seconds that are free.
     let plant = Plant::begun().await;

@@ -49,10 +49,8 @@ impl App {
         migration: &Migration,
         keys: &[DiskKey],
     ) -> Result<(), Error> {
-        if !matches!(
-            migration.position,
-            Position::BeginPaused | Position::SyncPaused | Position::SyncFailed
-        ) {
+        if !matches!(migration.position, Position::BeginPaused | Position::SyncPaused | Position::SyncFailed)
+        {
             return Err(Error::NotBetweenCycles {
                 vm: migration.vm_name.clone(),
                 position: migration.position,
@@ -74,7 +72,11 @@ impl App {
         }
         let changes = changes(&disks, &found, wanted);
         if changes.is_empty() {
-            return match migration.findings.iter().find(|f| is_of_disks(f) && f.disk.as_ref().is_none_or(wanted)) {
+            return match migration
+                .findings
+                .iter()
+                .find(|f| is_of_disks(f) && f.disk.as_ref().is_none_or(wanted))
+            {
                 // Done before.
                 None => Ok(()),
                 Some(finding) => Err(Error::NothingToAccept {
@@ -129,7 +131,8 @@ pub(super) fn with_ways(mut finding: Finding, migration: &Migration) -> Finding 
     if is_of_disks(&finding) {
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
         let usable = !migration.vm_name.starts_with('-') && migration.vm_name.chars().all(plain);
-        let vm = if usable && !migration.vm_name.is_empty() { &migration.vm_name } else { migration.vm.as_str() };
+        let vm =
+            if usable && !migration.vm_name.is_empty() { &migration.vm_name } else { migration.vm.as_str() };
         let disk = finding.disk.as_ref().map(|key| format!(" --disk {key}")).unwrap_or_default();
         finding.message.push_str(&format!(
             "; `migratekit migration accept {vm}{disk}` protects the VM as it is now, from its next sync on, and \

@@ -191,7 +191,8 @@ impl Write {
     ) -> Result<(), Error> {
         let (id, update) = match change {
             DiskChange::Add(new) => {
-                let last = self.disk_list(migration).await?.last().map_or(0, |d| d.position.saturating_add(1));
+                let last =
+                    self.disk_list(migration).await?.last().map_or(0, |d| d.position.saturating_add(1));
                 self.disk_insert(migration, last, new).await?;
                 let made = "UPDATE disks SET volume_pending = 1 WHERE id = ?";
                 (&new.id, sql(made))
@@ -214,7 +215,10 @@ impl Write {
                 .await
                 .doing("retiring a disk")?;
                 // Its key is free for another.
-                (disk, sql("UPDATE disks SET volume_pending = 0, disk_key = ? WHERE id = ?").bind(disk.as_str()))
+                (
+                    disk,
+                    sql("UPDATE disks SET volume_pending = 0, disk_key = ? WHERE id = ?").bind(disk.as_str()),
+                )
             }
         };
         update.bind(id.as_str()).execute(&mut *self.tx).await.doing("changing a disk")?;

@@ -118,7 +118,9 @@ pub enum Error {
     #[error(transparent)]
     Denied(#[from] Denied),
     /// Its accepted disks come first.
-    #[error("the volume of disk {disk} of migration {migration} is not made yet: the reconciler does it, look at its log")]
+    #[error(
+        "the volume of disk {disk} of migration {migration} is not made yet: the reconciler does it, look at its log"
+    )]
     VolumePending { migration: MigrationId, disk: DiskId },
     /// A restore point is made of it.
     #[error("the volume of disk {disk} is needed by a restore point, and goes with the last of them")]

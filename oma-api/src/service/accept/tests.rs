@@ -118,7 +118,10 @@ async fn volumes_of_an_accept_that_was_cut_short_are_taken_up() {
     plant.cycle("1").await;
     tell(&plant, &[("root", 2 * SIZE), ("data", SIZE), ("a", SIZE), ("b", SIZE)]).await;
     let view = accept(&plant, &[]).await.expect("accepted");
-    assert_eq!(works(&plant).await, [VolumeWork::Pending, VolumeWork::Done, VolumeWork::Pending, VolumeWork::Pending]);
+    assert_eq!(
+        works(&plant).await,
+        [VolumeWork::Pending, VolumeWork::Done, VolumeWork::Pending, VolumeWork::Pending]
+    );
     // Made and grown, and then the program ended.
     let volume = |index: usize| VolumeId::parse(view.disks[index].volume.clone()).expect("a name");
     plant.app.storage.create(&volume(2), SIZE).await.expect("made");

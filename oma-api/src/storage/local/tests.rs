@@ -208,6 +208,25 @@ async fn what_a_crash_left_half_made_is_made_again() {
 }
 
 #[tokio::test]
+async fn a_volume_grows_and_is_never_cut_and_its_snapshots_stay() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let storage = LocalStorage::open(dir.path()).await.expect("open");
+    let a = id("disk-a");
+    let none = storage.resize(&a, MIB).await;
+    assert!(matches!(none, Err(Error::NoVolume { .. })), "{none:?}");
+    storage.create(&a, MIB).await.expect("made");
+    write(&*storage.open(&a).await.expect("open"), 0, 5);
+    storage.snapshot(std::slice::from_ref(&a), &named("rp-1")).await.expect("taken");
+    for size in [MIB + 512, MIB + 512, MIB] {
+        storage.resize(&a, size).await.expect("done");
+        let grown = storage.open(&a).await.expect("open");
+        assert_eq!((grown.size(), read(&*grown, 0)), (MIB + 512, 5), "asked for {size}");
+    }
+    let snapshot = storage.open_snapshot(&named("rp-1"), &a).await.expect("open");
+    assert_eq!((snapshot.size(), read(&*snapshot, 0)), (MIB, 5));
+}
+
+#[tokio::test]
 async fn two_at_once_do_not_disturb_each_other() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let storage = LocalStorage::open(dir.path()).await.expect("open");

@@ -26,6 +26,9 @@ async fn a_disk_is_added_retired_and_added_again_under_its_key() {
     let (m, before) = committed(&f).await;
     let points = f.store.restore_point_list(&m.id).await.expect("points");
     let jobs = f.store.job_list(&m.id).await.expect("jobs");
+    let first = accepted(vec![DiskChange::Add(new_disk("disk-8"))], &["disk-1", "disk-8", "disk-0"]);
+    let m = f.store.migration_accept(&m, &first, at(15)).await.expect("accepted");
+    assert_eq!(f.store.restore_point_list(&m.id).await.expect("points"), points, "in its order");
     let changes = vec![
         DiskChange::Retire(before[0].id.clone()),
         DiskChange::Add(new_disk("disk-0")),
@@ -39,7 +42,7 @@ async fn a_disk_is_added_retired_and_added_again_under_its_key() {
     f.restart().await;
     let now = f.store.disk_list(&m.id).await.expect("disks");
     let keys: Vec<_> = now.iter().map(|d| d.key.as_str()).collect();
-    assert_eq!(keys, ["disk-9", "disk-1", "disk-0"], "in the source's order");
+    assert_eq!(keys, ["disk-9", "disk-1", "disk-0", "disk-8"], "in the source's order");
     assert!(now[2].id != before[0].id && now[2].manifest.is_none() && now[1].manifest.is_some());
     let retired = f.store.disk_list_retired(&m.id).await.expect("retired");
     assert_eq!(retired.len(), 1);
@@ -96,6 +99,8 @@ async fn no_disk_changes_under_a_cycle_and_no_cycle_begins_without_its_volumes()
         assert!(matches!(&early, Err(Error::VolumePending { disk, .. }) if disk == made), "{early:?}");
         // Of another size than is wanted by now: not the one.
         f.store.disk_volume_made(made, 5, VolumeContent::Zeros).await.expect("recorded");
+        let early = f.store.job_create(&job, at(24)).await;
+        assert!(matches!(&early, Err(Error::VolumePending { disk, .. }) if disk == made), "{early:?}");
         f.store.disk_volume_made(made, size, VolumeContent::Unknown).await.expect("recorded");
     }
     let now = f.store.disk_list(&m.id).await.expect("disks");
