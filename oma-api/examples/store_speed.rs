@@ -41,7 +41,7 @@ async fn main() -> anyhow::Result<()> {
             tokio::spawn(async move {
                 let mut commits = 0_u32;
                 while Instant::now() < end {
-                    store.agent_seen(&agent, Timestamp::now()).await?;
+                    store.agents_seen(&[(agent.clone(), Timestamp::now())]).await?;
                     commits += 1;
                 }
                 anyhow::Ok(commits)

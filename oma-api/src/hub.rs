@@ -133,13 +133,22 @@ impl Live {
     }
 }
 
+/// When something was last heard of an agent.
+#[derive(Clone, Copy, Debug)]
+struct Heard {
+    since: tokio::time::Instant,
+    at: Timestamp,
+    /// It is in the database.
+    stored: bool,
+}
+
 /// See the module.
 pub struct Hub {
     agents: Mutex<HashMap<AgentId, Session>>,
     live: Mutex<HashMap<JobId, Live>>,
     watchers: Mutex<HashMap<MigrationId, watch::Sender<u64>>>,
     /// When something was last heard of an agent.
-    heard: Mutex<HashMap<AgentId, tokio::time::Instant>>,
+    heard: Mutex<HashMap<AgentId, Heard>>,
     /// Why no cycle may run, for want of space on the target.
     space_low: Mutex<Option<Failure>>,
     /// Wakes the reconcilers.
@@ -244,13 +253,30 @@ impl Hub {
     }
 
     /// Something was heard of this agent.
-    pub fn agent_heard(&self, agent: &AgentId) {
-        lock(&self.heard).insert(agent.clone(), tokio::time::Instant::now());
+    pub fn agent_heard(&self, agent: &AgentId, at: Timestamp) {
+        let heard = Heard { since: tokio::time::Instant::now(), at, stored: false };
+        lock(&self.heard).insert(agent.clone(), heard);
+    }
+
+    /// When something was last heard of it; `None`: nothing yet.
+    pub fn agent_heard_at(&self, agent: &AgentId) -> Option<Timestamp> {
+        lock(&self.heard).get(agent).map(|heard| heard.at)
+    }
+
+    /// The agents of which something was heard since they were last stored; they count as stored from here on.
+    pub fn agents_to_store(&self) -> Vec<(AgentId, Timestamp)> {
+        let mut heard = lock(&self.heard);
+        let open = heard.iter_mut().filter(|(_, heard)| !heard.stored);
+        open.map(|(agent, heard)| {
+            heard.stored = true;
+            (agent.clone(), heard.at)
+        })
+        .collect()
     }
 
     /// Since something was last heard of it; `None`: nothing yet.
     pub fn agent_silent_for(&self, agent: &AgentId) -> Option<Duration> {
-        lock(&self.heard).get(agent).map(|at| at.elapsed())
+        lock(&self.heard).get(agent).map(|heard| heard.since.elapsed())
     }
 
     /// Why no cycle may run, for want of space on the target.

@@ -134,11 +134,12 @@ impl Oma {
             kept
         };
         let rest_address = rest.local_addr()?;
-        let ((), (), (), (), (), (), kept) = tokio::join!(
+        let ((), (), (), (), (), (), (), kept) = tokio::join!(
             in_clear,
             tls::serve(grpc, self.tls, self.limits.clone(), routes.clone(), stop.clone()),
             rest::serve_over(self.rest_tls, rest, self.app.clone(), stop.clone()),
             self.app.progress_run(stop.clone()),
+            self.app.agents_run(stop.clone()),
             self.app.tokens_run(rest_address, stop.clone()),
             reconcile::run(self.app.clone(), self.guards, stop.clone()),
             claim,

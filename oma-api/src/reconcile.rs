@@ -12,7 +12,7 @@
 //! free space     → cycles stop and go on (`space`);  no progress → a cycle is stopped (`watchdog`)
 //! ```
 //!
-//! Each pass looks at every unfinished migration; one that is being worked on is left to that work. Nothing is
+//! Each pass looks at every migration that there may be something to do for; one that is being worked on is left to that work. Nothing is
 //! retried inside: the next pass does it, after a pause when it failed.
 
 mod abort;
@@ -29,7 +29,7 @@ mod wishes;
 
 use crate::service::{App, Error, Waiting};
 use crate::storage::Floor;
-use crate::store::{Migration, Which};
+use crate::store::Migration;
 use shared::error::chain;
 use shared::ids::MigrationId;
 use shared::migration::Position;
@@ -69,7 +69,7 @@ pub async fn run(app: App, guards: Guards, shutdown: CancellationToken) {
 async fn migrations(app: App, shutdown: CancellationToken) {
     let mut work = Work::new(PAUSE);
     loop {
-        match app.store.migration_list(Which::Unfinished).await {
+        match app.store.migration_list_at_work().await {
             Ok(migrations) => {
                 let now = app.clock.now();
                 let idle = |m: &Migration| m.position == Position::BeginPaused && !wishes::any(m, now);

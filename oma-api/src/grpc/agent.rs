@@ -105,7 +105,10 @@ impl Session {
     async fn take(&self, message: v1::ConnectRequest) -> Result<(), Status> {
         let invalid = |e: Invalid| refusal::invalid(&e);
         let result = match message.kind {
-            Some(Up::Heartbeat(_)) => self.app.agent_seen(&self.agent).await,
+            Some(Up::Heartbeat(_)) => {
+                self.app.agent_seen(&self.agent);
+                Ok(())
+            }
             Some(Up::Report(report)) => {
                 let report = Report::try_from(report).map_err(invalid)?;
                 self.app.agent_report(&self.agent, report).await

@@ -6,7 +6,7 @@
 use crate::service::transfer::Transfers;
 use crate::service::{App, Error};
 use crate::storage::SnapshotName;
-use crate::store::Which;
+use crate::store;
 use jiff::SignedDuration;
 use shared::ids::{DiskId, MigrationId};
 use std::collections::BTreeSet;
@@ -20,15 +20,61 @@ pub(super) async fn remove(app: &App) {
     if let Err(error) = app.store.event_delete(app.clock.now() - EVENTS_KEPT).await {
         warn!(error = %shared::error::chain(&error), "old events stay for now");
     }
-    let migrations = app.store.migration_list(Which::All).await.unwrap_or_default();
-    for migration in migrations.iter().filter(|m| !m.position.ended()) {
-        for result in [remove_snapshots(app, &migration.id).await, remove_manifests(app, &migration.id).await]
-        {
-            if let Err(error) = result {
-                warn!(migration_id = %migration.id, error = %shared::error::chain(&error), "left-overs stay for now");
+    for result in [snapshots(app).await, manifests(app).await] {
+        if let Err(error) = result {
+            warn!(error = %shared::error::chain(&error), "left-overs stay for now");
+        }
+    }
+}
+
+/// By what is there, of all unfinished migrations: to look for what each may have left would take as many looks as there were
+/// ever cycles.
+async fn snapshots(app: &App) -> Result<(), Error> {
+    let there = app.storage.snapshots().await?;
+    let kept = app.store.snapshots_kept().await?;
+    for name in there.into_iter().map(|s| s.name).filter(|name| !kept.contains(name.as_str())) {
+        let Some(id) = name.job() else { continue };
+        let job = match app.store.job_fetch(&id).await {
+            Err(store::Error::NotFound { .. }) => continue,
+            job => job?,
+        };
+        if job.status.ended() && !app.store.migration_fetch(&job.migration).await?.position.ended() {
+            remove_snapshots(app, &job.migration).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn manifests(app: &App) -> Result<(), Error> {
+    let mut disks: BTreeSet<DiskId> = BTreeSet::new();
+    let mut files = match tokio::fs::read_dir(app.transfers.manifest_path("")).await {
+        Ok(files) => files,
+        Err(error) => {
+            warn!(%error, "the manifests cannot be listed");
+            return Ok(());
+        }
+    };
+    let kept = app.store.manifests_kept().await?;
+    while let Ok(Some(entry)) = files.next_entry().await {
+        let name = entry.file_name();
+        let Some(file) = name.to_str().filter(|file| !kept.contains(*file)) else { continue };
+        disks.extend(file.split('.').next().and_then(|id| DiskId::parse(id).ok()));
+    }
+    let mut migrations: BTreeSet<MigrationId> = BTreeSet::new();
+    for disk in disks {
+        match app.store.disk_fetch(&disk).await {
+            Err(store::Error::NotFound { .. }) => {}
+            disk => {
+                migrations.insert(disk?.migration);
             }
         }
     }
+    for migration in migrations {
+        if !app.store.migration_fetch(&migration).await?.position.ended() {
+            remove_manifests(app, &migration).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Snapshots of this migration's cycles that have ended without a restore point.

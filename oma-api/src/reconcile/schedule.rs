@@ -11,61 +11,106 @@ use crate::schedule::{BlackoutRunning, Schedule};
 use crate::service::act::Ask;
 use crate::service::schedules::why_not;
 use crate::service::{App, Caller, Error};
-use crate::store::{Failure, Job, JobStatus, Migration, Scheduled, SystemPause, Wanted};
+use crate::store::{self, Failure, Job, JobStatus, Migration, Scheduled, SystemPause, Wanted};
 use shared::error::chain;
 use shared::ids::MigrationId;
 use shared::migration::{Action, Position};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 /// Between passes: how late a cycle may start.
 const PERIOD: Duration = Duration::from_secs(2);
 
+/// All is read again after this, whatever is heard: what somebody has changed in the database by hand.
+const ANEW: Duration = Duration::from_secs(60);
+
 /// Why a cycle is paused in a blackout.
 const BLACKOUT: &str = "BLACKOUT";
 
 /// The rate that each agent was last told for each migration. Only to tell it when another hour has another: an agent that
 /// connects is told everything.
-pub(super) type Rates = HashMap<MigrationId, u64>;
+type Rates = HashMap<MigrationId, u64>;
+
+/// What is remembered from pass to pass.
+#[derive(Default)]
+pub(super) struct Memory {
+    rates: Rates,
+    read: Option<Read>,
+}
+
+/// Everything a pass is about, as of one event.
+struct Read {
+    event: u64,
+    at: Instant,
+    scheduled: Vec<Scheduled>,
+    pauses: Vec<SystemPause>,
+}
 
 /// Runs until `shutdown`.
 pub(super) async fn run(app: App, shutdown: CancellationToken) {
     let mut passes = interval(PERIOD);
     passes.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut rates = Rates::new();
+    let mut memory = Memory::default();
     loop {
         tokio::select! {
-            _ = passes.tick() => pass(&app, &mut rates).await,
+            _ = passes.tick() => pass(&app, &mut memory).await,
             () = shutdown.cancelled() => return,
         }
     }
 }
 
 /// One look at every schedule and at every cycle that the system paused.
-pub(super) async fn pass(app: &App, rates: &mut Rates) {
-    let (scheduled, pauses) = match (app.store.schedule_list().await, app.store.system_pause_list().await) {
-        (Ok(scheduled), Ok(pauses)) => (scheduled, pauses),
-        (Err(error), _) | (_, Err(error)) => {
+pub(super) async fn pass(app: &App, memory: &mut Memory) {
+    let Memory { rates, read: last } = memory;
+    let read = match read(app, last.take()).await {
+        Ok(read) => read,
+        Err(error) => {
             warn!(error = %chain(&error), "schedules cannot be read");
             return;
         }
     };
-    rates.retain(|id, _| scheduled.iter().any(|of| of.migration.id == *id));
-    for of in &scheduled {
-        let paused = pauses.iter().find(|pause| pause.migration == of.migration.id);
-        if let Err(error) = one(app, of, paused, rates).await {
-            warn!(migration_id = %of.migration.id, error = %chain(&error), "a schedule could not be followed");
+    let Read { scheduled, pauses, .. } = &read;
+    let going: HashSet<&MigrationId> = scheduled.iter().map(|of| &of.migration.id).collect();
+    rates.retain(|id, _| going.contains(id));
+    let paused: HashMap<&MigrationId, &SystemPause> = pauses.iter().map(|p| (&p.migration, p)).collect();
+    let mut moved = false;
+    for of in scheduled {
+        match one(app, of, paused.get(&of.migration.id).copied(), rates).await {
+            Ok(done) => moved |= done == Done::Moved,
+            Err(error) => {
+                warn!(migration_id = %of.migration.id, error = %chain(&error), "a schedule could not be followed");
+            }
         }
     }
-    for pause in &pauses {
+    for pause in pauses {
         let of = scheduled.iter().find(|of| of.migration.id == pause.migration);
         if let Err(error) = let_go(app, pause, of).await {
             warn!(migration_id = %pause.migration, error = %chain(&error), "a cycle that the system paused could not go on");
         }
     }
+    memory.read = Some(read).filter(|_| !moved);
+}
+
+/// What was read before, as long as nothing has happened since: thousands of schedules are not read every two seconds.
+async fn read(app: &App, last: Option<Read>) -> Result<Read, store::Error> {
+    // Before all else: what happens while it is read is read again.
+    let event = *app.store.changes().borrow();
+    if let Some(last) = last.filter(|last| last.event == event && last.at.elapsed() < ANEW) {
+        return Ok(last);
+    }
+    let at = Instant::now();
+    let (scheduled, pauses) = (app.store.schedule_list().await?, app.store.system_pause_list().await?);
+    Ok(Read { event, at, scheduled, pauses })
+}
+
+/// Whether a look has changed a schedule's place, which is no event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Done {
+    Nothing,
+    Moved,
 }
 
 async fn one(
@@ -73,7 +118,7 @@ async fn one(
     of: &Scheduled,
     paused: Option<&SystemPause>,
     rates: &mut Rates,
-) -> Result<(), Error> {
+) -> Result<Done, Error> {
     let Scheduled { row, migration, taken_at } = of;
     let now = app.clock.now();
     let rpo = app.rpo(migration, Some(row), *taken_at);
@@ -98,19 +143,19 @@ async fn one(
     // The clock was set back.
     if row.anchor > now {
         app.store.schedule_dealt_with(row, now).await?;
-        return Ok(());
+        return Ok(Done::Moved);
     }
     if migration.position == Position::SyncRunning {
-        return match why_not(migration) {
-            None => hold_back(app, migration, &schedule, paused).await,
-            // Its cycles are somebody else's.
-            Some(_) => Ok(()),
-        };
+        // Otherwise its cycles are somebody else's.
+        if why_not(migration).is_none() {
+            hold_back(app, migration, &schedule, paused).await?;
+        }
+        return Ok(Done::Nothing);
     }
     let may_start = schedule.starts(row.anchor, now) && why_not(migration).is_none() && paused.is_none();
     // An agent that is away is waited for here: when it comes back, there is one cycle to make up.
     if !may_start || !app.hub.agent_is_connected(&migration.agent) {
-        return Ok(());
+        return Ok(Done::Nothing);
     }
     // Begun since, by hand or by a pass that did not get further: that one counts.
     let begun = app.store.job_last(&migration.id).await?.filter(|job| job.kind.writes());
@@ -118,16 +163,18 @@ async fn one(
     let anchor = begun.map_or(row.anchor, |at| schedule.dealt_with(row.anchor, at));
     if !schedule.starts(anchor, now) {
         app.store.schedule_dealt_with(row, anchor).await?;
-        return Ok(());
+        return Ok(Done::Moved);
     }
     match app.act(&Caller::internal("schedule"), migration.id.as_str(), &Ask::new(Action::Sync)).await {
         Ok(_) => info!(migration_id = %migration.id, vm = %migration.vm_name, "a cycle is due and begins"),
         // A verification is in the way, or somebody was faster: the next pass looks again.
-        Err(Error::CycleRunning { .. } | Error::NotNow { .. } | Error::SpaceLow(_)) => return Ok(()),
+        Err(Error::CycleRunning { .. } | Error::NotNow { .. } | Error::SpaceLow(_)) => {
+            return Ok(Done::Nothing);
+        }
         Err(error) => return Err(error),
     }
     app.store.schedule_dealt_with(row, schedule.dealt_with(anchor, now)).await?;
-    Ok(())
+    Ok(Done::Moved)
 }
 
 /// A cycle that runs into a blackout, where the operator wants it paused: once, so that one who resumes it by hand is

@@ -11,7 +11,13 @@ use shared::cycle::{
 };
 use shared::ids::{AgentId, MigrationId, VmUuid};
 use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::time::interval;
+use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, debug, info, info_span, warn};
+
+/// Between two writes of when agents were last seen: a thousand heartbeats are no reason for a thousand.
+const SEEN_EVERY: Duration = Duration::from_secs(60);
 
 /// Cycles in a row that are begun anew when their snapshot is lost; then it will not be otherwise with the next one.
 const MOST_LOST: usize = 2;
@@ -36,7 +42,7 @@ impl App {
             return Err(Error::NoCommonVersion { agent: hello.agent, theirs, ours: PROTOCOL_VERSIONS });
         };
         let connection = self.hub.agent_connect(certificate);
-        self.hub.agent_heard(certificate);
+        self.hub.agent_heard(certificate, self.clock.now());
         let now = self.clock.now();
         let stored = AgentHello {
             id: certificate.clone(),
@@ -105,17 +111,36 @@ impl App {
         let mut agents = self.store.agent_list().await?;
         for agent in &mut agents {
             agent.connected = self.hub.agent_is_connected(&agent.id);
+            agent.last_seen_at = self
+                .hub
+                .agent_heard_at(&agent.id)
+                .map_or(agent.last_seen_at, |at| at.max(agent.last_seen_at));
         }
         Ok(agents)
     }
 
-    /// A sign of life.
-    ///
-    /// # Errors
-    /// [`Error::Store`].
-    pub async fn agent_seen(&self, agent: &AgentId) -> Result<(), Error> {
-        self.hub.agent_heard(agent);
-        Ok(self.store.agent_seen(agent, self.clock.now()).await?)
+    /// A sign of life: kept in memory, and stored with those of all others once a minute.
+    pub fn agent_seen(&self, agent: &AgentId) {
+        self.hub.agent_heard(agent, self.clock.now());
+    }
+
+    /// Stores when agents were last heard of, until `shutdown`, and then once more.
+    pub async fn agents_run(&self, shutdown: CancellationToken) {
+        let mut turns = interval(SEEN_EVERY);
+        loop {
+            tokio::select! {
+                _ = turns.tick() => self.agents_store().await,
+                () = shutdown.cancelled() => break,
+            }
+        }
+        self.agents_store().await;
+    }
+
+    async fn agents_store(&self) {
+        // A time that could not be stored is not told from one that was: the agent's next sign of life is stored.
+        if let Err(error) = self.store.agents_seen(&self.hub.agents_to_store()).await {
+            warn!(error = %shared::error::chain(&error), "when agents were last seen could not be stored");
+        }
     }
 
     /// A new inventory.
@@ -154,7 +179,7 @@ impl App {
     /// # Errors
     /// [`Error::Store`].
     pub async fn agent_report(&self, agent: &AgentId, report: Report) -> Result<(), Error> {
-        self.hub.agent_heard(agent);
+        self.hub.agent_heard(agent, self.clock.now());
         let job = match self.store.job_fetch(&report.job).await {
             Ok(job) => job,
             Err(store::Error::NotFound { .. }) => {

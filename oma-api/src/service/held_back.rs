@@ -45,13 +45,12 @@ impl App {
         self.touched(&migration.id).await;
         Ok(())
     }
+}
 
-    /// Why the system holds the cycle back, if it does.
-    pub(super) async fn held_back(&self, job: Option<&Job>) -> Result<Option<Waiting>, Error> {
-        let Some(job) = job.filter(|job| job.status == JobStatus::Paused) else { return Ok(None) };
-        let pause = self.store.system_pause_fetch(&job.migration).await?.filter(|pause| pause.job == job.id);
-        Ok(pause.map(|pause| Waiting { reason: pause.why.reason, message: pause.why.message }))
-    }
+/// Why the system holds the cycle back, if it does.
+pub(super) fn held_back(job: &Job, pause: Option<SystemPause>) -> Option<Waiting> {
+    let pause = pause.filter(|pause| job.status == JobStatus::Paused && pause.job == job.id)?;
+    Some(Waiting { reason: pause.why.reason, message: pause.why.message })
 }
 
 /// Somebody was faster: the next look decides on what is there then.

@@ -76,9 +76,9 @@ impl App {
             rows.pop();
         }
         let next = rows.last().filter(|_| more).map(|m| m.id.clone());
-        let mut migrations = Vec::with_capacity(rows.len());
-        for row in rows {
-            let view = self.migration_view(&row.id).await?;
+        let ids: Vec<_> = rows.into_iter().map(|row| row.id).collect();
+        let mut migrations = Vec::with_capacity(ids.len());
+        for view in self.migration_views(&ids).await? {
             migrations.push(self.with_history(view, listing.history).await?);
         }
         Ok(MigrationPage { migrations, next })

@@ -71,12 +71,12 @@ impl App {
     }
 
     async fn offers(&self) -> Result<Vec<OfferedVm>, Error> {
+        let migrations = self.store.migration_of_vms().await?;
         let mut offered = Vec::new();
         for agent in self.store.agent_list().await? {
+            let agent_connected = self.hub.agent_is_connected(&agent.id);
             for vm in agent.inventory {
-                let migration = self.store.migration_of_vm(&vm.uuid).await?.map(|m| m.id);
-                let agent_connected = self.hub.agent_is_connected(&agent.id);
-                let agent = agent.id.clone();
+                let (agent, migration) = (agent.id.clone(), migrations.get(&vm.uuid).cloned());
                 offered.push(OfferedVm { vm, agent, agent_connected, migration, changes: vec![] });
             }
         }
@@ -92,8 +92,12 @@ impl App {
     }
 
     async fn offers_of(&self, asked: &str) -> Result<Vec<OfferedVm>, Error> {
-        let mut found = self.offers().await?;
-        found.retain(|o| o.vm.uuid.as_str() == asked || o.vm.name == asked);
+        let mut found = Vec::new();
+        for (agent, vm) in self.store.vms_called(asked).await? {
+            let migration = self.store.migration_of_vm(&vm.uuid).await?.map(|m| m.id);
+            let agent_connected = self.hub.agent_is_connected(&agent);
+            found.push(OfferedVm { vm, agent, agent_connected, migration, changes: vec![] });
+        }
         match found.is_empty() {
             true => Err(Error::VmUnknown { asked: asked.to_owned() }),
             false => Ok(found),

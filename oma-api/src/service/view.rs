@@ -1,10 +1,11 @@
 //! A migration as it is shown.
 
+use super::held_back::held_back;
 use super::history::Run;
 use super::{App, Error, ScheduleView};
 use crate::hub::Live;
 use crate::schedule::rpo::Rpo;
-use crate::store::{Disk, Job, Migration, Protection, RestorePoint, RetiredDisk};
+use crate::store::{self, Disk, Job, Migration, RestorePoint, RetiredDisk, Shown};
 use shared::ids::MigrationId;
 use shared::vm::Configuration;
 
@@ -42,24 +43,30 @@ impl App {
     /// # Errors
     /// [`Error::Store`].
     pub async fn migration_view(&self, id: &MigrationId) -> Result<MigrationView, Error> {
-        let Protection { migration, disks, active } = self.store.protection_fetch(id).await?;
-        let job = match active {
-            Some(job) => Some(job),
-            None => self.store.job_last(id).await?,
-        };
+        let views = self.migration_views(std::slice::from_ref(id)).await?;
+        let missing = || store::Error::NotFound { what: "migration", id: id.to_string() };
+        views.into_iter().next().ok_or_else(|| missing().into())
+    }
+
+    /// These migrations as they are now, in this order.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub(super) async fn migration_views(&self, ids: &[MigrationId]) -> Result<Vec<MigrationView>, Error> {
+        let shown = self.store.migrations_shown(ids).await?;
+        Ok(shown.into_iter().map(|shown| self.view_of(shown)).collect())
+    }
+
+    fn view_of(&self, shown: Shown) -> MigrationView {
+        let Shown { migration, disks, retired, job, restore_points, schedule: row, pause, configuration } =
+            shown;
         let live = job.as_ref().and_then(|job| self.hub.live(&job.id));
-        let waiting = match job.as_ref().and_then(|job| self.hub.waiting(&job.id)) {
-            Some(waiting) => Some(waiting),
-            None => self.held_back(job.as_ref()).await?,
-        };
-        let retired = self.store.disk_list_retired(id).await?;
-        let restore_points = self.store.restore_point_list(id).await?;
+        let waiting =
+            job.as_ref().and_then(|job| self.hub.waiting(&job.id).or_else(|| held_back(job, pause)));
         let agent_connected = self.hub.agent_is_connected(&migration.agent);
-        let row = self.store.schedule_fetch(id).await?;
         let rpo = self.rpo(&migration, row.as_ref(), restore_points.last().map(|point| point.taken_at));
         let schedule = row.map(|row| self.schedule_view(&migration, row));
-        let configuration = self.store.migration_configuration(id).await?;
-        Ok(MigrationView {
+        MigrationView {
             migration,
             disks,
             retired,
@@ -72,6 +79,6 @@ impl App {
             schedule,
             rpo,
             configuration,
-        })
+        }
     }
 }

@@ -75,6 +75,11 @@ impl SnapshotName {
     pub fn of_commit(job: &JobId) -> Result<Self, InvalidName> {
         Self::parse(format!("rp-{job}"))
     }
+
+    /// The cycle of whose commit it is, if it is one's.
+    pub fn job(&self) -> Option<JobId> {
+        JobId::parse(self.0.strip_prefix("rp-")?).ok()
+    }
 }
 
 #[cfg(test)]

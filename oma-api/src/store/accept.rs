@@ -10,11 +10,12 @@
 //! to its commit. Volumes are made after it, from what it wrote down.
 
 use super::error::Doing as _;
-use super::row::{Row, flag, int, sql, time};
+use super::row::{Row, among, flag, int, sql, time};
 use super::{Error, Migration, NewDisk, Store, VolumeContent, Write};
 use jiff::Timestamp;
 use serde_json::json;
 use shared::ids::{DiskId, DiskKey, MigrationId};
+use std::collections::HashMap;
 
 /// What becomes of one disk.
 #[derive(Clone, Debug)]
@@ -113,28 +114,9 @@ impl Store {
     /// [`Error::Corrupt`], [`Error::Database`].
     pub async fn disk_list_retired(&self, migration: &MigrationId) -> Result<Vec<RetiredDisk>, Error> {
         self.reading(|| async {
-            sql("SELECT r.disk_id, r.disk_key, r.retired_at, r.retired_by, d.size_bytes, d.committed_size_bytes, d.volume, \
-                 (SELECT COUNT(*) FROM restore_point_disks p WHERE p.disk_id = r.disk_id) AS restore_points \
-                 FROM retired_disks r JOIN disks d ON d.id = r.disk_id WHERE r.migration_id = ? AND r.volume_gone = 0 \
-                 ORDER BY r.retired_at, r.disk_id")
-            .bind(migration.as_str())
-            .fetch_all(&self.read)
-            .await
-            .doing("listing retired disks")?
-            .iter()
-            .map(|row| {
-                let row = Row::new(row, "retired_disks", "disk_id")?;
-                Ok(RetiredDisk {
-                    disk: row.parsed("disk_id")?,
-                    key: row.parsed("disk_key")?,
-                    size: row.opt_count("committed_size_bytes")?.unwrap_or(row.count("size_bytes")?),
-                    volume: row.text("volume")?,
-                    retired_at: row.time("retired_at")?,
-                    by: row.text("retired_by")?,
-                    restore_points: row.count("restore_points")?,
-                })
-            })
-            .collect()
+            let mut c = self.read.acquire().await.doing("listing retired disks")?;
+            let mut all = retired_of_migrations(&mut c, std::slice::from_ref(migration)).await?;
+            Ok(all.remove(migration).unwrap_or_default())
         })
         .await
     }
@@ -258,4 +240,32 @@ fn told(change: &DiskChange) -> serde_json::Value {
         }
         DiskChange::Retire(disk) => json!({ "change": "retired", "disk_id": disk.as_str() }),
     }
+}
+
+/// Of each of these migrations: those whose volumes are there, the first that left first.
+pub(super) async fn retired_of_migrations(
+    c: &mut sqlx::AnyConnection,
+    migrations: &[MigrationId],
+) -> Result<HashMap<MigrationId, Vec<RetiredDisk>>, Error> {
+    let rows = among(
+        "SELECT r.disk_id, r.migration_id, r.disk_key, r.retired_at, r.retired_by, d.size_bytes, d.committed_size_bytes, d.volume, \
+         (SELECT COUNT(*) FROM restore_point_disks p WHERE p.disk_id = r.disk_id) AS restore_points \
+         FROM retired_disks r JOIN disks d ON d.id = r.disk_id WHERE r.volume_gone = 0 AND r.migration_id IN",
+        migrations.iter().map(MigrationId::as_str),
+        "ORDER BY r.retired_at, r.disk_id",
+    );
+    let mut all: HashMap<_, Vec<_>> = HashMap::new();
+    for row in &rows.fetch_all(c).await.doing("listing retired disks")? {
+        let row = Row::new(row, "retired_disks", "disk_id")?;
+        all.entry(row.parsed("migration_id")?).or_default().push(RetiredDisk {
+            disk: row.parsed("disk_id")?,
+            key: row.parsed("disk_key")?,
+            size: row.opt_count("committed_size_bytes")?.unwrap_or(row.count("size_bytes")?),
+            volume: row.text("volume")?,
+            retired_at: row.time("retired_at")?,
+            by: row.text("retired_by")?,
+            restore_points: row.count("restore_points")?,
+        });
+    }
+    Ok(all)
 }

@@ -9,6 +9,7 @@ use shared::cycle::{Vm, VmDisk};
 use shared::ids::AgentId;
 use shared::vm::Configuration;
 use sqlx::any::AnyRow;
+use std::collections::HashMap;
 
 /// A row of `agents` with its VMs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +48,10 @@ struct StoredDisk {
 
 const AGENTS: &str = "SELECT id, software_version, protocol_version, address, connected, first_seen_at, \
      last_seen_at FROM agents ORDER BY id";
-const VMS: &str = "SELECT agent_id, vm_uuid, name, disks, configuration FROM agent_vms WHERE agent_id = ? ORDER BY position";
+const VMS: &str =
+    "SELECT agent_id, vm_uuid, name, disks, configuration FROM agent_vms ORDER BY agent_id, position";
+const CALLED: &str = "SELECT agent_id, vm_uuid, name, disks, configuration FROM agent_vms WHERE vm_uuid = ? OR name = ? \
+     ORDER BY agent_id, position";
 
 impl Store {
     /// A session begins: stores who it is, that it is connected, and its inventory whole.
@@ -106,13 +110,23 @@ impl Store {
         .await
     }
 
-    /// A sign of life; no event.
+    /// When agents were last heard of; no event. One that is not known is passed over.
     ///
     /// # Errors
-    /// [`Error::AgentUnknown`], [`Error::Database`].
-    pub async fn agent_seen(&self, id: &AgentId, now: Timestamp) -> Result<(), Error> {
+    /// [`Error::Database`].
+    pub async fn agents_seen(&self, seen: &[(AgentId, Timestamp)]) -> Result<(), Error> {
+        if seen.is_empty() {
+            return Ok(());
+        }
         self.write(|mut w| async move {
-            w.agent_touch(id, now).await?;
+            for (id, at) in seen {
+                sql("UPDATE agents SET last_seen_at = ? WHERE id = ?")
+                    .bind(time(*at))
+                    .bind(id.as_str())
+                    .execute(&mut *w.tx)
+                    .await
+                    .doing("storing an agent")?;
+            }
             w.commit().await
         })
         .await
@@ -171,12 +185,16 @@ impl Store {
         self.reading(|| async {
             let mut c = self.read.begin().await.doing("listing agents")?;
             let rows = sql(AGENTS).fetch_all(&mut *c).await.doing("listing agents")?;
+            let vms = sql(VMS).fetch_all(&mut *c).await.doing("listing the agents' VMs")?;
+            let mut inventories: HashMap<AgentId, Vec<Vm>> = HashMap::new();
+            for row in &vms {
+                let (agent, vm) = vm_of(row)?;
+                inventories.entry(agent).or_default().push(vm);
+            }
             let mut agents = Vec::with_capacity(rows.len());
             for row in &rows {
                 let row = Row::new(row, "agents", "id")?;
                 let id: AgentId = row.parsed("id")?;
-                let vms =
-                    sql(VMS).bind(id.as_str()).fetch_all(&mut *c).await.doing("listing an agent's VMs")?;
                 let version = row.count("protocol_version")?;
                 agents.push(Agent {
                     software_version: row.text("software_version")?,
@@ -186,11 +204,23 @@ impl Store {
                     connected: row.flag("connected")?,
                     first_seen_at: row.time("first_seen_at")?,
                     last_seen_at: row.time("last_seen_at")?,
-                    inventory: vms.iter().map(vm).collect::<Result<_, _>>()?,
+                    inventory: inventories.remove(&id).unwrap_or_default(),
                     id,
                 });
             }
             Ok(agents)
+        })
+        .await
+    }
+
+    /// The VMs of this uuid or name, with the agents that offer them, in the agents' order.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`], [`Error::Database`].
+    pub async fn vms_called(&self, asked: &str) -> Result<Vec<(AgentId, Vm)>, Error> {
+        self.reading(|| async {
+            let rows = sql(CALLED).bind(asked).bind(asked).fetch_all(&self.read).await;
+            rows.doing("looking for a VM")?.iter().map(vm_of).collect()
         })
         .await
     }
@@ -247,17 +277,18 @@ impl Write {
     }
 }
 
-fn vm(row: &AnyRow) -> Result<Vm, Error> {
+fn vm_of(row: &AnyRow) -> Result<(AgentId, Vm), Error> {
     let row = Row::new(row, "agent_vms", "agent_id")?;
     let disks: Vec<StoredDisk> =
         serde_json::from_str(&row.text("disks")?).map_err(|e| row.corrupt("disks", e))?;
     let disk = |d: StoredDisk| {
         Ok(VmDisk { key: d.key.parse().map_err(|e| row.corrupt("disks", e))?, size: d.size_bytes })
     };
-    Ok(Vm {
+    let vm = Vm {
         uuid: row.parsed("vm_uuid")?,
         name: row.text("name")?,
         disks: disks.into_iter().map(disk).collect::<Result<_, Error>>()?,
         configuration: row.configuration("configuration")?,
-    })
+    };
+    Ok((row.parsed("agent_id")?, vm))
 }

@@ -1,11 +1,12 @@
 //! `disks`: one row a disk of a migration, and what its replica holds as of the last commit.
 
 use super::error::Doing as _;
-use super::row::{Row, flag, int, opt_int, sql, time};
+use super::row::{Row, among, flag, int, opt_int, sql, time};
 use super::{Error, Store, Write};
 use jiff::Timestamp;
 use shared::ids::{DiskId, DiskKey, Epoch, JobId, MigrationId};
 use sqlx::any::AnyRow;
+use std::collections::HashMap;
 
 /// A row of `disks`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -267,6 +268,22 @@ pub(super) async fn list(c: &mut sqlx::AnyConnection, migration: &MigrationId) -
         .iter()
         .map(disk)
         .collect()
+}
+
+/// Of each of these migrations, in the VM's order.
+pub(super) async fn of_migrations(
+    c: &mut sqlx::AnyConnection,
+    migrations: &[MigrationId],
+) -> Result<HashMap<MigrationId, Vec<Disk>>, Error> {
+    let select = concat!("SELECT ", columns!(), " FROM disks WHERE migration_id IN");
+    let order = "AND id NOT IN (SELECT disk_id FROM retired_disks) ORDER BY position";
+    let rows = among(select, migrations.iter().map(MigrationId::as_str), order);
+    let mut all: HashMap<_, Vec<_>> = HashMap::new();
+    for row in &rows.fetch_all(c).await.doing("listing disks")? {
+        let disk = disk(row)?;
+        all.entry(disk.migration.clone()).or_default().push(disk);
+    }
+    Ok(all)
 }
 
 fn disk(row: &AnyRow) -> Result<Disk, Error> {

@@ -2,13 +2,14 @@
 
 use super::error::Doing as _;
 use super::migration::failure;
-use super::row::{Row, counted, flag, shown, sql, time};
+use super::row::{MOST_AMONG, Row, among, counted, flag, shown, sql, time};
 use super::words::{JobKind, JobStatus, Wanted};
 use super::{Error, Failure, Store, Write};
 use jiff::Timestamp;
 use shared::cycle::{DiskProgress, Strategy};
 use shared::ids::{DiskId, DiskKey, Epoch, JobId, MigrationId};
 use sqlx::any::AnyRow;
+use std::collections::HashMap;
 
 /// A row of `replication_jobs` with its disks.
 #[derive(Clone, Debug, PartialEq)]
@@ -78,7 +79,7 @@ macro_rules! columns {
 const DISKS: &str = "SELECT j.job_id, j.disk_id, COALESCE(r.disk_key, d.disk_key) AS disk_key, d.size_bytes, j.strategy, j.base_change_id, \
      j.new_change_id, j.new_size_bytes, j.epoch, j.finished, j.plan_complete, j.planned_bytes, j.done_bytes, \
      j.read_bytes, j.wire_bytes, j.data_bytes, j.resumed_bytes FROM job_disks j \
-     JOIN disks d ON d.id = j.disk_id LEFT JOIN retired_disks r ON r.disk_id = d.id WHERE j.job_id = ? ORDER BY d.position";
+     JOIN disks d ON d.id = j.disk_id LEFT JOIN retired_disks r ON r.disk_id = d.id WHERE j.job_id IN";
 
 impl Job {
     /// Bytes of data that its disks have moved.
@@ -292,22 +293,68 @@ pub(super) async fn active(
     Ok(jobs(c, query.bind(migration.as_str())).await?.pop())
 }
 
+/// Of each of these migrations the unfinished cycle, else the last one.
+pub(super) async fn latest(
+    c: &mut sqlx::AnyConnection,
+    migrations: &[MigrationId],
+) -> Result<HashMap<MigrationId, Job>, Error> {
+    let ids = || migrations.iter().map(MigrationId::as_str);
+    let active = concat!("SELECT ", columns!(), " FROM replication_jobs WHERE active_migration IN");
+    // One look into the index for each, however many cycles it had.
+    let last = concat!(
+        "SELECT ",
+        columns!(),
+        " FROM replication_jobs WHERE id IN (SELECT (SELECT MAX(j.id) FROM replication_jobs j WHERE j.migration_id = m.id) \
+         FROM migrations m WHERE m.id IN"
+    );
+    let mut all = HashMap::new();
+    // The unfinished ones come later and stay.
+    for query in [among(last, ids(), ")"), among(active, ids(), "")] {
+        for job in jobs(c, query).await? {
+            all.insert(job.migration.clone(), job);
+        }
+    }
+    Ok(all)
+}
+
 async fn jobs(
     c: &mut sqlx::AnyConnection,
     query: sqlx::query::Query<'_, sqlx::Any, sqlx::any::AnyArguments>,
 ) -> Result<Vec<Job>, Error> {
     let rows = query.fetch_all(&mut *c).await.doing("reading cycles")?;
-    let mut jobs = Vec::with_capacity(rows.len());
-    for row in &rows {
-        jobs.push(with_disks(c, row).await?);
-    }
-    Ok(jobs)
+    of_rows(c, &rows).await
 }
 
-async fn with_disks(connection: &mut sqlx::AnyConnection, row: &AnyRow) -> Result<Job, Error> {
+/// Cycles with their disks, which are read together.
+async fn of_rows(c: &mut sqlx::AnyConnection, rows: &[AnyRow]) -> Result<Vec<Job>, Error> {
+    let mut all = rows.iter().map(job).collect::<Result<Vec<_>, _>>()?;
+    for jobs in all.chunks_mut(MOST_AMONG) {
+        let rows = among(DISKS, jobs.iter().map(|job| job.id.as_str()), "ORDER BY j.job_id, d.position");
+        let rows = rows.fetch_all(&mut *c).await.doing("reading cycles' disks")?;
+        let mut disks: HashMap<JobId, Vec<JobDisk>> = HashMap::new();
+        for row in &rows {
+            let of = Row::new(row, "job_disks", "job_id")?.parsed("job_id")?;
+            disks.entry(of).or_default().push(job_disk(row)?);
+        }
+        for job in jobs {
+            job.disks = disks.remove(&job.id).unwrap_or_default();
+        }
+    }
+    Ok(all)
+}
+
+async fn with_disks(c: &mut sqlx::AnyConnection, row: &AnyRow) -> Result<Job, Error> {
+    let mut job = job(row)?;
+    let rows = among(DISKS, [job.id.as_str()], "ORDER BY j.job_id, d.position");
+    let rows = rows.fetch_all(c).await.doing("reading a cycle's disks")?;
+    job.disks = rows.iter().map(job_disk).collect::<Result<_, _>>()?;
+    Ok(job)
+}
+
+/// Without its disks.
+fn job(row: &AnyRow) -> Result<Job, Error> {
     let row = Row::new(row, "replication_jobs", "id")?;
     let id: JobId = row.parsed("id")?;
-    let disks = sql(DISKS).bind(id.as_str()).fetch_all(connection).await.doing("reading a cycle's disks")?;
     Ok(Job {
         migration: row.parsed("migration_id")?,
         kind: row.parsed("kind")?,
@@ -328,7 +375,7 @@ async fn with_disks(connection: &mut sqlx::AnyConnection, row: &AnyRow) -> Resul
         },
         error: failure(&row)?,
         traceparent: row.opt_text("traceparent")?,
-        disks: disks.iter().map(job_disk).collect::<Result<_, _>>()?,
+        disks: Vec::new(),
         id,
     })
 }

@@ -10,6 +10,7 @@ use shared::ids::{AgentId, MigrationId, ProfileName, VmUuid};
 use shared::migration::{Facts, Position};
 use shared::vm::Configuration;
 use sqlx::any::AnyRow;
+use std::collections::HashMap;
 
 /// A row of `migrations`.
 #[derive(Clone, Debug, PartialEq)]
@@ -167,19 +168,6 @@ impl Store {
         .await
     }
 
-    /// The same, with its disks and its unfinished cycle, as of one moment: no paused cycle of a migration that runs.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`], [`Error::Corrupt`], [`Error::Database`].
-    pub async fn protection_fetch(&self, id: &MigrationId) -> Result<Protection, Error> {
-        self.reading(|| async {
-            let mut c = self.read.begin().await.doing("reading a migration")?;
-            let migration = of_id(&mut c, id).await?;
-            protection(&mut c, migration).await
-        })
-        .await
-    }
-
     /// What the VM was made of when the migration was begun. Apart from the rest: it is long, and seldom wanted.
     ///
     /// # Errors
@@ -230,6 +218,74 @@ impl Store {
                 )),
             };
             query.fetch_all(&self.read).await.doing("listing migrations")?.iter().map(migration).collect()
+        })
+        .await
+    }
+
+    /// Those that there may be something to do for: what runs, what goes on by itself, what has a time at which it is to be
+    /// switched, what has a cycle that has not ended, and volumes that are to be made or removed. Few, however many there are.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`], [`Error::Database`].
+    pub async fn migration_list_at_work(&self) -> Result<Vec<Migration>, Error> {
+        self.reading(|| async {
+            // Each from an index of its own.
+            sql(concat!(
+                "SELECT ",
+                columns!(),
+                " FROM migrations WHERE unfinished_vm IS NOT NULL AND id IN (\
+                 SELECT id FROM migrations WHERE state = 'running' \
+                 UNION SELECT id FROM migrations WHERE automatic = 1 \
+                 UNION SELECT id FROM migrations WHERE scheduled_at IS NOT NULL \
+                 UNION SELECT migration_id FROM disks WHERE volume_pending = 1 \
+                 UNION SELECT migration_id FROM retired_disks WHERE volume_gone = 0 \
+                 UNION SELECT active_migration FROM replication_jobs WHERE active_migration IS NOT NULL) \
+                 ORDER BY created_at DESC, id DESC"
+            ))
+            .fetch_all(&self.read)
+            .await
+            .doing("listing what is at work")?
+            .iter()
+            .map(migration)
+            .collect()
+        })
+        .await
+    }
+
+    /// Those that go on and have a schedule.
+    pub(super) async fn migration_list_scheduled(&self) -> Result<Vec<Migration>, Error> {
+        self.reading(|| async {
+            sql(concat!(
+                "SELECT ",
+                columns!(),
+                " FROM migrations WHERE unfinished_vm IS NOT NULL AND id IN (SELECT migration_id FROM schedules)"
+            ))
+            .fetch_all(&self.read)
+            .await
+            .doing("listing migrations with schedules")?
+            .iter()
+            .map(migration)
+            .collect()
+        })
+        .await
+    }
+
+    /// The unfinished migration of each VM that has one.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`], [`Error::Database`].
+    pub async fn migration_of_vms(&self) -> Result<HashMap<VmUuid, MigrationId>, Error> {
+        self.reading(|| async {
+            sql("SELECT id, unfinished_vm FROM migrations WHERE unfinished_vm IS NOT NULL")
+                .fetch_all(&self.read)
+                .await
+                .doing("listing migrations")?
+                .iter()
+                .map(|row| {
+                    let row = Row::new(row, "migrations", "id")?;
+                    Ok((row.parsed("unfinished_vm")?, row.parsed("id")?))
+                })
+                .collect()
         })
         .await
     }

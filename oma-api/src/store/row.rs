@@ -17,6 +17,22 @@ pub(super) fn sql<'q>(text: &'static str) -> Query<'q, Any, AnyArguments> {
     sqlx::query(text)
 }
 
+/// Most values of one list in a statement: the databases take more.
+pub(super) const MOST_AMONG: usize = 500;
+
+/// A statement with a list of values, which are bound: `before (?, ?, …) after`. At most [`MOST_AMONG`] of them.
+pub(super) fn among<'v>(
+    before: &'static str,
+    values: impl IntoIterator<Item = &'v str>,
+    after: &'static str,
+) -> Query<'static, Any, AnyArguments> {
+    let values: Vec<_> = values.into_iter().collect();
+    let marks = vec!["?"; values.len()].join(", ");
+    // Of literals and question marks only.
+    let query = sqlx::query(sqlx::AssertSqlSafe(format!("{before} ({marks}) {after}")));
+    values.into_iter().fold(query, |query, value| query.bind(value.to_owned()))
+}
+
 /// Binds a disk's counters in the order in which the statements that store them name them: planned, done, read, wire,
 /// data, resumed.
 pub(super) fn counted<'q>(

@@ -1,7 +1,7 @@
 //! `schedules`: what the operator wrote, how far it is dealt with, and whether a breach has been said.
 
 use super::error::Doing as _;
-use super::row::{Row, flag, sql, stored, time};
+use super::row::{Row, among, flag, sql, stored, time};
 use super::{Error, Migration, Store};
 use crate::schedule::Spec;
 use jiff::Timestamp;
@@ -70,7 +70,7 @@ impl Store {
             return Ok(vec![]);
         }
         let mut taken: HashMap<MigrationId, Timestamp> = self.restore_point_newest().await?;
-        let migrations = self.migration_list(super::Which::Unfinished).await?;
+        let migrations = self.migration_list_scheduled().await?;
         let mut migrations: HashMap<_, _> = migrations.into_iter().map(|m| (m.id.clone(), m)).collect();
         let with_migration = |row: ScheduleRow| {
             let migration = migrations.remove(&row.migration)?;
@@ -198,14 +198,17 @@ impl Store {
         .await
     }
 
-    /// The time of the newest restore point of every migration that has one.
+    /// The time of the newest restore point of every migration that has one, and a schedule.
     async fn restore_point_newest(&self) -> Result<HashMap<MigrationId, Timestamp>, Error> {
         self.reading(|| async {
-            // By the jobs' ids: the last one of each stays.
-            let rows = sql("SELECT migration_id, taken_at FROM restore_points ORDER BY job_id")
-                .fetch_all(&self.read)
-                .await
-                .doing("reading the newest restore points")?;
+            // By the jobs' ids: the last one of each.
+            let rows = sql(
+                "SELECT p.migration_id, p.taken_at FROM schedules s JOIN restore_points p ON p.job_id = \
+                 (SELECT MAX(r.job_id) FROM restore_points r WHERE r.migration_id = s.migration_id)",
+            )
+            .fetch_all(&self.read)
+            .await
+            .doing("reading the newest restore points")?;
             let mut newest = HashMap::new();
             for row in &rows {
                 let row = Row::new(row, "restore_points", "migration_id")?;
@@ -215,6 +218,17 @@ impl Store {
         })
         .await
     }
+}
+
+/// Those that these migrations have.
+pub(super) async fn of_migrations(
+    c: &mut sqlx::AnyConnection,
+    migrations: &[MigrationId],
+) -> Result<HashMap<MigrationId, ScheduleRow>, Error> {
+    let select = concat!("SELECT ", columns!(), " FROM schedules WHERE migration_id IN");
+    let rows = among(select, migrations.iter().map(MigrationId::as_str), "");
+    let rows = rows.fetch_all(c).await.doing("reading schedules")?;
+    rows.iter().map(|row| schedule(row).map(|of| (of.migration.clone(), of))).collect()
 }
 
 fn schedule(row: &AnyRow) -> Result<ScheduleRow, Error> {

@@ -87,6 +87,12 @@ const VERSIONS: &[Version] = &[
         up: include_str!("../../migrations/0012_retired_disks.up.sql"),
         down: include_str!("../../migrations/0012_retired_disks.down.sql"),
     },
+    Version {
+        number: 14,
+        name: "crowd",
+        up: include_str!("../../migrations/0014_crowd.up.sql"),
+        down: include_str!("../../migrations/0014_crowd.down.sql"),
+    },
 ];
 
 fn migrator(dialect: Dialect) -> Migrator {
@@ -181,6 +187,7 @@ mod tests {
             "CREATE UNIQUE INDEX ",
             "INSERT INTO ",
             "DROP TABLE ",
+            "DROP INDEX ",
             "ALTER TABLE ",
         ];
         for statement in VERSIONS.iter().flat_map(all) {

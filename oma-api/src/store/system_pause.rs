@@ -1,12 +1,13 @@
 //! `system_pauses`: cycles that the system paused, and will let go on.
 
 use super::error::Doing as _;
-use super::row::{Row, flag, opt_time, sql, time};
+use super::row::{Row, among, flag, opt_time, sql, time};
 use super::{Error, Failure, Migration, Store, Wanted};
 use jiff::Timestamp;
 use serde_json::json;
 use shared::ids::{JobId, MigrationId};
 use sqlx::any::AnyRow;
+use std::collections::HashMap;
 
 /// A row of `system_pauses`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +23,17 @@ pub struct SystemPause {
 
 const LIST: &str = "SELECT migration_id, job_id, reason, message, paused_at, until_at FROM system_pauses \
      ORDER BY migration_id";
-const FETCH: &str = "SELECT migration_id, job_id, reason, message, paused_at, until_at FROM system_pauses WHERE migration_id = ?";
+
+/// Those of these migrations.
+pub(super) async fn of_migrations(
+    c: &mut sqlx::AnyConnection,
+    migrations: &[MigrationId],
+) -> Result<HashMap<MigrationId, SystemPause>, Error> {
+    let select = "SELECT migration_id, job_id, reason, message, paused_at, until_at FROM system_pauses WHERE migration_id IN";
+    let rows = among(select, migrations.iter().map(MigrationId::as_str), "");
+    let rows = rows.fetch_all(c).await.doing("reading paused cycles")?;
+    rows.iter().map(|row| pause(row).map(|of| (of.migration.clone(), of))).collect()
+}
 
 impl Store {
     /// All of them.
@@ -33,20 +44,6 @@ impl Store {
         self.reading(|| async {
             let rows = sql(LIST).fetch_all(&self.read).await.doing("listing paused cycles")?;
             rows.iter().map(pause).collect()
-        })
-        .await
-    }
-
-    /// # Errors
-    /// [`Error::Corrupt`], [`Error::Database`].
-    pub async fn system_pause_fetch(&self, migration: &MigrationId) -> Result<Option<SystemPause>, Error> {
-        self.reading(|| async {
-            let row = sql(FETCH)
-                .bind(migration.as_str())
-                .fetch_optional(&self.read)
-                .await
-                .doing("reading a paused cycle")?;
-            row.as_ref().map(pause).transpose()
         })
         .await
     }

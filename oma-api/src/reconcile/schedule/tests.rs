@@ -11,7 +11,7 @@ const MINUTE: Span = Span::from_secs(60);
 
 struct Scene {
     plant: Plant,
-    rates: Rates,
+    memory: Memory,
 }
 
 impl Scene {
@@ -20,7 +20,7 @@ impl Scene {
         let mut plant = Plant::begun().await;
         plant.app.clock = crate::clock::Clock::from(start.parse().expect("a time"));
         plant.app.schedule_set("web-1", spec).await.expect("set");
-        Self { plant, rates: Rates::new() }
+        Self { plant, memory: Memory::default() }
     }
 
     /// Time passes, and the reconciler looks.
@@ -29,7 +29,7 @@ impl Scene {
         tokio::time::pause();
         tokio::time::advance(span).await;
         tokio::time::resume();
-        pass(&self.plant.app, &mut self.rates).await;
+        pass(&self.plant.app, &mut self.memory).await;
     }
 
     fn now(&self) -> Timestamp {
@@ -282,7 +282,7 @@ async fn a_breach_is_said_once_and_its_end_once() {
     for _ in 0..3 {
         scene.after(MINUTE * 2).await;
         // As if the daemon had been started again.
-        scene.rates.clear();
+        scene.memory = Memory::default();
     }
     assert_eq!(scene.events("rpo_breached").await, 1);
     let id = scene.plant.migration().await.id;

@@ -83,7 +83,7 @@ async fn cycles_stop_before_the_floor_and_go_on_when_there_is_room_again() {
     // Nothing starts, and nobody starts it.
     let asked = plant.app.act(&Caller::internal("tester"), "web-1", &Ask::new(Action::Sync)).await;
     assert_eq!(asked.map(|_| ()).map_err(|error| error.reason()), Err("TARGET_SPACE_LOW"));
-    let mut rates = schedule::Rates::new();
+    let mut rates = schedule::Memory::default();
     schedule::pass(&plant.app, &mut rates).await;
     assert_eq!(plant.migration().await.position, Position::SyncPaused);
 
@@ -122,6 +122,6 @@ async fn room_again_is_no_reason_to_resume_what_an_operator_paused() {
     assert!(plant.app.hub.space_low().is_some());
     small.fill(MIB);
     look(&plant.app, floor).await.expect("looked");
-    schedule::pass(&plant.app, &mut schedule::Rates::new()).await;
+    schedule::pass(&plant.app, &mut schedule::Memory::default()).await;
     assert_eq!(plant.migration().await.position, Position::SyncPaused);
 }

@@ -34,7 +34,7 @@ impl Scene {
 
     /// The agent lives.
     async fn heartbeat(&self) {
-        self.plant.app.agent_seen(&self.plant.agent).await.expect("seen");
+        self.plant.app.agent_seen(&self.plant.agent);
     }
 
     async fn read(&self, bytes: u64) {

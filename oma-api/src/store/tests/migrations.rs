@@ -158,3 +158,49 @@ async fn events_have_one_order_and_wake_watchers() {
     f.store.migration_transition(&Migration { held: true, ..two }, at(2)).await.expect("change");
     assert_eq!(f.store.event_list(0, None, 9).await.expect("list")[0].seq, 5, "numbers are not used again");
 }
+
+#[tokio::test]
+async fn what_rests_is_not_at_work() {
+    let f = Fixture::new().await;
+    let mut ids = Vec::new();
+    for n in 1..=4 {
+        let made = f.store.migration_create(&new_migration(n, 1), at(0)).await.expect("create");
+        let rests = Migration { position: Position::BeginPaused, ..made };
+        ids.push(f.store.migration_transition(&rests, at(1)).await.expect("transition"));
+    }
+    let at_work = async || {
+        let list = f.store.migration_list_at_work().await.expect("list");
+        list.into_iter().map(|m| m.id).collect::<std::collections::BTreeSet<_>>()
+    };
+    assert!(at_work().await.is_empty(), "nothing runs");
+    let runs = Migration { position: Position::SyncRunning, ..ids[0].clone() };
+    f.store.migration_transition(&runs, at(2)).await.expect("runs");
+    let mut scheduled = ids[1].clone();
+    scheduled.wishes.scheduled_at = Some(at(900));
+    f.store.migration_transition(&scheduled, at(2)).await.expect("scheduled");
+    // A verification runs while the migration itself rests.
+    let disks = f.store.disk_list(&ids[2].id).await.expect("disks");
+    let disks = disks.iter().map(|d| (d.id.clone(), shared::cycle::Strategy::Full)).collect();
+    let job = NewJob { migration: ids[2].id.clone(), kind: JobKind::Full, disks };
+    f.store.job_create(&job, at(3)).await.expect("a cycle");
+    let expected = ids[..3].iter().map(|m| m.id.clone()).collect();
+    assert_eq!(at_work().await, expected);
+}
+
+#[tokio::test]
+async fn many_are_shown_together_in_the_order_they_were_asked_for() {
+    let f = Fixture::new().await;
+    let mut ids = Vec::new();
+    for n in 1..=3 {
+        ids.push(f.store.migration_create(&new_migration(n, 2), at(0)).await.expect("create").id);
+    }
+    ids.reverse();
+    let shown = f.store.migrations_shown(&ids).await.expect("shown");
+    assert_eq!(shown.iter().map(|s| s.migration.id.clone()).collect::<Vec<_>>(), ids);
+    for one in &shown {
+        assert_eq!(one.disks, f.store.disk_list(&one.migration.id).await.expect("disks"));
+        assert!(one.job.is_none() && one.restore_points.is_empty());
+    }
+    ids.push(MigrationId::generate());
+    assert!(matches!(f.store.migrations_shown(&ids).await, Err(Error::NotFound { .. })));
+}

@@ -1,0 +1,11 @@
+DROP INDEX events_recorded ON events;
+DROP INDEX agent_vms_name ON agent_vms;
+DROP INDEX agent_vms_vm ON agent_vms;
+DROP INDEX migrations_scheduled ON migrations;
+DROP INDEX migrations_automatic ON migrations;
+DROP INDEX migrations_state ON migrations;
+DROP INDEX migrations_name ON migrations;
+DROP INDEX migrations_vm ON migrations;
+DROP INDEX job_disks_disk ON job_disks;
+DROP INDEX restore_points_migration ON restore_points;
+DROP INDEX replication_jobs_migration ON replication_jobs;
