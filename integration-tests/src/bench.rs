@@ -6,6 +6,9 @@
 //! memory                                     peak RSS of both daemons over small and huge, one and two disks
 //! verify                                     the replica read back and hashed, against b3sum
 //! fifty                                      what fifty running cycles cost the OMA
+//! estimate                                   the predicted downtime beside the real one
+//! watchers                                   a thousand who watch one migration
+//! crowd, start                               a store of a year's use and a thousand agents: answers, memory, processors
 //! ```
 //!
 //! Runs of what is compared are interleaved, medians are shown as ratios, and beside them stands what else used the
@@ -14,6 +17,8 @@
 
 mod copies;
 mod cpu;
+mod crowd;
+mod estimate;
 mod fifty;
 mod image;
 mod incremental;
@@ -24,6 +29,7 @@ mod place;
 mod report;
 mod servers;
 mod verify;
+mod watchers;
 mod world;
 
 use outcome::Outcome;
@@ -73,6 +79,12 @@ pub struct Sizes {
     pub each: u64,
     /// How long the OMA is watched.
     pub watched: Duration,
+    /// What is in its store, of the cases that are about that.
+    pub(crate) year: crowd::Year,
+    /// Questions of each kind.
+    pub asked: usize,
+    /// Changes that are watched.
+    pub changes: usize,
 }
 
 impl Sizes {
@@ -85,6 +97,9 @@ impl Sizes {
         linked: 1 << 30,
         each: 512 << 20,
         watched: Duration::from_secs(30),
+        year: crowd::Year::FULL,
+        asked: 500,
+        changes: 60,
     };
     /// To see whether it runs.
     pub const QUICK: Self = Self {
@@ -95,6 +110,9 @@ impl Sizes {
         linked: 64 << 20,
         each: 16 << 20,
         watched: Duration::from_secs(3),
+        year: crowd::Year::QUICK,
+        asked: 50,
+        changes: 10,
     };
 }
 
@@ -118,6 +136,10 @@ const CASES: &[Case] = &[
     Case { name: "memory", run: |options| Box::pin(memory::run(options)) },
     Case { name: "verify", run: |options| Box::pin(verify::run(options)) },
     Case { name: "fifty", run: |options| Box::pin(fifty::run(options)) },
+    Case { name: "crowd", run: |options| Box::pin(crowd::run(options)) },
+    Case { name: "watchers", run: |options| Box::pin(watchers::run(options)) },
+    Case { name: "estimate", run: |options| Box::pin(estimate::run(options)) },
+    Case { name: "start", run: |options| Box::pin(crowd::start(options)) },
 ];
 
 /// All names, in the order in which they run.
