@@ -2,9 +2,9 @@
 //! who changes something waits for them.
 //!
 //! ```text
-//!  hold, release, hold, … ──► oma-api ──► 800 gRPC streams over eight connections
+//!  hold, release, hold, … ──► oma-api ──► 799 gRPC streams over eight connections
 //!                                    ├──► 200 Server-Sent Events, a connection each
-//!                                    └──► one more, on which nothing is ever read
+//!                                    └──► the last, of events, on which nothing is ever read
 //! ```
 
 use super::crowd::Rest;
@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tonic::transport::Channel;
 
-/// Of a thousand, the one that reads nothing is among those over gRPC's.
+/// One less of them watches, and one more stream of events reads nothing: a thousand.
 const GRPC: usize = 800;
 const EVENTS: usize = 200;
 
@@ -69,9 +69,10 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<Outcome> {
     let (alone, watched) = (ms(&alone), ms(&writes));
     let mib = report::float(after.saturating_sub(before)) / report::float(1 << 20);
     let text = format!(
-        "watchers, {GRPC} over gRPC ({} connections) of whom one reads nothing, {EVENTS} Server-Sent Events; {} changes\n  \
+        "watchers, {} over gRPC ({} connections), {EVENTS} Server-Sent Events, and one that reads nothing; {} changes\n  \
          a change reaches them within {:.3} s (p50), {:.3} s (p99), {:.3} s at most; {mib:.1} MiB more than before\n  \
          an action takes {alone:.1} ms without watchers and {watched:.1} ms with them\n",
+        GRPC - 1,
         GRPC / STREAMS,
         writes.len(),
         of(50),

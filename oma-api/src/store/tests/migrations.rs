@@ -178,11 +178,15 @@ async fn what_rests_is_not_at_work() {
     let mut scheduled = ids[1].clone();
     scheduled.wishes.scheduled_at = Some(at(900));
     f.store.migration_transition(&scheduled, at(2)).await.expect("scheduled");
-    // A verification runs while the migration itself rests.
-    let disks = f.store.disk_list(&ids[2].id).await.expect("disks");
+    // A cycle that was paused, of a migration that rests.
+    let runs = Migration { position: Position::SyncRunning, ..ids[2].clone() };
+    let runs = f.store.migration_transition(&runs, at(2)).await.expect("runs");
+    let disks = f.store.disk_list(&runs.id).await.expect("disks");
     let disks = disks.iter().map(|d| (d.id.clone(), shared::cycle::Strategy::Full)).collect();
-    let job = NewJob { migration: ids[2].id.clone(), kind: JobKind::Full, disks };
+    let job = NewJob { migration: runs.id.clone(), kind: JobKind::Full, disks };
     f.store.job_create(&job, at(3)).await.expect("a cycle");
+    let rests = Migration { position: Position::SyncPaused, ..runs };
+    f.store.migration_transition(&rests, at(4)).await.expect("rests");
     let expected = ids[..3].iter().map(|m| m.id.clone()).collect();
     assert_eq!(at_work().await, expected);
 }
