@@ -34,7 +34,7 @@ const STREAMS: usize = 100;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Who saw that the migration is held, or is not any more.
-type Saw = mpsc::UnboundedSender<(usize, bool, Instant)>;
+type Saw = mpsc::Sender<(usize, bool, Instant)>;
 
 pub(super) async fn run(options: &Options) -> anyhow::Result<Outcome> {
     let file = tempfile::NamedTempFile::new()?;
@@ -44,7 +44,7 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<Outcome> {
     let mut client = MigrationServiceClient::new(world.channel().await?);
     let alone = writes(&mut client, options.sizes.changes).await?;
     let before = world::peak(world.oma.pid())?;
-    let (saw, mut seen) = mpsc::unbounded_channel();
+    let (saw, mut seen) = mpsc::channel(4 * (GRPC + EVENTS));
     let mut watchers = JoinSet::new();
     let silent = start(&world, &saw, &mut watchers).await?;
     // Each has the first state: nobody is held.
@@ -142,7 +142,7 @@ async fn grpc(mut client: MigrationServiceClient<Channel>, number: usize, saw: S
     let mut states = client.watch(request).await?.into_inner();
     while let Some(state) = states.message().await? {
         let held = state.migration.context("a state without a migration")?.held;
-        saw.send((number, held, Instant::now()))?;
+        saw.send((number, held, Instant::now())).await?;
     }
     anyhow::bail!("a watch ended")
 }
@@ -154,7 +154,7 @@ async fn events(mut rest: Rest, number: usize, saw: Saw) -> anyhow::Result<()> {
         let text = String::from_utf8_lossy(&data).into_owned();
         for held in [true, false] {
             if text.contains(&format!("\"held\":{held}")) {
-                saw.send((number, held, Instant::now()))?;
+                saw.send((number, held, Instant::now())).await?;
             }
         }
     }
@@ -162,10 +162,7 @@ async fn events(mut rest: Rest, number: usize, saw: Saw) -> anyhow::Result<()> {
 }
 
 /// Until all have seen it; when each did.
-async fn wait(
-    seen: &mut mpsc::UnboundedReceiver<(usize, bool, Instant)>,
-    held: bool,
-) -> anyhow::Result<Vec<Instant>> {
+async fn wait(seen: &mut mpsc::Receiver<(usize, bool, Instant)>, held: bool) -> anyhow::Result<Vec<Instant>> {
     let mut when = vec![None; GRPC + EVENTS];
     let mut missing = GRPC + EVENTS - 1;
     let end = tokio::time::Instant::now() + PATIENCE;

@@ -10,6 +10,7 @@ use proto::v1::{self, connect_request::Kind as Up, connect_response::Kind as Dow
 use shared::cycle::{CAPABILITIES, PROTOCOL_VERSIONS};
 use shared::tls::{Dialer, Role};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -115,10 +116,10 @@ async fn agent(dialer: Dialer, hello: v1::Hello, counted: &Counted, turns: &Sema
                     turn = None;
                 }
                 Some(Down::Desired(desired)) => for cycle in desired.vms.into_iter().filter_map(|vm| vm.cycle) {
-                    if !cycles.contains_key(&cycle.job_id) {
+                    if let Entry::Vacant(new) = cycles.entry(cycle.job_id.clone()) {
                         say(snapshot(&cycle)).await?;
                         counted.running.fetch_add(1, Ordering::Relaxed);
-                        cycles.insert(cycle.job_id, cycle.disks.into_iter().map(begun).collect());
+                        new.insert(cycle.disks.into_iter().map(begun).collect());
                     }
                 },
                 None => {}
