@@ -2,6 +2,7 @@
 
 mod accept;
 pub mod act;
+pub mod adopt;
 pub mod agents;
 mod attempt;
 mod caller;

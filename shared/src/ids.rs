@@ -144,7 +144,7 @@ macro_rules! as_text {
         }
     )*};
 }
-as_text!(DiskKey, DeviceKey, ProfileName);
+as_text!(DiskKey, DeviceKey, ProfileName, VmUuid, MigrationId);
 
 macro_rules! random {
     ($($name:ident),*) => {$(

@@ -2,6 +2,7 @@
 
 use super::accept::{self, Accept};
 use super::act::{self, Act, Asked, Automatic, Begin, Switch};
+use super::adopt;
 use super::client::{Channel, Connection, said};
 use super::estimate;
 use super::schedule::{self, Schedule};
@@ -36,6 +37,8 @@ enum Verb {
     Begin(Begin),
     /// Say what the next cycle and a switch will take, from what was measured.
     Estimate(Of),
+    /// After the loss of the database: take back the volumes that are on the target; the first sync compares them.
+    Adopt(adopt::Adopt),
     /// Bring the replica up to date: all of it the first time, then what changed. Ends in a restore point.
     Sync(Act),
     /// Move the VM to the target, now or at a set time.
@@ -151,6 +154,7 @@ pub(super) async fn run(args: Migration, out: &mut impl Write) -> anyhow::Result
             let answer = MigrationServiceClient::new(channel).limit(request).await.map_err(|s| said(&s))?;
             return one(&answer.into_inner().migration.unwrap_or_default(), output, out);
         }
+        Verb::Adopt(asked) => return adopt::run(asked, channel, output, out).await,
         Verb::Schedule(asked) => return schedule::run(asked, channel, output, out).await,
         Verb::Get { of, history } => return one(&get(channel, &of.vm, history).await?, output, out),
         Verb::List(which) => return list(channel, which, output, out).await,

@@ -5,6 +5,7 @@
 
 mod accept;
 mod act;
+mod adopt;
 mod client;
 mod configuration;
 mod dev_ca;

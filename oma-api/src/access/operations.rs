@@ -52,6 +52,8 @@ pub const OPERATIONS: &[Operation] = &[
     row("migration.act", OPERATOR, &["/migratekit.v1.MigrationService/Act"],
         &[("POST", "/{account}/machines/{machine}/migrate"), ("POST", "/api/v1/{account}/machines/{machine}/migrate")]),
     row("migration.accept", OPERATOR, &["/migratekit.v1.MigrationService/Accept"], &[("POST", "/api/v1/migrations/{vm}/accept")]),
+    // It writes to volumes that are there: those that say they are this VM's, and unlabelled ones on the operator's word.
+    row("migration.adopt", OPERATOR, &["/migratekit.v1.MigrationService/Adopt"], &[("POST", "/api/v1/migrations/{vm}/adopt")]),
     row("migration.limit", OPERATOR, &["/migratekit.v1.MigrationService/Limit"], &[("PUT", "/api/v1/migrations/{vm}/limit")]),
     // It reads all of the replica, or makes a snapshot of the source.
     row("migration.verify", OPERATOR, &["/migratekit.v1.MigrationService/Verify"], &[("POST", "/api/v1/migrations/{vm}/verify")]),

@@ -106,6 +106,22 @@ impl MigrationService for Migrations {
         Ok(Response::new(v1::AcceptResponse { migration: Some(view::migration(view)) }))
     }
 
+    async fn adopt(&self, request: Request<v1::AdoptRequest>) -> Result<Response<v1::AdoptResponse>, Status> {
+        let caller = super::access::caller_of(request.extensions())?;
+        let v1::AdoptRequest { vm, volumes } = request.into_inner();
+        let named: Vec<_> = volumes.into_iter().map(|v| (v.disk_key, v.volume)).collect();
+        let adopted = self.app.adopt(&caller, self::named(&vm)?, &named).await.map_err(|e| e.to_status())?;
+        Ok(Response::new(v1::AdoptResponse {
+            migration: Some(view::migration(adopted.view)),
+            volumes: adopted
+                .volumes
+                .into_iter()
+                .map(|(key, volume)| v1::AdoptedVolume { disk_key: key.into(), volume: volume.to_string() })
+                .collect(),
+            old_snapshots: adopted.old_snapshots.iter().map(ToString::to_string).collect(),
+        }))
+    }
+
     async fn limit(&self, request: Request<v1::LimitRequest>) -> Result<Response<v1::LimitResponse>, Status> {
         let v1::LimitRequest { vm, rate_bytes_per_second: rate } = request.into_inner();
         let view = self.app.migration_limit(named(&vm)?, rate).await.map_err(|e| e.to_status())?;

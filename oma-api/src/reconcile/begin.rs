@@ -1,8 +1,8 @@
 //! begin/running: the replica's volumes.
 
 use crate::service::{App, Error};
-use crate::storage::VolumeId;
-use crate::store::{Failure, Migration, VolumeContent};
+use crate::storage::{Label, VolumeId};
+use crate::store::{Disk, Failure, Migration, VolumeContent};
 use migratekit::replica::ReadsZero;
 use shared::migration::{Event, Position, apply};
 use tracing::info;
@@ -33,7 +33,10 @@ pub(super) async fn prepare(app: &App, migration: &Migration) -> Result<(), Erro
 
 async fn volumes(app: &App, migration: &Migration) -> Result<(), Error> {
     for disk in app.store.disk_list(&migration.id).await? {
-        let made = app.storage.create(&VolumeId::parse(disk.volume.clone())?, disk.size).await?;
+        let volume = VolumeId::parse(disk.volume.clone())?;
+        let made = app.storage.create(&volume, disk.size).await?;
+        // Before anything is written to it: whoever finds it without the database knows whose it is.
+        app.storage.label(&volume, &label(migration, &disk)).await?;
         let content = match made.reads_zero {
             ReadsZero::Yes => VolumeContent::Zeros,
             ReadsZero::Unknown => VolumeContent::Unknown,
@@ -41,4 +44,15 @@ async fn volumes(app: &App, migration: &Migration) -> Result<(), Error> {
         app.store.disk_content_set(&disk.id, content).await?;
     }
     Ok(())
+}
+
+/// What the volume of a disk says of itself.
+pub(super) fn label(migration: &Migration, disk: &Disk) -> Label {
+    Label {
+        vm: migration.vm.clone(),
+        vm_name: migration.vm_name.clone(),
+        disk: disk.key.clone(),
+        size: disk.size,
+        migration: migration.id.clone(),
+    }
 }

@@ -61,9 +61,11 @@ pub(super) async fn drive(app: &App, migration: &Migration) -> Result<(), Error>
     }
 }
 
-/// A source without change ids, and one whose ids are not to be trusted, is compared; the first cycle takes all.
+/// A source without change ids, and one whose ids are not to be trusted, is compared, and so is an adopted replica; any
+/// other first cycle takes all.
 fn strategy(disk: &Disk) -> Strategy {
     match (&disk.manifest, &disk.change_id) {
+        (None, _) if disk.needs_hash_diff => Strategy::HashDiff,
         (None, _) => Strategy::Full,
         (Some(_), Some(since)) if !disk.needs_hash_diff => Strategy::Changed { since: since.clone() },
         (Some(_), _) => Strategy::HashDiff,

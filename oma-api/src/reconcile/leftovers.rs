@@ -20,7 +20,7 @@ pub(super) async fn remove(app: &App) {
     if let Err(error) = app.store.event_delete(app.clock.now() - EVENTS_KEPT).await {
         warn!(error = %shared::error::chain(&error), "old events stay for now");
     }
-    for result in [snapshots(app).await, manifests(app).await] {
+    for result in [label_volumes(app).await, snapshots(app).await, manifests(app).await] {
         if let Err(error) = result {
             warn!(error = %shared::error::chain(&error), "left-overs stay for now");
         }
@@ -72,6 +72,24 @@ async fn manifests(app: &App) -> Result<(), Error> {
     for migration in migrations {
         if !app.store.migration_fetch(&migration).await?.position.ended() {
             remove_manifests(app, &migration).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes on volumes of before labels whose they are.
+async fn label_volumes(app: &App) -> Result<(), Error> {
+    let unlabelled = app.storage.volumes().await?.into_iter().filter(|v| v.label.is_none());
+    for volume in unlabelled.map(|v| v.volume) {
+        // Of ours, the name is the disk's.
+        let Some(Ok(id)) = volume.as_str().strip_prefix("mk-").map(DiskId::parse) else { continue };
+        let disk = match app.store.disk_fetch(&id).await {
+            Err(store::Error::NotFound { .. }) => continue,
+            disk => disk?,
+        };
+        let migration = app.store.migration_fetch(&disk.migration).await?;
+        if !migration.position.ended() && disk.volume == volume.as_str() {
+            app.storage.label(&volume, &super::begin::label(&migration, &disk)).await?;
         }
     }
     Ok(())

@@ -2,6 +2,7 @@
 //! instance-migration API shows the fields of its document only.)
 
 mod accept;
+mod adopt;
 mod view;
 
 use super::Server;
@@ -31,6 +32,7 @@ pub(super) fn routes() -> OpenApiRouter<Server> {
     OpenApiRouter::new()
         .routes(routes!(list))
         .routes(routes!(get))
+        .routes(routes!(adopt::adopt))
         .routes(routes!(limit))
         .routes(routes!(accept::accept))
         .routes(routes!(verify))

@@ -1,5 +1,6 @@
 //! What a use case refuses, and how gRPC says it.
 
+use super::adopt::Unfit;
 use super::transfer::TransferError;
 use crate::schedule;
 use crate::storage;
@@ -83,6 +84,8 @@ pub enum Error {
         "job {asked} not found: a job is a cycle (job-YYYYMMDD-HHMMSS) or a disk of one (migration-vol-UUID)"
     )]
     JobUnknown { asked: String },
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
     #[error(transparent)]
     Schedule(#[from] schedule::Error),
     #[error("{vm} has no schedule; `migratekit migration schedule set` gives it one")]
@@ -168,6 +171,8 @@ impl Error {
             Self::CycleRunning { .. } | Self::Store(store::Error::JobActive { .. }) => {
                 (Code::FailedPrecondition, "CYCLE_RUNNING")
             }
+            Self::Unfit(_) => (Code::FailedPrecondition, "REPLICA_UNFIT"),
+            Self::Store(store::Error::VolumeTaken { .. }) => (Code::FailedPrecondition, "VOLUME_TAKEN"),
             Self::Disturbed => (Code::Aborted, "CYCLE_BEGAN"),
             Self::VerifyFailed { .. } => (Code::Aborted, "VERIFY_FAILED"),
             Self::NoCommonVersion { .. } => (Code::FailedPrecondition, "NO_COMMON_VERSION"),

@@ -8,6 +8,7 @@
 //! already is found, what was half-made is thrown away and made again (DESIGN §6 rule 11).
 
 mod floor;
+mod label;
 mod local;
 mod name;
 
@@ -18,6 +19,7 @@ use migratekit::replica::ReadsZero;
 use migratekit::target::{self, Target};
 
 pub use floor::{Floor, Space};
+pub use label::{Label, Listed};
 pub use local::LocalStorage;
 pub use name::{InvalidName, SnapshotName, VolumeId};
 
@@ -86,6 +88,12 @@ pub trait Storage: Send + Sync {
     /// `None`: there is none. Says `ReadsZero::Unknown` unless the backend has it on record: what
     /// [`create`](Self::create) said is the caller's to remember.
     async fn volume(&self, volume: &VolumeId) -> Result<Option<VolumeInfo>, Error>;
+
+    /// Writes on a volume whose it is, durably, in place of what it said.
+    async fn label(&self, volume: &VolumeId, label: &Label) -> Result<(), Error>;
+
+    /// All volumes with what they say of themselves, in the order of their names.
+    async fn volumes(&self) -> Result<Vec<Listed>, Error>;
 
     /// Opens it for writing. Who may write is decided by the caller.
     async fn open(&self, volume: &VolumeId) -> Result<Arc<dyn Target>, Error>;

@@ -88,6 +88,10 @@ pub enum Error {
     #[error("the migration {migration} has ended: nothing of it changes any more")]
     MigrationEnded { migration: MigrationId },
 
+    /// A volume has one owner.
+    #[error("volume {volume} is the replica of the unfinished migration {migration}: name another one")]
+    VolumeTaken { volume: String, migration: MigrationId },
+
     /// Names are unique.
     #[error("there is a target profile {name} already: change that one, or take another name")]
     ProfileExists { name: ProfileName },

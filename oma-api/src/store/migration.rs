@@ -112,46 +112,7 @@ impl Store {
     /// one key; [`Error::ProfileUnknown`]; [`Error::Database`].
     pub async fn migration_create(&self, new: &NewMigration, now: Timestamp) -> Result<Migration, Error> {
         self.write(|mut w| async move {
-            if let Some(row) = sql("SELECT id FROM migrations WHERE unfinished_vm = ?")
-                .bind(new.vm.as_str())
-                .fetch_optional(&mut *w.tx)
-                .await
-                .doing("looking for a migration of the VM")?
-            {
-                let migration = Row::new(&row, "migrations", "id")?.parsed("id")?;
-                return Err(Error::AlreadyProtected { vm: new.vm.clone(), migration });
-            }
-            w.profile_must_be(new.target_profile.as_ref()).await?;
-            let position = Position::BeginRunning;
-            sql(
-                "INSERT INTO migrations (id, vm_uuid, vm_name, agent_id, phase, state, held, has_committed, \
-             release_pending, generation, unfinished_vm, findings, configuration, target_profile, \
-             created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, 0, 0, 0, 1, ?, '[]', ?, ?, ?, ?)",
-            )
-            .bind(new.id.as_str())
-            .bind(new.vm.as_str())
-            .bind(new.vm_name.as_str())
-            .bind(new.agent.as_str())
-            .bind(position.phase().as_str())
-            .bind(position.state().as_str())
-            .bind(new.vm.as_str())
-            .bind(new.configuration.as_ref().map(Configuration::to_json))
-            .bind(new.target_profile.as_ref().map(ProfileName::as_str))
-            .bind(time(now))
-            .bind(time(now))
-            .execute(&mut *w.tx)
-            .await
-            .doing("making a migration")?;
-            for (index, disk) in (0u64..).zip(&new.disks) {
-                w.disk_insert(&new.id, index, disk).await?;
-            }
-            w.wishes_set(&new.id, &new.wishes).await?;
-            if let Some(attempt) = &new.attempt {
-                w.attempt_insert(attempt, &new.id, now).await?;
-            }
-            let made = w.migration(&new.id).await?;
-            w.history_open(&made, now).await?;
-            w.migration_event(&made, now).await?;
+            let made = w.migration_insert(new, now).await?;
             w.commit().await?;
             Ok(made)
         })
@@ -339,6 +300,53 @@ impl Store {
 }
 
 impl Write {
+    /// See [`Store::migration_create`].
+    pub(super) async fn migration_insert(
+        &mut self,
+        new: &NewMigration,
+        now: Timestamp,
+    ) -> Result<Migration, Error> {
+        if let Some(row) = sql("SELECT id FROM migrations WHERE unfinished_vm = ?")
+            .bind(new.vm.as_str())
+            .fetch_optional(&mut *self.tx)
+            .await
+            .doing("looking for a migration of the VM")?
+        {
+            let migration = Row::new(&row, "migrations", "id")?.parsed("id")?;
+            return Err(Error::AlreadyProtected { vm: new.vm.clone(), migration });
+        }
+        self.profile_must_be(new.target_profile.as_ref()).await?;
+        let position = Position::BeginRunning;
+        sql("INSERT INTO migrations (id, vm_uuid, vm_name, agent_id, phase, state, held, has_committed, \
+         release_pending, generation, unfinished_vm, findings, configuration, target_profile, \
+         created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, 0, 0, 0, 1, ?, '[]', ?, ?, ?, ?)")
+        .bind(new.id.as_str())
+        .bind(new.vm.as_str())
+        .bind(new.vm_name.as_str())
+        .bind(new.agent.as_str())
+        .bind(position.phase().as_str())
+        .bind(position.state().as_str())
+        .bind(new.vm.as_str())
+        .bind(new.configuration.as_ref().map(Configuration::to_json))
+        .bind(new.target_profile.as_ref().map(ProfileName::as_str))
+        .bind(time(now))
+        .bind(time(now))
+        .execute(&mut *self.tx)
+        .await
+        .doing("making a migration")?;
+        for (index, disk) in (0u64..).zip(&new.disks) {
+            self.disk_insert(&new.id, index, disk).await?;
+        }
+        self.wishes_set(&new.id, &new.wishes).await?;
+        if let Some(attempt) = &new.attempt {
+            self.attempt_insert(attempt, &new.id, now).await?;
+        }
+        let made = self.migration(&new.id).await?;
+        self.history_open(&made, now).await?;
+        self.migration_event(&made, now).await?;
+        Ok(made)
+    }
+
     pub(super) async fn migration(&mut self, id: &MigrationId) -> Result<Migration, Error> {
         let row = sql(concat!("SELECT ", columns!(), " FROM migrations WHERE id = ?"))
             .bind(id.as_str())

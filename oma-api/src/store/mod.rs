@@ -17,6 +17,7 @@
 //! Time is an argument (`now`) wherever a row gets one, so that tests and replays decide it.
 
 mod accept;
+mod adopt;
 mod agent;
 mod attempt;
 mod census;

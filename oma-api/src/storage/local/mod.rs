@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! ROOT/volumes/<id>.img            sparse, exactly as large as the volume
+//! ROOT/volumes/<id>.label         whose it is, as JSON
 //! ROOT/snapshots/<name>/<id>.img   read-only copies: shared blocks where the file system can (XFS, btrfs),
 //!                                  else the data only
 //! …/*.tmp                          half-made; removed when it is found
@@ -11,6 +12,7 @@
 //! folder synced. One process at a time uses a root; who opens it sees to that (see `claim`).
 
 mod files;
+mod labels;
 #[cfg(test)]
 mod tests;
 
@@ -24,7 +26,7 @@ use async_trait::async_trait;
 use migratekit::replica::ReadsZero;
 use migratekit::target::{FileTarget, Target};
 
-use super::{Error, Snapshot, SnapshotName, Space, Storage, VolumeId, VolumeInfo};
+use super::{Error, Label, Listed, Snapshot, SnapshotName, Space, Storage, VolumeId, VolumeInfo};
 use files::{failed, make_whole, remove_whole};
 
 /// See the module.
@@ -228,6 +230,15 @@ impl Storage for LocalStorage {
         self.run(move |root| root.info(&volume)).await
     }
 
+    async fn label(&self, volume: &VolumeId, label: &Label) -> Result<(), Error> {
+        let (volume, label) = (volume.clone(), label.clone());
+        self.change(move |root| root.set_label(&volume, &label)).await
+    }
+
+    async fn volumes(&self) -> Result<Vec<Listed>, Error> {
+        self.run(Root::all_volumes).await
+    }
+
     async fn open(&self, volume: &VolumeId) -> Result<Arc<dyn Target>, Error> {
         let volume = volume.clone();
         self.run(move |root| {
@@ -239,7 +250,11 @@ impl Storage for LocalStorage {
 
     async fn delete(&self, volume: &VolumeId) -> Result<(), Error> {
         let volume = volume.clone();
-        self.change(move |root| remove_whole(&root.image(&volume))).await
+        self.change(move |root| {
+            remove_whole(&root.image(&volume))?;
+            root.remove_label(&volume)
+        })
+        .await
     }
 
     async fn snapshot(&self, volumes: &[VolumeId], name: &SnapshotName) -> Result<(), Error> {
