@@ -4,6 +4,7 @@
 //! place with SQL, `storage` the only one that makes volumes and snapshots.
 
 pub mod access;
+pub mod backup;
 pub mod clock;
 pub mod config;
 pub mod estimate;

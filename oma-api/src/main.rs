@@ -1,6 +1,7 @@
 //! `oma-api`: the control plane's daemon.
 
 use clap::Parser;
+use oma_api::backup::Command;
 use oma_api::{Config, Listeners, Oma};
 use shared::config::EXIT_CONFIGURATION;
 use shared::daemon::{self, Purpose};
@@ -10,14 +11,16 @@ use tokio_util::sync::CancellationToken;
 
 /// The control plane of MigrateKit: keeps the state, receives the disks, writes the replicas.
 #[derive(Parser)]
-#[command(version = shared::telemetry::VERSION)]
+#[command(version = shared::telemetry::VERSION, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 struct Args {
     /// Configuration file (TOML); deploy/examples/oma-api.toml documents every key.
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    #[arg(long, value_name = "FILE", required = true)]
+    config: Option<PathBuf>,
     /// Read and check the configuration and the certificates, then exit.
     #[arg(long)]
     check_config: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
 }
 
 fn main() -> ExitCode {
@@ -29,8 +32,13 @@ fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { EXIT_CONFIGURATION } else { 0 });
         }
     };
+    if let Some(command) = args.command {
+        let path = command.config().to_owned();
+        return daemon::command("oma-api", Config::load(&path), |config| command.run(config));
+    }
+    let config = args.config.unwrap_or_default();
     let purpose = if args.check_config { Purpose::CheckOnly } else { Purpose::Serve };
-    daemon::main("oma-api", &args.config, Config::load(&args.config), purpose, serve)
+    daemon::main("oma-api", &config, Config::load(&config), purpose, serve)
 }
 
 async fn serve(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {

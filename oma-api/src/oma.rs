@@ -70,27 +70,13 @@ impl Oma {
     /// # Errors
     /// What cannot be opened, and what to do.
     pub async fn open(config: &Config) -> anyhow::Result<Self> {
+        let (storage, claims) = claim(config).await?;
         let manifests = config.state_dir.join("manifests");
-        tokio::fs::create_dir_all(&manifests)
-            .await
-            .with_context(|| format!("state_dir {} cannot be used", config.state_dir.display()))?;
-        let mut claims = vec![Claim::folder(NAME, &config.state_dir)?];
-        if let Some(file) = store::lock_file(config.database_url.as_str())? {
-            claims.push(Claim::file(NAME, &file)?);
-        }
         let store = Store::connect(config.database_url.as_str()).await?;
         let database = store.claim().await?;
         store.migrate().await?;
+        store.must_be_whole().await?;
         store.agent_disconnect_all().await?;
-        let storage: Arc<dyn Storage> = match &config.storage {
-            StorageConfig::Local { path, .. } => {
-                let unusable = || format!("storage.path {} cannot be used", path.display());
-                tokio::fs::create_dir_all(path).await.with_context(unusable)?;
-                // First: opening it removes what is half-made, and another's is.
-                claims.push(Claim::folder(NAME, path)?);
-                Arc::new(LocalStorage::open(path).await.with_context(unusable)?)
-            }
-        };
         let transfers = Transfers::new(store.clone(), Arc::clone(&storage), manifests);
         let hub = Arc::new(Hub::default());
         store.show(&hub.metrics.common);
@@ -147,6 +133,28 @@ impl Oma {
         self.app.store.close().await;
         Ok(kept?)
     }
+}
+
+/// Takes state folder, database file and storage for this program, and opens the storage. (The database of a server is
+/// claimed by its store.)
+pub(crate) async fn claim(config: &Config) -> anyhow::Result<(Arc<dyn Storage>, Vec<Claim>)> {
+    tokio::fs::create_dir_all(config.state_dir.join("manifests"))
+        .await
+        .with_context(|| format!("state_dir {} cannot be used", config.state_dir.display()))?;
+    let mut claims = vec![Claim::folder(NAME, &config.state_dir)?];
+    if let Some(file) = store::lock_file(config.database_url.as_str())? {
+        claims.push(Claim::file(NAME, &file)?);
+    }
+    let storage: Arc<dyn Storage> = match &config.storage {
+        StorageConfig::Local { path, .. } => {
+            let unusable = || format!("storage.path {} cannot be used", path.display());
+            tokio::fs::create_dir_all(path).await.with_context(unusable)?;
+            // First: opening it removes what is half-made, and another's is.
+            claims.push(Claim::folder(NAME, path)?);
+            Arc::new(LocalStorage::open(path).await.with_context(unusable)?)
+        }
+    };
+    Ok((storage, claims))
 }
 
 /// Certificates are asked for; once a token was made, a peer may come without one, and has to show a token instead. Before

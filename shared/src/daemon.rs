@@ -71,6 +71,41 @@ where
     ExitCode::SUCCESS
 }
 
+/// What `main` does for a command that ends by itself: nothing is logged but warnings, and an error is said on stderr.
+pub fn command<C, F, E>(
+    name: &'static str,
+    loaded: Result<C, config::Error>,
+    body: impl FnOnce(C) -> F,
+) -> ExitCode
+where
+    F: Future<Output = Result<(), E>>,
+    E: Into<Unusable>,
+{
+    let config = match loaded {
+        Ok(config) => config,
+        Err(error) => return configuration_error(name, &error),
+    };
+    let log = Log { level: "warn".to_owned(), ..Log::default() };
+    let _exporting = match telemetry::init(name, &log, &Traces::default()) {
+        Ok(exporting) => exporting,
+        Err(error) => return configuration_error(name, &error),
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("{name}: the runtime cannot be started: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(body(config)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{name}: {}", chain(error.into().as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
 /// Says on stderr what is wrong with the configuration; exit code 64.
 fn configuration_error(name: &str, error: &dyn std::error::Error) -> ExitCode {
     eprintln!("{name}: {}", chain(error));

@@ -2,6 +2,8 @@
 
 mod accept;
 mod access;
+mod adopt;
+mod backup;
 mod bad_input;
 mod bench;
 mod certificates;

@@ -6,7 +6,7 @@
 use crate::service::transfer::Transfers;
 use crate::service::{App, Error};
 use crate::storage::SnapshotName;
-use crate::store;
+use crate::store::{self, INTERRUPTED_BY_RESTORE, Job};
 use jiff::SignedDuration;
 use shared::ids::{DiskId, MigrationId};
 use std::collections::BTreeSet;
@@ -95,13 +95,18 @@ async fn label_volumes(app: &App) -> Result<(), Error> {
     Ok(())
 }
 
+/// Whether it was committed after the backup is unknown: a snapshot of its name may be a restore point.
+fn interrupted_by_restore(job: &Job) -> bool {
+    job.error.as_ref().is_some_and(|error| error.reason == INTERRUPTED_BY_RESTORE)
+}
+
 /// Snapshots of this migration's cycles that have ended without a restore point.
 pub(super) async fn remove_snapshots(app: &App, migration: &MigrationId) -> Result<(), Error> {
     let points = app.store.restore_point_list(migration).await?;
     let kept: BTreeSet<_> = points.into_iter().map(|p| p.snapshot_name).collect();
     let there: BTreeSet<_> =
         app.storage.snapshots().await?.into_iter().map(|s| s.name.as_str().to_owned()).collect();
-    for job in app.store.job_list(migration).await?.into_iter().filter(|j| j.status.ended()) {
+    for job in app.store.job_list(migration).await?.into_iter().filter(|j| j.status.ended() && !interrupted_by_restore(j)) {
         let name = SnapshotName::of_commit(&job.id)?;
         if there.contains(name.as_str()) && !kept.contains(name.as_str()) {
             info!(migration_id = %migration, snapshot = name.as_str(), "removing a snapshot that was never committed");

@@ -28,6 +28,17 @@ pub enum Error {
     /// The server is none that the store may rely on.
     #[error("the server of the database {url} cannot be used: {why}")]
     Server { url: String, why: String },
+    /// Nothing to take a backup of.
+    #[error("there is no database of oma-api in {url}: see database_url; oma-api makes it at its first start")]
+    NoDatabase { url: String },
+    /// A restore began and did not end.
+    #[error(
+        "a restore of the database {url} was cut short: run `oma-api restore` with --replace again, before anything else"
+    )]
+    HalfRestored { url: String },
+    /// A backup says what no version of this program writes.
+    #[error("the backup has a row of the table {table:?} that cannot be restored: take another backup")]
+    BadRecord { table: String },
     /// Another control plane has the database.
     #[error(
         "the database {url} is used by another oma-api that still runs{}: stop that one, or give this one a database of its own",

@@ -26,12 +26,14 @@ mod claim;
 mod commit;
 mod dialect;
 mod disk;
+mod dump;
 mod error;
 mod event;
 mod history;
 mod job;
 mod job_change;
 mod job_rows;
+mod load;
 mod measured;
 mod meter;
 mod migration;
@@ -39,6 +41,7 @@ mod migration_page;
 mod profile;
 mod reading;
 mod restore_point;
+mod restored;
 mod row;
 mod schedule;
 mod schema;
@@ -62,16 +65,20 @@ pub use checkpoint::{CheckpointOf, Checkpoints};
 pub use claim::DatabaseClaim;
 pub use commit::{Committed, CycleCommit, DiskCommit};
 pub use disk::{Arm, Disk, Manifest, NewDisk, VolumeContent, VolumeWork};
+pub use dump::{Moment, Record, Value};
 pub use error::Error;
 pub use event::Event;
 pub use history::HistoryEntry;
 pub use job::{Job, JobDisk, Progress};
 pub use job_change::{JobStep, NewJob};
+pub use load::Load;
 pub use measured::CyclesOf;
 pub use migration::{Failure, Migration, NewMigration, Protection, Which};
 pub use migration_page::PageOf;
 pub use profile::Profile;
 pub use restore_point::{RestorePoint, RestorePointDisk};
+pub use restored::{INTERRUPTED_BY_RESTORE, Restored};
+pub use schema::newest as newest_schema;
 pub use schedule::{ScheduleRow, Scheduled};
 pub use shown::Shown;
 pub use system_pause::SystemPause;
@@ -139,6 +146,17 @@ impl fmt::Debug for Store {
 pub fn lock_file(database_url: &str) -> Result<Option<PathBuf>, Error> {
     Ok(match url::parse(database_url)? {
         Location::Sqlite(file) => Some(PathBuf::from(format!("{}.lock", file.shown))),
+        Location::MariaDb(_) => None,
+    })
+}
+
+/// The database where it is a file; `None` for a server's.
+///
+/// # Errors
+/// As [`lock_file`].
+pub fn database_file(database_url: &str) -> Result<Option<PathBuf>, Error> {
+    Ok(match url::parse(database_url)? {
+        Location::Sqlite(file) => Some(PathBuf::from(file.shown)),
         Location::MariaDb(_) => None,
     })
 }

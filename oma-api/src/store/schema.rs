@@ -10,7 +10,7 @@ use super::dialect::Dialect;
 use super::error::Doing as _;
 use super::transaction::number;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::{AnyPool, AssertSqlSafe, Row as _, SqlSafeStr as _};
+use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, Row as _, SqlSafeStr as _};
 use tracing::warn;
 
 struct Version {
@@ -95,7 +95,26 @@ const VERSIONS: &[Version] = &[
     },
 ];
 
-fn migrator(dialect: Dialect) -> Migrator {
+/// Tables of a version that hold what is worth keeping, each after those it refers to. Not `writer`: who writes is not the
+/// past's.
+pub(super) fn tables(version: i64) -> Vec<&'static str> {
+    let of = |v: &Version| v.up.lines().filter_map(|line| line.strip_prefix("CREATE TABLE ")).collect::<Vec<_>>();
+    let names = VERSIONS.iter().filter(|v| v.number <= version).flat_map(of);
+    names.filter_map(|rest| rest.split([' ', '(']).next()).filter(|name| *name != "writer").collect()
+}
+
+/// The version that the schema has; `None` before the first.
+pub(super) async fn current(connection: &mut AnyConnection) -> Result<Option<i64>, sqlx::Error> {
+    let row = sqlx::query("SELECT CAST(MAX(version) AS SIGNED) FROM _sqlx_migrations WHERE success = 1");
+    row.fetch_one(connection).await?.try_get(0)
+}
+
+/// The version of this program.
+pub fn newest() -> i64 {
+    VERSIONS.last().map_or(0, |v| v.number)
+}
+
+fn migrator(dialect: Dialect, to: i64) -> Migrator {
     let pair = |v: &Version| {
         [(MigrationType::ReversibleUp, v.up), (MigrationType::ReversibleDown, v.down)].map(
             |(direction, sql)| {
@@ -104,14 +123,19 @@ fn migrator(dialect: Dialect) -> Migrator {
             },
         )
     };
-    Migrator::with_migrations(VERSIONS.iter().flat_map(pair).collect())
+    Migrator::with_migrations(VERSIONS.iter().filter(|v| v.number <= to).flat_map(pair).collect())
 }
 
 pub(super) async fn up(pool: &AnyPool, dialect: Dialect) -> Result<(), Error> {
+    up_to(pool, dialect, newest()).await
+}
+
+/// Not further than `version`.
+pub(super) async fn up_to(pool: &AnyPool, dialect: Dialect, version: i64) -> Result<(), Error> {
     if dialect == Dialect::MariaDb {
         complete(pool, dialect).await.doing("completing the database schema")?;
     }
-    migrator(dialect).run(pool).await.map_err(Error::Schema)?;
+    migrator(dialect, version).run(pool).await.map_err(Error::Schema)?;
     if dialect == Dialect::MariaDb {
         keep(pool).await.doing("looking at the table of the schema's versions")?;
     }
@@ -171,7 +195,7 @@ fn statements(sql: &str) -> Vec<String> {
 }
 
 pub(super) async fn down(pool: &AnyPool, dialect: Dialect, version: i64) -> Result<(), Error> {
-    migrator(dialect).undo(pool, version).await.map_err(Error::Schema)
+    migrator(dialect, newest()).undo(pool, version).await.map_err(Error::Schema)
 }
 
 #[cfg(test)]

@@ -15,6 +15,8 @@ mod checkpoints;
 mod commits;
 #[path = "cycles.rs"]
 mod cycles;
+#[path = "dumps.rs"]
+mod dumps;
 #[path = "migrations.rs"]
 mod migrations;
 #[path = "profiles.rs"]
