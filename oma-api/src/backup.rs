@@ -96,7 +96,8 @@ fn said_of_backup(file: &str, made: &Made) -> String {
 
 fn said_of_restore(done: &Done) -> String {
     let Done { header, restored, orphan_volumes, orphan_snapshots, before } = done;
-    let mut said = format!("restored what was at {}: {} migrations\n", header.taken_at, restored.migrations.len());
+    let mut said =
+        format!("restored what was at {}: {} migrations\n", header.taken_at, restored.migrations.len());
     let mut line = |text: String| {
         let _ = writeln!(said, "{text}");
     };
@@ -104,7 +105,9 @@ fn said_of_restore(done: &Done) -> String {
         line(format!("the database before is {}", before.display()));
     }
     for vm in &restored.migrations {
-        line(format!("{vm}: on hold; its next sync compares all of it (`migratekit migration sync`, then `release`)"));
+        line(format!(
+            "{vm}: on hold; its next sync compares all of it (`migratekit migration sync`, then `release`)"
+        ));
     }
     for cycle in &restored.cycles {
         line(format!("cycle {cycle}: was not finished then; closed"));

@@ -38,10 +38,9 @@ pub(crate) async fn offered(world: &World) -> anyhow::Result<()> {
 }
 
 async fn adopt(world: &World, named: &[(&str, &str)]) -> anyhow::Result<Result<v1::AdoptResponse, Status>> {
-    let volumes = named.iter().map(|&(key, volume)| v1::AdoptedVolume {
-        disk_key: key.to_owned(),
-        volume: volume.to_owned(),
-    });
+    let volumes = named
+        .iter()
+        .map(|&(key, volume)| v1::AdoptedVolume { disk_key: key.to_owned(), volume: volume.to_owned() });
     let request = v1::AdoptRequest { vm: VM_UUID.to_owned(), volumes: volumes.collect() };
     let mut client = MigrationServiceClient::new(world.channel().await?);
     Ok(client.adopt(request).await.map(tonic::Response::into_inner))

@@ -201,7 +201,8 @@ mod tests {
     use crate::store::Value;
 
     fn pieces() -> Vec<Piece> {
-        let header = Header { program: "1.0".to_owned(), schema: 3, taken_at: "2026-11-22T06:00:00Z".to_owned() };
+        let header =
+            Header { program: "1.0".to_owned(), schema: 3, taken_at: "2026-11-22T06:00:00Z".to_owned() };
         let values = vec![
             Value::Null,
             Value::Int(i64::MIN),

@@ -203,7 +203,9 @@ impl Place {
     async fn into_use(self, file: Option<&Path>) -> anyhow::Result<Option<PathBuf>> {
         self.store.close().await;
         let (Some(beside), Some(file)) = (self.beside, file) else { return Ok(None) };
-        File::open(&beside).and_then(|new| new.sync_all()).context("the new database cannot be made durable")?;
+        File::open(&beside)
+            .and_then(|new| new.sync_all())
+            .context("the new database cannot be made durable")?;
         let mut kept = None;
         if file.exists() {
             let before = with(file, &format!(".before-restore-{}", Timestamp::now().as_second()));

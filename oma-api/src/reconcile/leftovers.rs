@@ -106,7 +106,13 @@ pub(super) async fn remove_snapshots(app: &App, migration: &MigrationId) -> Resu
     let kept: BTreeSet<_> = points.into_iter().map(|p| p.snapshot_name).collect();
     let there: BTreeSet<_> =
         app.storage.snapshots().await?.into_iter().map(|s| s.name.as_str().to_owned()).collect();
-    for job in app.store.job_list(migration).await?.into_iter().filter(|j| j.status.ended() && !interrupted_by_restore(j)) {
+    for job in app
+        .store
+        .job_list(migration)
+        .await?
+        .into_iter()
+        .filter(|j| j.status.ended() && !interrupted_by_restore(j))
+    {
         let name = SnapshotName::of_commit(&job.id)?;
         if there.contains(name.as_str()) && !kept.contains(name.as_str()) {
             info!(migration_id = %migration, snapshot = name.as_str(), "removing a snapshot that was never committed");

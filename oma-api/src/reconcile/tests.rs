@@ -1,4 +1,6 @@
 use super::{Work, one, run};
+use crate::storage::SnapshotName;
+use crate::store::{Failure, JobStep};
 use crate::testing::Plant;
 use shared::ids::MigrationId;
 use shared::migration::{Action, Position};
@@ -91,4 +93,51 @@ async fn only_manifests_that_are_referred_to_stay() {
         .map(|entry| entry.expect("an entry").file_name().into_string().expect("text"))
         .collect();
     assert_eq!(left, [committed, other].into());
+}
+
+/// Volumes of before labels say after the next start whose they are.
+#[tokio::test]
+async fn a_start_labels_volumes_that_say_nothing() {
+    let plant = Plant::begun().await;
+    let labels = async || -> Vec<_> {
+        plant.app.storage.volumes().await.expect("listed").into_iter().map(|v| v.label).collect()
+    };
+    let made = labels().await;
+    assert!(made.iter().flatten().count() == 2, "{made:?}");
+    for volume in plant.app.storage.volumes().await.expect("listed") {
+        let file = format!("storage/volumes/{}.label", volume.volume);
+        std::fs::remove_file(plant.folder.path().join(file)).expect("there");
+    }
+    super::leftovers::remove(&plant.app).await;
+    assert_eq!(labels().await, made);
+}
+
+/// A cycle that a backup knows as running may have been committed since: what has its snapshot's name stays. One that
+/// is known to have ended without a commit loses it.
+#[tokio::test]
+async fn a_snapshot_of_which_a_restored_database_knows_too_little_stays() {
+    for restored in [true, false] {
+        let plant = Plant::begun().await;
+        plant.act(Action::Sync).await;
+        plant.step().await;
+        let job = plant.job().await;
+        let storage = &plant.app.storage;
+        let volumes: Vec<_> =
+            storage.volumes().await.expect("listed").into_iter().map(|v| v.volume).collect();
+        let name = SnapshotName::of_commit(&job.id).expect("a name");
+        storage.snapshot(&volumes, &name).await.expect("taken");
+        match restored {
+            true => {
+                let none = std::collections::BTreeSet::new();
+                plant.app.store.restored(&none, &none, plant.app.clock.now()).await.expect("restored");
+            }
+            false => {
+                let failure = Failure { reason: "ANY".to_owned(), message: "any".to_owned() };
+                plant.app.step(&job, JobStep::Failed(failure)).await.expect("failed");
+            }
+        }
+        super::leftovers::remove(&plant.app).await;
+        let left = storage.snapshots().await.expect("listed");
+        assert_eq!(left.iter().any(|s| s.name == name), restored);
+    }
 }

@@ -29,7 +29,9 @@ pub enum Error {
     #[error("the server of the database {url} cannot be used: {why}")]
     Server { url: String, why: String },
     /// Nothing to take a backup of.
-    #[error("there is no database of oma-api in {url}: see database_url; oma-api makes it at its first start")]
+    #[error(
+        "there is no database of oma-api in {url}: see database_url; oma-api makes it at its first start"
+    )]
     NoDatabase { url: String },
     /// A restore began and did not end.
     #[error(

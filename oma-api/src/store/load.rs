@@ -34,8 +34,7 @@ impl Store {
         let Ok(Some(version)) = schema::current(&mut c).await else { return Ok(true) };
         for table in schema::tables(version).into_iter().filter(|t| OF_WORTH.contains(t)) {
             let count = sqlx::query(AssertSqlSafe(format!("SELECT COUNT(*) FROM {table}")));
-            let count: i64 =
-                count.fetch_one(&mut *c).await.and_then(|row| row.try_get(0)).doing(DOING)?;
+            let count: i64 = count.fetch_one(&mut *c).await.and_then(|row| row.try_get(0)).doing(DOING)?;
             if count > 0 {
                 return Ok(false);
             }
@@ -65,7 +64,8 @@ impl Store {
     /// # Errors
     /// [`Error::HalfRestored`], [`Error::Database`].
     pub async fn must_be_whole(&self) -> Result<(), Error> {
-        let mark = sql("SELECT value FROM counters WHERE name = 'restoring'").fetch_optional(&self.read).await;
+        let mark =
+            sql("SELECT value FROM counters WHERE name = 'restoring'").fetch_optional(&self.read).await;
         match mark.doing("looking for a restore that was cut short")? {
             Some(_) => Err(Error::HalfRestored { url: self.shown.to_string() }),
             None => Ok(()),
@@ -78,7 +78,8 @@ impl Load {
     /// [`Error::BadRecord`], [`Error::Database`].
     pub async fn row(&mut self, record: &Record) -> Result<(), Error> {
         let Record { table, columns, values } = record;
-        let plain = |name: &String| name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+        let plain =
+            |name: &String| name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
         let known = schema::tables(self.schema).contains(&table.as_str());
         if !known || columns.len() != values.len() || !columns.iter().all(plain) {
             return Err(Error::BadRecord { table: table.clone() });

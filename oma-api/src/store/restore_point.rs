@@ -173,7 +173,10 @@ fn beyond(mut points: Vec<RestorePoint>, keep: usize) -> Vec<RestorePoint> {
     points
 }
 
-pub(super) async fn list(c: &mut sqlx::AnyConnection, migration: &MigrationId) -> Result<Vec<RestorePoint>, Error> {
+pub(super) async fn list(
+    c: &mut sqlx::AnyConnection,
+    migration: &MigrationId,
+) -> Result<Vec<RestorePoint>, Error> {
     let rows = sql(LIST).bind(migration.as_str()).fetch_all(&mut *c).await.doing("listing restore points")?;
     of_rows(c, &rows).await
 }

@@ -71,7 +71,8 @@ impl Store {
                 let id = Row::new(&row, "migrations", "id")?.parsed("id")?;
                 w.migration_restored(&id, snapshots, volumes, &mut found, now).await?;
             }
-            let tokens = sql("SELECT id FROM tokens WHERE living_name IS NOT NULL").fetch_all(&mut *w.tx).await;
+            let tokens =
+                sql("SELECT id FROM tokens WHERE living_name IS NOT NULL").fetch_all(&mut *w.tx).await;
             found.tokens = u64::try_from(tokens.doing("listing tokens")?.len()).unwrap_or(u64::MAX);
             sql("DELETE FROM counters WHERE name = 'restoring'")
                 .execute(&mut *w.tx)
@@ -90,12 +91,20 @@ impl Write {
         let seconds = u64::try_from(now.as_second()).unwrap_or(0);
         let floor = int("an epoch", seconds.saturating_mul(A_SECOND))?;
         for (statement, above) in [
-            ("UPDATE disks SET epoch = epoch + ?, epoch_job_id = NULL WHERE epoch >= ?", int("an epoch", AHEAD)?),
+            (
+                "UPDATE disks SET epoch = epoch + ?, epoch_job_id = NULL WHERE epoch >= ?",
+                int("an epoch", AHEAD)?,
+            ),
             ("UPDATE disks SET epoch = ?, epoch_job_id = NULL WHERE epoch < ?", floor),
             // Whoever watched goes on from a number of before the restore.
             ("UPDATE counters SET value = ? WHERE name = 'events' AND value < ?", floor),
         ] {
-            sql(statement).bind(above).bind(floor).execute(&mut *self.tx).await.doing("raising the epochs")?;
+            sql(statement)
+                .bind(above)
+                .bind(floor)
+                .execute(&mut *self.tx)
+                .await
+                .doing("raising the epochs")?;
         }
         sql("UPDATE disks SET needs_hash_diff = 1, reads_zero = 0, replica_verified_at = NULL, source_verified_at = NULL")
             .execute(&mut *self.tx)
@@ -115,7 +124,8 @@ impl Write {
         if let Some(job) = active(&mut self.tx, id).await? {
             let failure = Failure {
                 reason: INTERRUPTED_BY_RESTORE.to_owned(),
-                message: "the database was restored from a backup that was taken while this cycle ran".to_owned(),
+                message: "the database was restored from a backup that was taken while this cycle ran"
+                    .to_owned(),
             };
             self.job_status_set(&job, JobStatus::Aborted, Some(&failure), now).await?;
             found.cycles.push(job.id.to_string());

@@ -98,7 +98,8 @@ const VERSIONS: &[Version] = &[
 /// Tables of a version that hold what is worth keeping, each after those it refers to. Not `writer`: who writes is not the
 /// past's.
 pub(super) fn tables(version: i64) -> Vec<&'static str> {
-    let of = |v: &Version| v.up.lines().filter_map(|line| line.strip_prefix("CREATE TABLE ")).collect::<Vec<_>>();
+    let of =
+        |v: &Version| v.up.lines().filter_map(|line| line.strip_prefix("CREATE TABLE ")).collect::<Vec<_>>();
     let names = VERSIONS.iter().filter(|v| v.number <= version).flat_map(of);
     names.filter_map(|rest| rest.split([' ', '(']).next()).filter(|name| *name != "writer").collect()
 }

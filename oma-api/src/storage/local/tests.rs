@@ -244,3 +244,34 @@ async fn two_at_once_do_not_disturb_each_other() {
     }
     assert_eq!(read(&*storage.open_snapshot(&named("rp-1"), &a).await.expect("open"), 0), 5);
 }
+
+#[tokio::test]
+async fn a_volume_says_whose_it_is_until_it_goes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let storage = LocalStorage::open(folder.path()).await.expect("opens");
+    let label = |vm: &str| Label {
+        vm: vm.parse().expect("a uuid"),
+        vm_name: "web".to_owned(),
+        disk: "2000".parse().expect("a key"),
+        size: MIB,
+        migration: shared::ids::MigrationId::generate(),
+    };
+    let (first, second) =
+        (label("00000000-0000-4000-8000-000000000001"), label("00000000-0000-4000-8000-000000000002"));
+    assert!(matches!(storage.label(&id("b"), &first).await, Err(Error::NoVolume { .. })));
+    for name in ["b", "a", "c"] {
+        storage.create(&id(name), MIB).await.expect("made");
+    }
+    storage.label(&id("b"), &first).await.expect("labelled");
+    storage.label(&id("b"), &second).await.expect("labelled anew");
+    std::fs::write(folder.path().join("volumes/c.label"), "{").expect("written");
+    drop(storage);
+    let storage = LocalStorage::open(folder.path()).await.expect("opens again");
+    let listed = |name: &str, label| Listed { volume: id(name), size: MIB, label };
+    let all = storage.volumes().await.expect("listed");
+    assert_eq!(all, [listed("a", None), listed("b", Some(second)), listed("c", None)]);
+    // The next one of that name is nobody's.
+    storage.delete(&id("b")).await.expect("gone");
+    storage.create(&id("b"), MIB).await.expect("made");
+    assert_eq!(storage.volumes().await.expect("listed")[1], listed("b", None));
+}

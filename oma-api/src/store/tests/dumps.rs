@@ -36,7 +36,10 @@ async fn filled(f: &Fixture) -> (Migration, Job, Vec<RestorePoint>) {
     whole_cycle(&f.store, &m.id, at(20)).await;
     act(&f.store, &m.id, Action::Sync).await;
     let job = cycle(&f.store, &m.id, at(30)).await;
-    f.store.checkpoint_append(&of(&job, 0), CheckpointKind::Intent, &ranges(&[(0, 65536)]), at(31)).await.expect("intent");
+    f.store
+        .checkpoint_append(&of(&job, 0), CheckpointKind::Intent, &ranges(&[(0, 65536)]), at(31))
+        .await
+        .expect("intent");
     migration_at(&f.store, 2, 1, Position::BeginPaused).await;
     let points = f.store.restore_point_list(&m.id).await.expect("points");
     (m, job, points)
@@ -69,7 +72,9 @@ async fn a_backup_goes_into_either_database() {
     filled(&f).await;
     let (schema, all) = records(&f.url).await;
     assert_eq!(schema, newest_schema());
-    assert!(all.iter().any(|r| r.table == "checkpoints" && r.values.iter().any(|v| matches!(v, Value::Blob(_)))));
+    assert!(
+        all.iter().any(|r| r.table == "checkpoints" && r.values.iter().any(|v| matches!(v, Value::Blob(_))))
+    );
     let none = BTreeSet::new();
     let into = same_in::<Sqlite>(schema, &all).await;
     into.store.restored(&none, &none, at(40)).await.expect("restored");
@@ -118,13 +123,19 @@ async fn what_happened_since_the_backup_is_taken_for_unknown() {
     assert!(f.store.event_last().await.expect("events") > events);
 
     // The stream of before is refused: its epoch, and its cycle.
-    let stale = CheckpointOf { job: job.id.clone(), disk: disks[0].id.clone(), epoch: given_out.expect("some") };
-    let late = f.store.checkpoint_append(&stale, CheckpointKind::Intent, &ranges(&[(0, 65536)]), at(41)).await;
+    let stale =
+        CheckpointOf { job: job.id.clone(), disk: disks[0].id.clone(), epoch: given_out.expect("some") };
+    let late =
+        f.store.checkpoint_append(&stale, CheckpointKind::Intent, &ranges(&[(0, 65536)]), at(41)).await;
     assert!(late.is_err(), "{late:?}");
 
     // A second restore of the same backup, later: above what the first one gave out.
     act(&f.store, &m.id, Action::Sync).await;
-    let next = f.store.job_create(&new_job(&f.store, &m.id, JobKind::Incremental).await, at(42)).await.expect("a cycle");
+    let next = f
+        .store
+        .job_create(&new_job(&f.store, &m.id, JobKind::Incremental).await, at(42))
+        .await
+        .expect("a cycle");
     let first = next.disks.iter().map(|d| d.epoch).max();
     restore(&f, schema, &all).await;
     f.store.migrate().await.expect("migrate");
