@@ -1,8 +1,10 @@
 use super::{Work, one, run};
-use crate::storage::SnapshotName;
-use crate::store::{Failure, JobStep};
+use crate::service::{Caller, Role};
+use crate::storage::{SnapshotName, VolumeId};
+use crate::store::{self, Failure, JobStep, NewDisk, NewMigration, VolumeContent, Wishes};
 use crate::testing::Plant;
-use shared::ids::MigrationId;
+use shared::cycle::Strategy;
+use shared::ids::{DiskId, MigrationId};
 use shared::migration::{Action, Position};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -140,4 +142,47 @@ async fn a_snapshot_of_which_a_restored_database_knows_too_little_stays() {
         let left = storage.snapshots().await.expect("listed");
         assert_eq!(left.iter().any(|s| s.name == name), restored);
     }
+}
+
+/// Nothing that an adopted volume holds is believed, and nothing of it is copied that is equal.
+#[tokio::test]
+async fn the_first_cycle_of_an_adopted_replica_compares_all_of_it() {
+    let plant = Plant::new().await;
+    let caller = Caller { name: "tester".to_owned(), role: Role::Operator };
+    let named: Vec<_> =
+        ["root", "data"].map(|key| (key.to_owned(), format!("mk-{key}"))).into_iter().collect();
+    for (_, volume) in &named {
+        let volume = VolumeId::parse(volume.clone()).expect("a name");
+        plant.app.storage.create(&volume, 128 << 10).await.expect("made");
+    }
+    plant.app.adopt(&caller, "web-1", &named).await.expect("adopted");
+    plant.step().await;
+    let adopted = plant.migration().await;
+    assert_eq!((adopted.position, adopted.has_committed), (Position::BeginPaused, false));
+    for disk in plant.app.store.disk_list(&adopted.id).await.expect("disks") {
+        assert_eq!((disk.content, disk.needs_hash_diff), (VolumeContent::Unknown, true));
+    }
+    plant.act(Action::Sync).await;
+    plant.step().await;
+    assert!(plant.job().await.disks.iter().all(|d| d.strategy == Strategy::HashDiff));
+    // Another VM's migration may not have them, whatever anybody looked at before.
+    let disk = |(key, volume): &(String, String)| NewDisk {
+        id: DiskId::generate(),
+        key: key.parse().expect("a key"),
+        size: 128 << 10,
+        volume: volume.clone(),
+    };
+    let other = NewMigration {
+        id: MigrationId::generate(),
+        vm: "00000000-0000-4000-8000-0000000000ff".parse().expect("a uuid"),
+        vm_name: "other".to_owned(),
+        agent: plant.agent.clone(),
+        disks: named.iter().map(disk).collect(),
+        wishes: Wishes::default(),
+        attempt: None,
+        configuration: None,
+        target_profile: None,
+    };
+    let taken = plant.app.store.migration_adopt(&other, plant.app.clock.now()).await;
+    assert!(matches!(taken, Err(store::Error::VolumeTaken { .. })), "{taken:?}");
 }
