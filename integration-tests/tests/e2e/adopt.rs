@@ -8,6 +8,7 @@ use integration_tests::harness::{Options, VM_UUID, World, eventually, hash_file}
 use proto::v1;
 use proto::v1::inventory_service_client::InventoryServiceClient;
 use proto::v1::migration_service_client::MigrationServiceClient;
+use serde_json::Value;
 use std::path::PathBuf;
 use tonic::Status;
 
@@ -44,6 +45,33 @@ async fn adopt(world: &World, named: &[(&str, &str)]) -> anyhow::Result<Result<v
     let request = v1::AdoptRequest { vm: VM_UUID.to_owned(), volumes: volumes.collect() };
     let mut client = MigrationServiceClient::new(world.channel().await?);
     Ok(client.adopt(request).await.map(tonic::Response::into_inner))
+}
+
+/// As the operator does it; without the migration.
+async fn by_terminal(world: &World) -> anyhow::Result<v1::AdoptResponse> {
+    let said = world.said_json(&["migration", "adopt", "web"]).await?;
+    let volumes = said["volumes"].as_array().context("volumes")?.iter();
+    let text = |value: &Value| value.as_str().map(str::to_owned).context("no text");
+    let pair = |v: &Value| {
+        anyhow::Ok(v1::AdoptedVolume { disk_key: text(&v["disk_key"])?, volume: text(&v["volume"])? })
+    };
+    let snapshots = said["old_snapshots"].as_array().context("snapshots")?.iter();
+    Ok(v1::AdoptResponse {
+        migration: None,
+        volumes: volumes.map(pair).collect::<anyhow::Result<_>>()?,
+        old_snapshots: snapshots.map(text).collect::<anyhow::Result<_>>()?,
+    })
+}
+
+/// What REST refuses, as its status and reason; an empty reason where it does not.
+async fn by_rest(world: &World, body: &str) -> anyhow::Result<(String, String)> {
+    let at = format!("http://{}/api/v1/migrations/{VM_UUID}/adopt", world.rest);
+    let mut curl = tokio::process::Command::new("curl");
+    curl.args(["-s", "--max-time", "20", "-w", "\n%{http_code}", "-H", "content-type: application/json"]);
+    let text = String::from_utf8(curl.args(["-d", body]).arg(at).output().await?.stdout)?;
+    let (body, status) = text.rsplit_once('\n').context("a status")?;
+    let body: Value = serde_json::from_str(body)?;
+    Ok((status.to_owned(), body["error_code"].as_str().unwrap_or_default().to_owned()))
 }
 
 fn image(world: &World, volume: &str) -> PathBuf {
@@ -89,7 +117,7 @@ async fn after_the_loss_of_the_database_only_what_differs_is_copied() -> anyhow:
     flip(&world.replica(&before, "root")?, 20 * MIB + 5)?;
     offered(&world).await?;
 
-    let answer = adopt(&world, &[]).await??;
+    let answer = by_terminal(&world).await?;
     ensure!(answer.volumes.len() == 2 && answer.old_snapshots.len() == 2, "{answer:?}");
     // Killed in the middle: it goes on by itself.
     world.oma_restart(&[])?;
@@ -131,6 +159,9 @@ async fn nobody_elses_volume_is_adopted_and_none_twice() -> anyhow::Result<()> {
         let refused = adopt(&world, named).await?.err().context("another VM's volume was taken")?;
         ensure!(reason(&refused) == "REPLICA_UNFIT", "{refused:?}");
     }
+    let named = format!(r#"{{"volumes": {{"root": "{root}"}}}}"#);
+    let (status, why) = by_rest(&world, &named).await?;
+    ensure!((status.as_str(), why.as_str()) == ("409", "REPLICA_UNFIT"), "{status} {why}");
     // Of before labels: the operator says whose it is.
     std::fs::remove_file(&label)?;
     let refused = adopt(&world, &[]).await?.err().context("a volume was guessed")?;
