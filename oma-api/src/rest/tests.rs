@@ -52,7 +52,7 @@ impl Api {
 async fn changed_disks_are_accepted_and_shown() {
     let plant = Plant::begun().await;
     plant.cycle("1").await;
-    let mut vm = plant.app.store.agent_fetch(&plant.agent).await.expect("known").inventory.remove(0);
+    let mut vm = plant.app.vm_find("web-1").await.expect("offered").remove(0).vm;
     vm.disks[1].key = "more".parse().expect("a key");
     plant.app.agent_inventory(&plant.agent, &[vm]).await.expect("taken");
     let api = Api::of(&plant).await;
