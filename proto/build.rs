@@ -8,6 +8,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "migratekit/v1/agent.proto",
         "migratekit/v1/transfer.proto",
         "migratekit/v1/migration.proto",
+        "migratekit/v1/preflight.proto",
         "migratekit/v1/profile.proto",
         "migratekit/v1/progress.proto",
         "migratekit/v1/replication.proto",

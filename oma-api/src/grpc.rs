@@ -4,6 +4,7 @@ mod access;
 mod agent;
 mod inventory;
 mod migration;
+mod preflight;
 mod profile;
 mod progress;
 mod push;

@@ -27,6 +27,8 @@ struct Session {
     changed: Arc<Notify>,
     /// Cancelled when another connection of the same agent takes over.
     overtaken: CancellationToken,
+    /// As the agent said them.
+    capabilities: Vec<String>,
 }
 
 /// Counters of a running cycle.
@@ -159,6 +161,8 @@ pub struct Hub {
     pub pace: Pace,
     /// The turn to store counters.
     pub storing: Semaphore,
+    /// The turn to begin a migration: two at once would take the same room and the same name.
+    pub beginning: Semaphore,
     /// Who watches.
     pub watches: Watches,
     /// The newest events.
@@ -182,6 +186,7 @@ impl Default for Hub {
             sequence: Mutex::new(start),
             pace: Pace::default(),
             storing: Semaphore::new(1),
+            beginning: Semaphore::new(1),
             watches: Watches::default(),
             journal: Journal::default(),
             metrics: Metrics::default(),
@@ -228,11 +233,12 @@ impl Drop for AgentConnection {
 
 impl Hub {
     /// Registers a connection; an older one of the same agent is told that it is overtaken.
-    pub fn agent_connect(self: &Arc<Self>, agent: &AgentId) -> AgentConnection {
+    pub fn agent_connect(self: &Arc<Self>, agent: &AgentId, capabilities: Vec<String>) -> AgentConnection {
         let session = Session {
             id: uuid::Uuid::now_v7().to_string(),
             changed: Arc::new(Notify::new()),
             overtaken: CancellationToken::new(),
+            capabilities,
         };
         let old = lock(&self.agents).insert(agent.clone(), session.clone());
         if let Some(old) = old {
@@ -243,6 +249,11 @@ impl Hub {
 
     pub fn agent_is_connected(&self, agent: &AgentId) -> bool {
         lock(&self.agents).contains_key(agent)
+    }
+
+    /// What a connected agent can do beyond the protocol's version; `None`: it is not connected.
+    pub fn agent_capabilities(&self, agent: &AgentId) -> Option<Vec<String>> {
+        lock(&self.agents).get(agent).map(|session| session.capabilities.clone())
     }
 
     /// The desired state of this agent may have changed.

@@ -13,6 +13,7 @@ pub mod hub;
 pub mod metrics;
 mod oma;
 pub mod pace;
+pub mod preflight;
 pub mod reconcile;
 pub mod rest;
 pub mod schedule;

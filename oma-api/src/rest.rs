@@ -22,6 +22,7 @@ mod events;
 mod gate;
 mod instance;
 mod migrations;
+mod preflight;
 mod profiles;
 mod progress;
 mod refusal;
@@ -127,6 +128,7 @@ pub(crate) fn router(app: App, listener: SocketAddr, shutdown: CancellationToken
         .routes(routes!(profiles::list, profiles::create))
         .routes(routes!(profiles::one, profiles::update, profiles::delete))
         .merge(events::routes())
+        .routes(routes!(preflight::check))
         .merge(migrations::routes())
         .merge(instance::routes())
         .nest("/api/v1", instance::routes())

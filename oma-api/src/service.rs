@@ -6,6 +6,7 @@ pub mod adopt;
 pub mod agents;
 mod attempt;
 mod caller;
+pub mod check;
 mod desired;
 mod error;
 mod estimate;

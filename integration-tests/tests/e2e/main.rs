@@ -24,6 +24,7 @@ mod interrupted;
 mod kills;
 mod links;
 mod metrics;
+mod preflight;
 mod profiles;
 mod progress;
 mod schedule;

@@ -8,6 +8,7 @@ use clap::Args;
 use proto::v1;
 use proto::v1::migration_service_client::MigrationServiceClient;
 use shared::config::Period;
+use shared::ids::ProfileName;
 use std::io::Write;
 
 /// What every action takes.
@@ -32,7 +33,10 @@ pub(super) struct Begin {
     /// Kept with the migration and shown, such as 'instance!=web-02'; may be repeated.
     #[arg(long, value_name = "RULE")]
     affinity: Vec<String>,
-    /// Go on although a finding blocks, for this reason, which is recorded.
+    /// Target profile by which its VM is made. Default: the default profile, else none.
+    #[arg(long, value_name = "NAME")]
+    target: Option<ProfileName>,
+    /// Go on although a finding blocks (`migration plan` shows them), for this reason, which is recorded.
     #[arg(long, value_name = "REASON")]
     force: Option<String>,
 }
@@ -90,6 +94,7 @@ impl From<Begin> for Asked {
     fn from(begin: Begin) -> Self {
         let mut asked = Self::of(&begin.act, v1::Action::Begin);
         asked.request.affinity = begin.affinity;
+        asked.request.target_profile = begin.target.map(String::from).unwrap_or_default();
         asked.request.force_reason = begin.force.unwrap_or_default();
         asked
     }

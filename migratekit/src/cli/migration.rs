@@ -5,6 +5,7 @@ use super::act::{self, Act, Asked, Automatic, Begin, Switch};
 use super::adopt;
 use super::client::{Channel, Connection, said};
 use super::estimate;
+use super::plan::{self, Plan};
 use super::schedule::{self, Schedule};
 use super::show::{self, Output};
 use super::wait::{self, Wait};
@@ -18,7 +19,7 @@ use std::io::Write;
 /// Protect a VM: begin, sync, switch, pause, abort, and look at it.
 ///
 /// Exit codes: 0; 1 when it was refused or failed; 64 for arguments that cannot be used; of `wait` 2 when the migration has
-/// failed, 3 when it was aborted, 4 when the time was up.
+/// failed, 3 when it was aborted, 4 when the time was up; of `plan` 2 when begin would be refused.
 #[derive(Debug, Args)]
 pub(super) struct Migration {
     /// How the result is printed.
@@ -32,6 +33,9 @@ pub(super) struct Migration {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// What stands against protecting a VM, and what would be made of it; changes nothing. Exit code 2 when begin would be
+    /// refused.
+    Plan(Plan),
     /// Make the replica's volumes; the first step.
     #[command(visible_alias = "start")]
     Begin(Begin),
@@ -155,6 +159,7 @@ pub(super) async fn run(args: Migration, out: &mut impl Write) -> anyhow::Result
             return one(&answer.into_inner().migration.unwrap_or_default(), output, out);
         }
         Verb::Adopt(asked) => return adopt::run(asked, channel, output, out).await,
+        Verb::Plan(asked) => return plan::run(asked, channel, output, out).await,
         Verb::Schedule(asked) => return schedule::run(asked, channel, output, out).await,
         Verb::Get { of, history } => return one(&get(channel, &of.vm, history).await?, output, out),
         Verb::List(which) => return list(channel, which, output, out).await,

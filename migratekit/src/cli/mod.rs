@@ -1,7 +1,7 @@
 //! The operator's commands: arguments → a call of the library or of a daemon → a table, JSON, or one clear error.
 //!
 //! Results go to stdout, everything else to stderr. Exit codes: 0; 64 for arguments and configuration that cannot be
-//! used; 1 otherwise. No logic of the product lives here.
+//! used; 2 when the preflight of `migration plan` blocks; 1 otherwise. No logic of the product lives here.
 
 mod accept;
 mod act;
@@ -11,6 +11,7 @@ mod configuration;
 mod dev_ca;
 mod estimate;
 mod migration;
+mod plan;
 mod schedule;
 mod show;
 mod target;
@@ -27,6 +28,9 @@ use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcomm
 use shared::config::EXIT_CONFIGURATION;
 use shared::telemetry::{self, Log, Traces};
 use tracing::{Instrument as _, info_span};
+
+/// Something stands against what was looked at.
+const EXIT_BLOCKED: u8 = 2;
 
 /// Moves running virtual machines from VMware to CloudStack.
 #[derive(Debug, Parser)]
@@ -87,7 +91,9 @@ pub(crate) fn main() -> ExitCode {
                 || error.is::<client::BadAddress>()
                 || error.is::<target::Unusable>();
             let of_arguments = unusable.then_some(EXIT_CONFIGURATION);
-            ExitCode::from(of_copy.or(of_bench).or(of_waiting).or(of_arguments).unwrap_or(1))
+            let of_plan = error.is::<plan::Blocked>().then_some(EXIT_BLOCKED);
+            let code = of_copy.or(of_bench).or(of_waiting).or(of_arguments).or(of_plan);
+            ExitCode::from(code.unwrap_or(1))
         }
     }
 }

@@ -57,6 +57,7 @@ pub const OPERATIONS: &[Operation] = &[
     row("migration.limit", OPERATOR, &["/migratekit.v1.MigrationService/Limit"], &[("PUT", "/api/v1/migrations/{vm}/limit")]),
     // It reads all of the replica, or makes a snapshot of the source.
     row("migration.verify", OPERATOR, &["/migratekit.v1.MigrationService/Verify"], &[("POST", "/api/v1/migrations/{vm}/verify")]),
+    row("migration.check", VIEWER, &["/migratekit.v1.MigrationService/Check"], &[("POST", "/api/v1/migrations/check")]),
     row("migration.estimate", VIEWER, &["/migratekit.v1.MigrationService/Estimate"],
         &[("GET", "/{account}/machines/{machine}/migrate"), ("GET", "/api/v1/{account}/machines/{machine}/migrate")]),
     row("migration.get", VIEWER, &["/migratekit.v1.MigrationService/Get"],

@@ -65,6 +65,13 @@ impl MigrationService for Migrations {
         Ok(Response::new(answer))
     }
 
+    async fn check(&self, request: Request<v1::CheckRequest>) -> Result<Response<v1::CheckResponse>, Status> {
+        let v1::CheckRequest { vm, target_profile } = request.into_inner();
+        let profile = Some(target_profile.as_str()).filter(|name| !name.is_empty());
+        let checked = self.app.check(named(&vm)?, profile).await.map_err(|e| e.to_status())?;
+        Ok(Response::new(super::preflight::checked(checked)))
+    }
+
     async fn estimate(
         &self,
         request: Request<v1::EstimateRequest>,
@@ -232,6 +239,7 @@ fn ask(request: &v1::ActRequest) -> Result<Ask, Status> {
     let key = said(&request.idempotency_key).map(|key| Key::parse("grpc", &key));
     Ok(Ask {
         affinity: request.affinity.clone(),
+        target_profile: said(&request.target_profile),
         force: said(&request.force_reason),
         schedule,
         max_downtime: (request.max_downtime_ms > 0).then(|| Duration::from_millis(request.max_downtime_ms)),

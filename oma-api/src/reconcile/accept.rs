@@ -16,7 +16,9 @@ pub(super) async fn volumes(app: &App, migration: &Migration) -> Result<(), Erro
     for disk in disks.iter().filter(|d| d.work == VolumeWork::Pending) {
         let content = volume(app, disk).await?;
         // Whose it is, should the database be lost.
-        app.storage.label(&VolumeId::parse(disk.volume.clone())?, &super::begin::label(migration, disk)).await?;
+        app.storage
+            .label(&VolumeId::parse(disk.volume.clone())?, &super::begin::label(migration, disk))
+            .await?;
         app.store.disk_volume_made(&disk.id, disk.size, content).await?;
         info!(migration_id = %migration.id, disk_id = %disk.id, volume = %disk.volume, size = disk.size,
               "volume of an accepted disk is ready");

@@ -182,6 +182,7 @@ async fn the_first_cycle_of_an_adopted_replica_compares_all_of_it() {
         attempt: None,
         configuration: None,
         target_profile: None,
+        preflight: None,
     };
     let taken = plant.app.store.migration_adopt(&other, plant.app.clock.now()).await;
     assert!(matches!(taken, Err(store::Error::VolumeTaken { .. })), "{taken:?}");

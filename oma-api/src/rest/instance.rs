@@ -51,6 +51,9 @@ struct Asked {
     action: Option<String>,
     /// Of begin and automatic: kept and shown.
     affinity: Vec<String>,
+    /// Of begin and automatic: the profile by which its VM is made; left out: the default, else none.
+    #[schema(example = "shop")]
+    target_profile: Option<String>,
     /// Of switch: to be made then (RFC 3339); null: not to be made when it was scheduled.
     #[serde(deserialize_with = "given")]
     #[schema(value_type = Option<String>, format = DateTime)]
@@ -83,6 +86,7 @@ impl Asked {
     fn ask(self, action: Action, key: Option<Key>) -> Ask {
         Ask {
             affinity: self.affinity,
+            target_profile: self.target_profile,
             force: self.force,
             schedule: self.scheduled_timestamp.map(|at| at.map_or(Schedule::Cancel, Schedule::At)),
             max_downtime: self.max_downtime_ms.map(Duration::from_millis),

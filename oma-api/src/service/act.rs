@@ -37,6 +37,8 @@ pub struct Ask {
     pub action: Action,
     /// Of begin and automatic: kept and shown.
     pub affinity: Vec<String>,
+    /// Of begin and automatic: by which its VM is made; else the default, else none.
+    pub target_profile: Option<String>,
     /// Of begin and automatic: go on although a finding blocks, for this reason.
     pub force: Option<String>,
     /// Of switch: not now.
@@ -69,6 +71,7 @@ impl Ask {
         Self {
             action,
             affinity: Vec::new(),
+            target_profile: None,
             force: None,
             schedule: None,
             max_downtime: None,
@@ -92,6 +95,10 @@ impl Ask {
             opt(self.max_cycles.map(|n| n.to_string())),
         ];
         parts.extend(self.affinity.iter().cloned());
+        // In front, where else an action stands: what was asked without one keeps its parts.
+        if let Some(profile) = &self.target_profile {
+            parts.insert(0, format!("target {profile}"));
+        }
         parts
     }
 
@@ -108,6 +115,9 @@ impl Ask {
             if self.affinity.len() > most || self.affinity.iter().any(|a| a.is_empty() || a.len() > longest) {
                 return wrong("affinity", format!("takes up to {most} words of 1 to {longest} bytes"));
             }
+        }
+        if self.target_profile.is_some() {
+            of("target_profile", &begins)?;
         }
         if let Some(reason) = &self.force {
             of("force", &begins)?;
@@ -239,10 +249,15 @@ impl App {
         ask: &Ask,
         attempt: Option<&Attempt>,
     ) -> Result<MigrationId, Error> {
-        let OfferedVm { vm, agent, .. } = self.offered(asked).await?;
-        if !self.hub.agent_is_connected(&agent) {
-            return Err(Error::AgentAway { agent });
+        let offered = self.offered(asked).await?;
+        if !self.hub.agent_is_connected(&offered.agent) {
+            return Err(Error::AgentAway { agent: offered.agent });
         }
+        let profile = self.profile_named(ask.target_profile.as_deref()).await?;
+        // Until it is stored: whoever comes next counts what this one reserves.
+        let _turn = self.hub.beginning.acquire().await;
+        let preflight = self.preflight(&offered, profile.as_ref(), ask.force.as_deref()).await?;
+        let OfferedVm { vm, agent, .. } = offered;
         let id = MigrationId::generate();
         let disks = vm.disks.into_iter().map(|disk| {
             let id = DiskId::generate();
@@ -258,7 +273,8 @@ impl App {
             wishes: ask.wishes(&Wishes::default(), caller, now),
             attempt: attempt.cloned(),
             configuration: vm.configuration,
-            target_profile: self.profile_for(None).await?,
+            target_profile: profile.map(|profile| profile.name),
+            preflight,
         };
         match self.store.migration_create(&new, now).await {
             Ok(made) => {
@@ -287,6 +303,15 @@ impl App {
         ask: &Ask,
         attempt: Option<&Attempt>,
     ) -> Result<MigrationId, Error> {
+        if let Some(asked) = &ask.target_profile {
+            let name = self.profile_get(asked).await?.name;
+            // What is refused changes nothing.
+            decide(&migration, caller, ask, self.clock.now())?;
+            if migration.target_profile.as_ref() != Some(&name) {
+                let now = self.clock.now();
+                migration = self.store.migration_profile_set(&migration.id, Some(&name), now).await?;
+            }
+        }
         loop {
             let now = self.clock.now();
             let (changed, wanted) = decide(&migration, caller, ask, now)?;

@@ -79,7 +79,8 @@ impl App {
             },
             attempt: None,
             configuration: vm.configuration,
-            target_profile: self.profile_for(None).await?,
+            target_profile: self.profile_named(None).await?.map(|p| p.name),
+            preflight: None,
         };
         let made = self.store.migration_adopt(&new, now).await?;
         let old_snapshots = self.old_snapshots(&volumes).await?;

@@ -41,7 +41,7 @@ impl App {
             let theirs = hello.protocol_versions;
             return Err(Error::NoCommonVersion { agent: hello.agent, theirs, ours: PROTOCOL_VERSIONS });
         };
-        let connection = self.hub.agent_connect(certificate);
+        let connection = self.hub.agent_connect(certificate, hello.capabilities.clone());
         self.hub.agent_heard(certificate, self.clock.now());
         let now = self.clock.now();
         let stored = AgentHello {

@@ -2,6 +2,7 @@
 
 use super::adopt::Unfit;
 use super::transfer::TransferError;
+use crate::preflight::Finding;
 use crate::schedule;
 use crate::storage;
 use crate::store;
@@ -39,6 +40,11 @@ pub enum Error {
     NoTarget { action: Action },
     #[error("agent {agent} is not connected; start vma-agent there and look at its log")]
     AgentAway { agent: AgentId },
+    #[error(
+        "begin of {vm} is stopped by what its preflight found: {}; begin it with a reason to force it all the same",
+        findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    )]
+    Preflight { vm: String, findings: Vec<Finding> },
     #[error("{asked} bytes a second cannot be kept: at least 65536 (64 KiB), or 0 for no limit")]
     Rate { asked: u64 },
     #[error(
@@ -160,6 +166,7 @@ impl Error {
             }
             Self::NoTarget { .. } => (Code::FailedPrecondition, "NO_TARGET"),
             Self::AgentAway { .. } => (Code::Unavailable, "AGENT_NOT_CONNECTED"),
+            Self::Preflight { .. } => (Code::FailedPrecondition, "PREFLIGHT_BLOCKED"),
             Self::Rate { .. } => (Code::InvalidArgument, "RATE_TOO_LOW"),
             Self::NothingCommitted => (Code::FailedPrecondition, "NOTHING_COMMITTED"),
             Self::NotBetweenCycles { .. } => (Code::FailedPrecondition, "NOT_BETWEEN_CYCLES"),

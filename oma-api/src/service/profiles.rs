@@ -65,11 +65,11 @@ impl App {
     ///
     /// # Errors
     /// [`Error::ProfileUnknown`], [`Error::Store`].
-    pub async fn profile_for(&self, asked: Option<&str>) -> Result<Option<ProfileName>, Error> {
-        Ok(match asked {
-            Some(asked) => Some(self.profile_get(asked).await?.name),
-            None => self.store.profile_default().await?.map(|p| p.name),
-        })
+    pub async fn profile_named(&self, asked: Option<&str>) -> Result<Option<Profile>, Error> {
+        match asked {
+            Some(asked) => Ok(Some(self.profile_get(asked).await?)),
+            None => Ok(self.store.profile_default().await?),
+        }
     }
 
     /// The profile a migration is made by; `None`: none was chosen, or it ended and its profile is gone.

@@ -40,6 +40,15 @@ pub struct Snapshot {
     pub volumes: Vec<VolumeId>,
 }
 
+/// What a restore point takes when it is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PointCost {
+    /// Nothing: it shares blocks with its volumes until they are written.
+    Shared,
+    /// As much as its volumes hold.
+    Whole,
+}
+
 /// What the storage could not do.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -125,4 +134,7 @@ pub trait Storage: Send + Sync {
 
     /// What all volumes and snapshots share.
     async fn space(&self) -> Result<Space, Error>;
+
+    /// What a snapshot takes of that.
+    async fn point_cost(&self) -> Result<PointCost, Error>;
 }

@@ -38,7 +38,7 @@ pub struct Committed {
 }
 
 /// Restore points that are kept.
-const KEPT: usize = 2;
+pub(crate) const KEPT: usize = 2;
 
 impl Store {
     /// Commits a cycle in one transaction: change ids, sizes and manifests of all disks, the restore point, the

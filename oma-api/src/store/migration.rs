@@ -76,6 +76,8 @@ pub struct NewMigration {
     /// As its source has it now; kept whatever becomes of it there.
     pub configuration: Option<Configuration>,
     pub target_profile: Option<ProfileName>,
+    /// What its preflight found, for an event of that kind; `None`: there was none.
+    pub preflight: Option<serde_json::Value>,
 }
 
 /// Which migrations a list shows.
@@ -113,6 +115,9 @@ impl Store {
     pub async fn migration_create(&self, new: &NewMigration, now: Timestamp) -> Result<Migration, Error> {
         self.write(|mut w| async move {
             let made = w.migration_insert(new, now).await?;
+            if let Some(body) = &new.preflight {
+                w.event(now, Some(&new.id), None, "preflight", body.clone()).await?;
+            }
             w.commit().await?;
             Ok(made)
         })

@@ -18,15 +18,15 @@ mod tests;
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use migratekit::replica::ReadsZero;
-use migratekit::target::{FileTarget, Target};
+use migratekit::target::{CloneKind, FileTarget, Target, clone_file};
 
-use super::{Error, Label, Listed, Snapshot, SnapshotName, Space, Storage, VolumeId, VolumeInfo};
+use super::{Error, Label, Listed, PointCost, Snapshot, SnapshotName, Space, Storage, VolumeId, VolumeInfo};
 use files::{failed, make_whole, remove_whole};
 
 /// See the module.
@@ -298,6 +298,24 @@ impl Storage for LocalStorage {
             let of = rustix::fs::statvfs(&root.volumes).map_err(|e| failed("look at", &root.volumes, e))?;
             let bytes = |blocks: u64| blocks.saturating_mul(of.f_frsize);
             Ok(Space { free: bytes(of.f_bavail), total: bytes(of.f_blocks) })
+        })
+        .await
+    }
+
+    async fn point_cost(&self) -> Result<PointCost, Error> {
+        self.run(|root| {
+            use rustix::fs::{Mode, OFlags};
+            // Without names: a crash leaves nothing behind. A file system that has no such files has no reflinks either.
+            let open = || {
+                let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+                rustix::fs::open(&root.volumes, flags, Mode::RUSR | Mode::WUSR).map(File::from)
+            };
+            let (Ok(mut from), Ok(to)) = (open(), open()) else { return Ok(PointCost::Whole) };
+            let tried = from.write_all(&[1; 4096]).and_then(|()| clone_file(&from, &to));
+            match tried.map_err(|e| failed("try to clone in", &root.volumes, e))? {
+                CloneKind::Reflink => Ok(PointCost::Shared),
+                CloneKind::SparseCopy => Ok(PointCost::Whole),
+            }
         })
         .await
     }

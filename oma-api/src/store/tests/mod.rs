@@ -127,6 +127,7 @@ pub(super) fn new_migration(n: u8, disks: usize) -> NewMigration {
         volume: format!("mk-{n}-{i}"),
     };
     NewMigration {
+        preflight: None,
         id: MigrationId::generate(),
         vm: vm(n),
         vm_name: format!("vm-{n}"),
