@@ -62,6 +62,21 @@ const WORDS: &[Words] = &[
         why: "the state machine has no IO and no clock",
     },
     Words {
+        words: &[
+            "SystemTime",
+            "Instant",
+            "::now(",
+            "tokio",
+            "std::fs",
+            "std::env",
+            "std::process",
+            "Store",
+            ".store",
+        ],
+        place: Place::Never(&["oma-api/src/preflight"]),
+        why: "a preflight is a function of the facts that service::check has gathered",
+    },
+    Words {
         // The store's types may be converted there; the store itself may not be asked.
         words: &[
             "Store",

@@ -6,7 +6,9 @@ use anyhow::{Context as _, ensure};
 use integration_tests::harness::{Options, VM_UUID, World};
 use proto::v1;
 use proto::v1::migration_service_client::MigrationServiceClient;
+use proto::v1::target_profile_service_client::TargetProfileServiceClient;
 use serde_json::{Value, json};
+use shared::tls::Role;
 use std::process::Command;
 
 const DECLARED: &str = r#"
@@ -42,9 +44,21 @@ async fn a_check_says_the_same_through_all_edges_and_stops_begin() -> anyhow::Re
     file.as_file().set_len(1 << 20)?;
     let options = Options { configuration: DECLARED.to_owned(), ..Options::files(&[("root", file.path())]) };
     let world = World::start(&options).await?;
-    let made =
-        cli(&world, &["target", "create", "shop", "--zone", "zone-1", "--live", "VM Network=production"])?;
-    ensure!(made.status.success(), "{made:?}");
+    // Profiles are an admin's; to look is not.
+    let admin = world.channel_as(&world.ca.files(Role::Admin, "root")).await?;
+    let shop = v1::TargetProfile {
+        name: "shop".to_owned(),
+        backend: v1::TargetBackend::Local.into(),
+        zone: "zone-1".to_owned(),
+        networks: vec![v1::NetworkMapping {
+            source: "VM Network".to_owned(),
+            live: "production".to_owned(),
+            test: String::new(),
+        }],
+        ..v1::TargetProfile::default()
+    };
+    let request = v1::TargetProfileServiceCreateRequest { profile: Some(shop) };
+    TargetProfileServiceClient::new(admin).create(request).await?;
 
     // The same, word for word, over REST and from the CLI.
     let (status, rest) =

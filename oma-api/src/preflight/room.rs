@@ -64,10 +64,12 @@ pub(super) fn look(facts: &Facts, found: &mut Vec<Finding>) -> Option<Room> {
     let left = free.saturating_sub(reserved).saturating_sub(needed);
     let of = |percent: u64| (total / 100).saturating_mul(percent);
     let missing = reserved.saturating_add(needed).saturating_sub(free);
-    let code = match () {
-        () if left < of(LEAST) || missing > 0 => Some((Code::TargetRoomShort, LEAST)),
-        () if left < of(ENOUGH) => Some((Code::TargetRoomLow, ENOUGH)),
-        () => None,
+    let code = if left < of(LEAST) || missing > 0 {
+        Some((Code::TargetRoomShort, LEAST))
+    } else if left < of(ENOUGH) {
+        Some((Code::TargetRoomLow, ENOUGH))
+    } else {
+        None
     };
     if let Some((code, percent)) = code {
         let kind = match cost {
@@ -76,7 +78,7 @@ pub(super) fn look(facts: &Facts, found: &mut Vec<Finding>) -> Option<Room> {
         };
         let what = format!(
             "of {} on the target {} are free; {} are reserved for migrations whose first copy has not ended, this VM takes up to \
-             {} with its restore points, {kind}, and {} of {percent} % would be left",
+             {} with its restore points, {kind}, and {} would be left where {percent} % should stay free",
             mib(total),
             mib(free),
             mib(reserved),

@@ -1,7 +1,7 @@
 //! What begin makes of a preflight.
 
 use super::*;
-use crate::service::act::{Acted, Ask};
+use crate::service::act::{Acted, Ask, Key};
 use crate::service::{Caller, Role};
 use crate::testing::Plant;
 use shared::cycle::{Vm, VmDisk};
@@ -155,6 +155,25 @@ async fn a_profile_is_named_by_begin_or_is_the_default() {
     let automatic = Ask { target_profile: Some("usual".to_owned()), ..Ask::new(Action::Automatic) };
     begin(&plant, "web-1", &automatic).await.expect("goes on");
     assert_eq!(plant.migration().await.target_profile, Some(name("usual")));
+}
+
+/// Red when the profile is no part of what was asked under a key.
+#[tokio::test]
+async fn the_same_key_for_another_profile_is_refused() {
+    let plant = Plant::new().await;
+    for name in ["shop", "lab"] {
+        let settings = Settings::new(Backend::Local);
+        plant.app.profile_create(&name.parse().expect("a name"), settings).await.expect("made");
+    }
+    let ask = |name: &str| Ask {
+        target_profile: Some(name.to_owned()),
+        key: Some(Key::parse("grpc", "k-1").expect("a key")),
+        ..Ask::new(Action::Begin)
+    };
+    begin(&plant, "web-1", &ask("shop")).await.expect("begun");
+    begin(&plant, "web-1", &ask("shop")).await.expect("the same again");
+    let refused = begin(&plant, "web-1", &ask("lab")).await.expect_err("another");
+    assert!(matches!(refused, Error::KeyReused), "{refused:?}");
 }
 
 #[test]
