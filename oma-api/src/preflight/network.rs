@@ -66,7 +66,7 @@ fn profile(facts: &Facts, found: &mut Vec<Finding>) {
 }
 
 /// The first of them, in an order that does not depend on theirs: on the target before at a source.
-fn holder<'a>(facts: &'a Facts, has: impl Fn(&Nic) -> bool) -> Option<&'a Other> {
+fn holder(facts: &Facts, has: impl Fn(&Nic) -> bool) -> Option<&Other> {
     let holds = |other: &&Other| other.configuration.iter().flat_map(|c| &c.nics).any(&has);
     facts
         .others()
@@ -144,9 +144,9 @@ fn next(address: IpAddr, step: u64) -> IpAddr {
             IpAddr::V4(Ipv4Addr::new(a, b, c, u8::try_from(host).unwrap_or(2)))
         }
         IpAddr::V6(v6) => {
+            const HOST: u128 = u64::MAX as u128;
             let bits = v6.to_bits();
-            let low = (bits as u64).wrapping_add(step);
-            IpAddr::V6(Ipv6Addr::from_bits(bits >> 64 << 64 | u128::from(low)))
+            IpAddr::V6(Ipv6Addr::from_bits(bits & !HOST | bits.wrapping_add(step.into()) & HOST))
         }
     }
 }

@@ -170,7 +170,7 @@ proptest! {
         facts.others.rotate_left(by);
         facts.others.reverse();
         prop_assert_eq!(&first, &report(&facts));
-        prop_assert_eq!(first.clone(), report(&facts.clone()));
+        prop_assert_eq!(&first, &report(&facts.clone()));
         prop_assert!(first.findings.is_sorted_by_key(|finding| finding.severity));
     }
 }
