@@ -18,8 +18,9 @@ until_json() {
     done
 }
 
-# What is known of a VM that is not protected yet.
+# What stands against protecting the VM, and what would be made of it.
 plan() {
+    shown migration plan "$vm"
     shown migration estimate "$vm"
 }
 

@@ -229,7 +229,7 @@ main() {
     make_certificates
     start_oma
     start_agent
-    say "what is known before anything is made"
+    say "the plan, before anything is made"
     plan
     say "begin, and the full copy while the guest writes"
     mk migration begin "$vm" --wait >/dev/null

@@ -31,7 +31,8 @@ async fn a_profile_is_the_same_through_all_edges() -> anyhow::Result<()> {
     let file = tempfile::NamedTempFile::new()?;
     file.as_file().set_len(1 << 20)?;
     let world = World::start(&Options::files(&[("root", file.path())])).await?;
-    let mut grpc = TargetProfileServiceClient::new(world.channel().await?);
+    let admin = world.channel_as(&world.ca.files(shared::tls::Role::Admin, "root")).await?;
+    let mut grpc = TargetProfileServiceClient::new(admin);
 
     // Made by gRPC.
     let shop = v1::TargetProfile {

@@ -81,7 +81,7 @@ async fn a_cycle_is_held_back_and_let_go_as_one_with_its_memory() {
     f.store.cycle_hold_back(&m, &pause, at(2)).await.expect("held back");
     f.restart().await;
     assert_eq!(f.store.job_fetch(&job.id).await.expect("job").wanted, Wanted::Pause);
-    assert_eq!(f.store.system_pause_list().await.expect("read"), [pause.clone()]);
+    assert_eq!(f.store.system_pause_list().await.expect("read"), std::slice::from_ref(&pause));
     let (_, paused) = f.store.job_transition(&job.id, &JobStep::Paused, at(3)).await.expect("stopped");
     let on = Migration { position: Position::SyncRunning, ..paused };
     f.store.cycle_let_go(&pause, Some(&on), at(60)).await.expect("let go");
