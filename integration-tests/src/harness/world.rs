@@ -258,6 +258,15 @@ impl World {
 
     /// `begin`, until the replica's volumes are there.
     pub async fn begin(&self) -> anyhow::Result<v1::Migration> {
+        self.begin_as(v1::ActRequest::default()).await
+    }
+
+    /// The same although a finding blocks, for this reason.
+    pub async fn begin_forced(&self, reason: &str) -> anyhow::Result<v1::Migration> {
+        self.begin_as(v1::ActRequest { force_reason: reason.to_owned(), ..v1::ActRequest::default() }).await
+    }
+
+    async fn begin_as(&self, request: v1::ActRequest) -> anyhow::Result<v1::Migration> {
         // The inventory arrives with the agent's hello, a moment after the log line.
         eventually("the VM in the inventory", START, || async {
             let channel = self.channel().await?;
@@ -265,7 +274,8 @@ impl World {
             Ok(answer.into_inner().vms.iter().any(|vm| vm.agent_connected).then_some(()))
         })
         .await?;
-        self.act(v1::Action::Begin).await?;
+        let request = v1::ActRequest { vm: VM_UUID.to_owned(), action: v1::Action::Begin.into(), ..request };
+        MigrationServiceClient::new(self.channel().await?).act(request).await?;
         self.wait("begin/paused", START, |m| m.state() != v1::State::Running).await
     }
 
@@ -362,7 +372,7 @@ fn write_oma_config(
     let listen = |key: &str, port: u16| format!("{key} = \"127.0.0.1:{port}\"\n");
     let text = format!(
         "{}{}database_url = \"{database}\"\nstate_dir = \"{at}/oma\"\n{}\
-         [storage]\nkind = \"local\"\npath = \"{replicas}\"\n[rest]\n{}[limits]\nhandshake = \"3s\"\npreface = \"2s\"\n\
+         [storage]\nkind = \"local\"\npath = \"{replicas}\"\nfloor = \"0%\"\n[rest]\n{}[limits]\nhandshake = \"3s\"\npreface = \"2s\"\n\
          [log]\nlevel = \"info,oma_api=debug,shared=debug,migratekit=debug\"\n{log}",
         listen("listen", ports.grpc),
         ports.cleartext.map(|port| listen("listen_cleartext", port)).unwrap_or_default(),

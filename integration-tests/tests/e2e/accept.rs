@@ -44,7 +44,11 @@ async fn whole(world: &World, m: &v1::Migration) -> anyhow::Result<()> {
 fn volumes_are_owned(world: &World, m: &v1::Migration) -> anyhow::Result<()> {
     let mut there = BTreeSet::new();
     for entry in std::fs::read_dir(world.dir.join("replicas/volumes"))? {
-        there.insert(entry?.file_name().to_string_lossy().into_owned());
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        // Beside each lies what it says of itself.
+        if name.ends_with(".img") {
+            there.insert(name);
+        }
     }
     let ids = m.disks.iter().map(|d| &d.disk_id).chain(m.retired_disks.iter().map(|d| &d.disk_id));
     let owned: BTreeSet<_> = ids.map(|id| format!("mk-{id}.img")).collect();

@@ -195,7 +195,7 @@ async fn a_full_target_is_waited_for() -> anyhow::Result<()> {
     let mut options = Options::files(&[("root", &file)]);
     options.replicas = Some(disk.0.clone());
     let world = World::start(&options).await?;
-    world.begin().await?;
+    world.begin_forced("room is made meanwhile").await?;
     world.act(v1::Action::Sync).await?;
     let full = |m: &v1::Migration| m.error_reason == "TARGET_FULL" || m.state() != v1::State::Running;
     let m = world.wait("waiting for room", SOON, full).await?;

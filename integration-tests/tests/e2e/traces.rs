@@ -80,6 +80,7 @@ async fn one_trace_spans_the_command_the_control_plane_and_the_agent() -> anyhow
     let of = |name: &str| trace.iter().find(|span| span.shown() == name).context("seen above");
     let begun = [
         "oma-api cycle",
+        "oma-api call",
         "oma-api /migratekit.v1.MigrationService/Act",
         "migratekit migratekit migration sync",
     ];

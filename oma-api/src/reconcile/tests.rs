@@ -107,7 +107,7 @@ async fn a_start_labels_volumes_that_say_nothing() {
     let made = labels().await;
     assert!(made.iter().flatten().count() == 2, "{made:?}");
     for volume in plant.app.storage.volumes().await.expect("listed") {
-        let file = format!("storage/volumes/{}.label", volume.volume);
+        let file = format!("storage/labels/{}.json", volume.volume);
         std::fs::remove_file(plant.folder.path().join(file)).expect("there");
     }
     super::leftovers::remove(&plant.app).await;

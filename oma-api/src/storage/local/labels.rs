@@ -1,4 +1,4 @@
-//! Labels of local volumes: `volumes/<id>.label`, a line of JSON.
+//! Labels of local volumes: `labels/<id>.json`, a line of JSON.
 
 use super::super::{Error, Label, Listed, VolumeId};
 use super::Root;
@@ -10,7 +10,7 @@ use tracing::warn;
 
 impl Root {
     fn label_file(&self, volume: &VolumeId) -> PathBuf {
-        self.volumes.join(format!("{volume}.label"))
+        self.labels.join(format!("{volume}.json"))
     }
 
     pub(super) fn set_label(&self, volume: &VolumeId, label: &Label) -> Result<(), Error> {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! ROOT/volumes/<id>.img            sparse, exactly as large as the volume
-//! ROOT/volumes/<id>.label         whose it is, as JSON
+//! ROOT/labels/<id>.json           whose it is, as JSON
 //! ROOT/snapshots/<name>/<id>.img   read-only copies: shared blocks where the file system can (XFS, btrfs),
 //!                                  else the data only
 //! …/*.tmp                          half-made; removed when it is found
@@ -39,6 +39,8 @@ pub struct LocalStorage {
 struct Root {
     volumes: PathBuf,
     snapshots: PathBuf,
+    /// What volumes say of themselves.
+    labels: PathBuf,
     /// Snapshots of one name at a time: a second caller would take the first one's half-made files for a crash's.
     changes: std::sync::Mutex<()>,
 }
@@ -48,13 +50,13 @@ impl LocalStorage {
     pub async fn open(root: &Path) -> Result<Self, Error> {
         let root = root.to_owned();
         blocking(move || {
-            let (volumes, snapshots) = (root.join("volumes"), root.join("snapshots"));
-            for folder in [&volumes, &snapshots] {
+            let [volumes, snapshots, labels] = ["volumes", "snapshots", "labels"].map(|name| root.join(name));
+            for folder in [&volumes, &snapshots, &labels] {
                 std::fs::create_dir_all(folder).map_err(|e| failed("make", folder, e))?;
                 files::sweep(folder)?;
             }
             File::open(&root).and_then(|f| f.sync_all()).map_err(|e| failed("sync", &root, e))?;
-            let root = Root { volumes, snapshots, changes: std::sync::Mutex::new(()) };
+            let root = Root { volumes, snapshots, labels, changes: std::sync::Mutex::new(()) };
             Ok(Self { root: Arc::new(root) })
         })
         .await

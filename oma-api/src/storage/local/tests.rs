@@ -264,7 +264,7 @@ async fn a_volume_says_whose_it_is_until_it_goes() {
     }
     storage.label(&id("b"), &first).await.expect("labelled");
     storage.label(&id("b"), &second).await.expect("labelled anew");
-    std::fs::write(folder.path().join("volumes/c.label"), "{").expect("written");
+    std::fs::write(folder.path().join("labels/c.json"), "{").expect("written");
     drop(storage);
     let storage = LocalStorage::open(folder.path()).await.expect("opens again");
     let listed = |name: &str, label| Listed { volume: id(name), size: MIB, label };
