@@ -21,7 +21,11 @@ fn lose_the_database(world: &mut World) -> anyhow::Result<()> {
     for entry in std::fs::read_dir(&world.dir)? {
         let path = entry?.path();
         if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("oma.db")) {
-            std::fs::remove_file(path)?;
+            // SQLite may be at it.
+            match std::fs::remove_file(path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+                _ => {}
+            }
         }
     }
     std::fs::remove_dir_all(world.dir.join("oma"))?;

@@ -45,6 +45,10 @@ impl Floor {
     /// they have, they go on with a fifth of the floor more: on the line they would stop and go for ever.
     pub fn is_low(self, space: Space, reserve: u64, was_low: bool) -> bool {
         let floor = self.of(space.total);
+        // Switched off: a full target is then said by what cannot be written.
+        if floor == 0 {
+            return false;
+        }
         let more = if was_low { floor / 5 } else { 0 };
         space.free < floor.saturating_add(reserve).saturating_add(more)
     }

@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Accept {
     /// Only these, by the source's key; all that changed when it is left out or empty.
-    #[schema(value_type = Vec<String>, example = json!(["scsi0:1"]))]
+    #[schema(value_type = Vec<String>, example = json!(["scsi0-1"]))]
     disks: Vec<DiskKey>,
 }
 

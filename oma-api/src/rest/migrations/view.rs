@@ -114,7 +114,7 @@ struct Disk {
 #[schema(as = RetiredDisk)]
 struct Retired {
     disk_id: String,
-    #[schema(example = "scsi0:1")]
+    #[schema(example = "scsi0-1")]
     key: String,
     size_bytes: u64,
     retired_at: String,
