@@ -156,7 +156,7 @@ async fn nobody_elses_volume_is_adopted_and_none_twice() -> anyhow::Result<()> {
     let root = format!("mk-{}", before.disks.iter().find(|d| d.key == "root").context("root")?.disk_id);
     lose_the_database(&mut world)?;
     offered(&world).await?;
-    let label = world.dir.join("replicas/volumes").join(format!("{root}.label"));
+    let label = world.dir.join("replicas/labels").join(format!("{root}.json"));
     let ours = std::fs::read_to_string(&label)?;
     std::fs::write(&label, ours.replace(VM_UUID, "564d1d3a-0000-4000-8000-0000000000ff"))?;
     for named in [&[][..], &[("root", root.as_str())]] {
