@@ -27,7 +27,7 @@ const BEYOND_A_SCHEMA: &str = r#"
 ignored_auth.enabled = false
 
 [[operations]]
-include-path-regex = "/limit$|/accept$|/adopt$|/check$|/migrate$|/schedule$|/schedules/preview$|/tokens$|/target-profiles"
+include-path-regex = "/limit$|/migrate$|/schedule$|/schedules/preview$|/tokens$|/target-profiles"
 checks.positive_data_acceptance.enabled = false
 
 # It finds its own token in the list and revokes it.

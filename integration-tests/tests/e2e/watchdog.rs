@@ -106,7 +106,8 @@ async fn a_silent_wire_is_named() -> anyhow::Result<()> {
     stalled(&world, "wire").await?;
     middle.disarm();
     // Both sides find out about the connection by themselves, after longer than this watchdog waits.
-    world.agent_restart()?;
+    world.wait("the silent connection is given up", SOON, |m| !m.agent_connected).await?;
+    world.wait("the agent", SOON, |m| m.agent_connected).await?;
     let m = world.sync().await?;
     ensure!(hash_file(&world.replica(&m, "root")?)? == hash_file(&file)?, "the next cycle is whole");
     Ok(())

@@ -325,11 +325,12 @@ async fn jobs(
     of_rows(c, &rows).await
 }
 
-/// Cycles with their disks, which are read together.
+/// Cycles with their disks, which are read together: in the order in which the disks came to the migration (their ids grow),
+/// so that an old cycle stays as it was whatever becomes of the VM's order.
 async fn of_rows(c: &mut sqlx::AnyConnection, rows: &[AnyRow]) -> Result<Vec<Job>, Error> {
     let mut all = rows.iter().map(job).collect::<Result<Vec<_>, _>>()?;
     for jobs in all.chunks_mut(MOST_AMONG) {
-        let rows = among(DISKS, jobs.iter().map(|job| job.id.as_str()), "ORDER BY j.job_id, d.position");
+        let rows = among(DISKS, jobs.iter().map(|job| job.id.as_str()), "ORDER BY j.job_id, j.disk_id");
         let rows = rows.fetch_all(&mut *c).await.doing("reading cycles' disks")?;
         let mut disks: HashMap<JobId, Vec<JobDisk>> = HashMap::new();
         for row in &rows {
@@ -345,7 +346,7 @@ async fn of_rows(c: &mut sqlx::AnyConnection, rows: &[AnyRow]) -> Result<Vec<Job
 
 async fn with_disks(c: &mut sqlx::AnyConnection, row: &AnyRow) -> Result<Job, Error> {
     let mut job = job(row)?;
-    let rows = among(DISKS, [job.id.as_str()], "ORDER BY j.job_id, d.position");
+    let rows = among(DISKS, [job.id.as_str()], "ORDER BY j.job_id, j.disk_id");
     let rows = rows.fetch_all(c).await.doing("reading a cycle's disks")?;
     job.disks = rows.iter().map(job_disk).collect::<Result<_, _>>()?;
     Ok(job)

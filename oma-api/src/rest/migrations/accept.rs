@@ -10,12 +10,18 @@ use serde::Deserialize;
 use shared::ids::DiskKey;
 use utoipa::ToSchema;
 
+/// The source's name of a disk.
+#[derive(ToSchema)]
+#[schema(as = DiskKey, pattern = "^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}$", example = "scsi0-1")]
+#[expect(dead_code, reason = "what the document says of DiskKey, which knows no documents")]
+struct Key(String);
+
 /// Which disks are accepted as they are now.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Accept {
     /// Only these, by the source's key; all that changed when it is left out or empty.
-    #[schema(value_type = Vec<String>, example = json!(["scsi0-1"]))]
+    #[schema(value_type = Vec<Key>, example = json!(["scsi0-1"]))]
     disks: Vec<DiskKey>,
 }
 
