@@ -144,7 +144,8 @@ tool_buf() {
 }
 
 tool_schemathesis() {
-    [ -x "$tools/venv/bin/schemathesis" ] && return
+    # Not only there: a folder that was moved has a venv whose programs cannot be started.
+    "$tools/venv/bin/schemathesis" --version >/dev/null 2>&1 && return
     local skipped="SKIPPED is the test of the REST API against its document"
     if ! command -v python3 >/dev/null; then
         say "python3 is not here, so there is no schemathesis: $skipped"
@@ -152,7 +153,7 @@ tool_schemathesis() {
         say "pip install schemathesis $schemathesis_version (once, half a minute)"
         mkdir -p "$tools"
         # Under its name only when it is whole: pip writes the program last.
-        if ! { python3 -m venv "$tools/venv" &&
+        if ! { python3 -m venv --clear "$tools/venv" &&
             "$tools/venv/bin/pip" install -q --disable-pip-version-check --retries 1 --timeout 20 \
                 "schemathesis==$schemathesis_version"; } </dev/null >&2; then
             say "schemathesis could not be had (no network, or no python3-venv): $skipped"

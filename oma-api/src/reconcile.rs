@@ -57,13 +57,18 @@ pub struct Guards {
 
 /// Runs until `shutdown`; the work under way is finished or left where a restart takes it up.
 pub async fn run(app: App, guards: Guards, shutdown: CancellationToken) {
-    leftovers::remove(&app).await;
+    start(&app).await;
     tokio::join!(
         migrations(app.clone(), shutdown.clone()),
         schedule::run(app.clone(), shutdown.clone()),
         space::run(app.clone(), guards.floor, shutdown.clone()),
         watchdog::run(app, guards.stalled, shutdown),
     );
+}
+
+/// What a crash may have left goes before anything else is done.
+pub(crate) async fn start(app: &App) {
+    leftovers::remove(app).await;
 }
 
 async fn migrations(app: App, shutdown: CancellationToken) {

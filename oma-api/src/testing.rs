@@ -19,6 +19,7 @@ use shared::ids::AgentId;
 use shared::migration::Action;
 use shared::range::{ByteRange, RangeSet};
 use shared::vm::Configuration;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -33,26 +34,40 @@ pub(crate) struct Plant {
     connection: Option<AgentConnection>,
 }
 
+/// On what is in that folder.
+async fn open(folder: &Path) -> App {
+    let url = format!("sqlite://{}", folder.join("oma.db").display());
+    let store = Store::connect(&url).await.expect("connect");
+    store.migrate().await.expect("migrate");
+    store.agent_disconnect_all().await.expect("stored");
+    let storage: Arc<dyn Storage> =
+        Arc::new(LocalStorage::open(&folder.join("storage")).await.expect("storage"));
+    let transfers = Transfers::new(store.clone(), Arc::clone(&storage), folder.join("manifests"));
+    let hub = Arc::new(Hub::default());
+    store.show(&hub.metrics.common);
+    let access = Arc::new(Access::new(store.token_list().await.expect("no tokens")));
+    let clock = Clock::from(Timestamp::now());
+    App { store, storage, hub, transfers, access, clock, heartbeat: Duration::from_secs(5) }
+}
+
 impl Plant {
     pub(crate) async fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let url = format!("sqlite://{}", folder.path().join("oma.db").display());
-        let store = Store::connect(&url).await.expect("connect");
-        store.migrate().await.expect("migrate");
-        let storage: Arc<dyn Storage> =
-            Arc::new(LocalStorage::open(&folder.path().join("storage")).await.expect("storage"));
-        let manifests = folder.path().join("manifests");
-        std::fs::create_dir(&manifests).expect("a folder");
-        let transfers = Transfers::new(store.clone(), Arc::clone(&storage), manifests);
-        let hub = Arc::new(Hub::default());
-        store.show(&hub.metrics.common);
-        let access = Arc::new(Access::new(store.token_list().await.expect("no tokens")));
-        let clock = Clock::from(Timestamp::now());
-        let app = App { store, storage, hub, transfers, access, clock, heartbeat: Duration::from_secs(5) };
+        std::fs::create_dir(folder.path().join("manifests")).expect("a folder");
+        let app = open(folder.path()).await;
         let agent = AgentId::parse("vma-01").expect("an id");
         let mut plant = Self { app, agent, folder, connection: None };
         plant.connect().await;
         plant
+    }
+
+    /// The daemon died, another one is started on what it left, and the agent connects to that.
+    pub(crate) async fn reopen(&mut self) {
+        self.disconnect();
+        self.app.store.close().await;
+        self.app = open(self.folder.path()).await;
+        reconcile::start(&self.app).await;
+        self.connect().await;
     }
 
     /// The agent's session ends.

@@ -15,6 +15,8 @@ use std::time::Duration;
 use tracing::info;
 
 #[cfg(test)]
+mod lives;
+#[cfg(test)]
 mod tests;
 
 pub use super::attempt::Key;

@@ -29,7 +29,7 @@ pub struct Job {
     pub error: Option<Failure>,
     /// The trace in which it was begun.
     pub traceparent: Option<String>,
-    /// In the VM's order.
+    /// In the order in which they came to the migration.
     pub disks: Vec<JobDisk>,
 }
 

@@ -28,8 +28,9 @@ use tonic::transport::Channel;
 use tracing::field::display;
 use tracing::{Instrument as _, info, info_span};
 
-/// What is under way at a pause gets this long to become durable; the operator is promised 5 s for all of it.
-const PAUSE_DEADLINE: Duration = Duration::from_secs(4);
+/// What is under way at a pause gets this long to become durable; the operator is promised 5 s for all of it, on a busy
+/// machine too.
+const PAUSE_DEADLINE: Duration = Duration::from_secs(3);
 
 /// Between tries of what may heal by itself: the first, and the longest, reached by doubling.
 const RETRY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(30));
