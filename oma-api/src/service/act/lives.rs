@@ -100,9 +100,11 @@ impl Life {
                 let _ = cut(self.plant.ask(&Ask::new(action)), after).await;
                 self.crash().await;
                 let now = self.seen().await;
-                let done = apply(before.at, action, before.facts).map(|next| next.to);
-                assert!(now.at == before.at || now.at == done.ok(), "{step:?}: {:?} → {:?}", before.at, now.at);
-                return;
+                if action != Action::Pause {
+                    let done = apply(before.at, action, before.facts).map(|next| next.to);
+                    assert!(now.at == before.at || now.at == done.ok(), "{step:?}: {:?} → {:?}", before.at, now.at);
+                    return;
+                }
             }
             Step::Reconcile => self.reconcile().await,
             Step::ReconcileCut(after) => {
@@ -145,7 +147,9 @@ impl Life {
         assert_eq!(predicted.is_ok(), listed.contains(&action), "{action} {:?}", before.at);
         match (predicted, asked) {
             (Ok(next), Ok(_)) => {
-                assert_eq!(now.at, Some(next.to), "{action}");
+                // A cycle that was not made yet is stopped at once.
+                let at_once = next.effect == Effect::StopCycle && now.at == Some(Position::SyncPaused);
+                assert!(now.at == Some(next.to) || at_once, "{action}: {:?} → {:?}", before.at, now.at);
                 self.ids.insert(self.plant.migration().await.id);
             }
             (Ok(next), Err(error)) => {
