@@ -23,6 +23,8 @@ pub struct Measured {
     /// The source's snapshot.
     pub taken_at: Timestamp,
     pub finished_at: Timestamp,
+    /// Neither paused nor interrupted: what passed is what its bytes took.
+    pub whole: bool,
 }
 
 /// What an estimate rests on.
@@ -93,6 +95,9 @@ pub struct Basics<'a> {
     pub own: &'a [Measured],
     /// Of others of its agent.
     pub agents: &'a [Measured],
+    /// The whole one with the most bytes, of this migration if it has any, else of its agent: among small cycles that are
+    /// alike it alone tells what a byte takes.
+    pub largest: Option<&'a Measured>,
     /// Bytes a second that it may take; 0: no limit.
     pub limit: u64,
     pub now: Timestamp,
@@ -109,7 +114,7 @@ const NEWEST_DIRTY: usize = 3;
 /// # Panics
 /// Never: what cannot be computed is unknown.
 pub fn estimate(of: &Basics<'_>) -> Estimate {
-    let (line, basis) = match (line(of.own), line(of.agents)) {
+    let (line, basis) = match (line(of.own, of.largest), line(of.agents, of.largest)) {
         (Some(line), _) => (line, Basis::Measured),
         (None, Some(line)) => (line, Basis::AgentHistory),
         (None, None) => (Line { overhead: GUESSED_OVERHEAD, rate: GUESS }, Basis::Default),
@@ -157,12 +162,14 @@ impl Line {
     }
 }
 
-/// Least squares through the newest cycles. Where they are too much alike to tell a slope, all of a cycle's time counts as
-/// copying, which is right for cycles like them.
-fn line(cycles: &[Measured]) -> Option<Line> {
-    let points: Vec<_> = cycles
+/// Least squares through the newest cycles and the largest. Where they are too much alike to tell a slope, all of a cycle's
+/// time counts as copying, which is right for cycles like them.
+fn line(cycles: &[Measured], largest: Option<&Measured>) -> Option<Line> {
+    let newest: Vec<_> = cycles.iter().filter(|c| c.whole).take(NEWEST).collect();
+    let points: Vec<_> = newest
         .iter()
-        .take(NEWEST)
+        .copied()
+        .chain(largest.filter(|largest| !newest.is_empty() && !newest.contains(largest)))
         .map(|c| (c.bytes as f64, seconds(c.finished_at.duration_since(c.started_at))))
         .filter(|(_, time)| *time > 0.0)
         .collect();
@@ -231,6 +238,7 @@ mod tests {
                 started_at: at(now),
                 taken_at: at(now),
                 finished_at: at(now + time),
+                whole: true,
             });
             (now, age) = (now + time, time);
         }
@@ -240,7 +248,7 @@ mod tests {
 
     fn of<'a>(own: &'a [Measured], agents: &'a [Measured]) -> Basics<'a> {
         let now = own.first().map_or(at(0.0), |last| last.finished_at);
-        Basics { size: 2_000_000_000, own, agents, limit: 0, now }
+        Basics { size: 2_000_000_000, own, agents, largest: None, limit: 0, now }
     }
 
     #[test]
@@ -264,6 +272,33 @@ mod tests {
         assert_eq!((limited.copy_rate, limited.trend), (10_000_000, Trend::NonConverging));
     }
 
+    /// Red when the fixed part of small cycles counts as copying: an hour's changes would seem to take half an hour.
+    #[test]
+    fn small_cycles_that_are_alike_do_not_say_what_a_byte_takes() {
+        let all = cycles(1e6, 50e6, 1.0, 30);
+        let (own, first) = (&all[..20], &all[29]);
+        let of = Basics { largest: Some(first), ..of(own, &[]) };
+        let hour = Basics { now: of.now + SignedDuration::from_hours(1), ..of };
+        let said = estimate(&hour);
+        assert_eq!((said.size, said.next), (2_000_000_000, 2_000_000_000));
+        assert!((40.0..42.0).contains(&said.eta.as_secs_f64()), "{said:?}");
+    }
+
+    /// Red when the hours for which a cycle was paused count as copying.
+    #[test]
+    fn a_paused_cycle_tells_what_was_written_and_not_how_fast_it_is_copied() {
+        let mut own = cycles(1e6, 50e6, 1.0, 4);
+        let expected = estimate(&of(&own, &[]));
+        own[1].started_at -= SignedDuration::from_hours(3);
+        own[1].whole = false;
+        let said = estimate(&of(&own, &[]));
+        assert_eq!(said.dirty_rate, expected.dirty_rate);
+        assert!(said.copy_rate.abs_diff(expected.copy_rate) < 500_000, "{said:?}");
+        own.truncate(2);
+        own.remove(0);
+        assert_eq!(estimate(&of(&own, &[])).basis, Basis::Default);
+    }
+
     proptest! {
         /// The prediction is what the model does next; whether it converges is the comparison of the two rates.
         #[test]
@@ -285,9 +320,9 @@ mod tests {
         fn nothing_panics(bytes in prop::collection::vec(any::<u64>(), 0..6), gap in -1e6f64..1e6, limit in any::<u64>()) {
             let own: Vec<_> = bytes.iter().zip(0i32..).map(|(&bytes, n)| Measured {
                 incremental: true, bytes,
-                started_at: at(f64::from(n) * gap), taken_at: at(f64::from(n) * gap * 2.0), finished_at: at(gap),
+                started_at: at(f64::from(n) * gap), taken_at: at(f64::from(n) * gap * 2.0), finished_at: at(gap), whole: n != 1,
             }).collect();
-            let said = estimate(&Basics { size: u64::MAX, own: &own, agents: &[], limit, now: at(-gap) });
+            let said = estimate(&Basics { size: u64::MAX, own: &own, agents: &[], largest: own.last(), limit, now: at(-gap) });
             prop_assert!(said.eta <= Duration::from_secs(31_536_000));
         }
     }

@@ -3,7 +3,6 @@
 //! Generated types come in and go out here and in the gRPC handlers, nowhere else. What comes in is checked once,
 //! by `TryFrom`, and named when it is wrong ([`Invalid`]).
 
-pub mod access;
 mod agent;
 pub mod call;
 mod migration;

@@ -1,10 +1,10 @@
 //! The port for people with `grpcurl`: health, reflection, and how transfers stand; nothing that changes a transfer.
 
+use crate::access::{Access, SERVED};
 use crate::grpc;
 use shared::metrics::Metrics;
 use shared::progress::Register;
-use shared::tls::{Limits, Protection, Role, serve as serve_tls};
-use shared::wire::access::{Access, Table};
+use shared::tls::{Limits, Protection, serve as serve_tls};
 use shared::wire::call::Called;
 use shared::wire::refusal;
 use std::sync::Arc;
@@ -12,18 +12,6 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tracing::{error, info};
-
-const ALL: &[Role] = &[Role::Agent, Role::Oma, Role::Viewer, Role::Operator, Role::Admin];
-
-/// An outside engine reports with an operator's certificate, or with the agent's own.
-const TABLE: Table = &[
-    ("/migratekit.v1.ProgressService/Get", ALL),
-    ("/migratekit.v1.ProgressService/Watch", ALL),
-    ("/migratekit.v1.ProgressService/", &[Role::Agent, Role::Operator, Role::Admin]),
-    ("/grpc.health.v1.Health/", ALL),
-    ("/grpc.reflection.v1.ServerReflection/", ALL),
-    ("/grpc.reflection.v1alpha.ServerReflection/", ALL),
-];
 
 /// What is shown, and where its calls are measured.
 pub(crate) struct Diagnostics {
@@ -41,13 +29,12 @@ impl Diagnostics {
     ) {
         let (_, health) = tonic_health::server::health_reporter();
         let reflection = || {
-            tonic_reflection::server::Builder::configure()
+            let all = tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(proto::DESCRIPTOR_SET)
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-                .register_encoded_file_descriptor_set(refusal::DESCRIPTOR_SET)
-                // What is listed is what is served; the OMA's services can be described, as their messages can.
-                .with_service_name("grpc.health.v1.Health")
-                .with_service_name("migratekit.v1.ProgressService")
+                .register_encoded_file_descriptor_set(refusal::DESCRIPTOR_SET);
+            // What is listed is what is served; the OMA's services can be described, as their messages can.
+            SERVED.iter().fold(all, |builder, service| builder.with_service_name(*service))
         };
         let (v1, v1alpha) = match (reflection().build_v1(), reflection().build_v1alpha()) {
             (Ok(v1), Ok(v1alpha)) => (v1, v1alpha),
@@ -61,7 +48,7 @@ impl Diagnostics {
         }
         let progress = grpc::progress(self.register, &shutdown);
         let routes = Routes::new(health).add_service(v1).add_service(v1alpha).add_service(progress).prepare();
-        let routes = Called::new(self.metrics, Access::new(TABLE, routes));
+        let routes = Called::new(self.metrics, Access::new(routes));
         serve_tls(
             listener,
             Protection::Tls(tls),

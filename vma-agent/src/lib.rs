@@ -3,6 +3,7 @@
 //! It dials out to the OMA and does what the desired state says. No truth lives here: whatever a restart needs is
 //! found again at the source (by name) or at the OMA (checkpoints).
 
+mod access;
 mod agent;
 pub mod child;
 pub mod config;

@@ -2,9 +2,8 @@
 
 use super::migrations::OfferedVm;
 use super::{App, Error};
-use crate::estimate::{Basics, Estimate, estimate};
+use crate::estimate::{Basics, Estimate, Measured, estimate};
 use crate::store::{CyclesOf, Migration};
-use jiff::Timestamp;
 
 /// Cycles that are looked at.
 const LATEST: u32 = 20;
@@ -18,9 +17,10 @@ impl App {
             None => {
                 let OfferedVm { vm, agent, .. } = self.offered(asked).await?;
                 let size = vm.disks.iter().map(|d| d.size).fold(0, u64::saturating_add);
-                let agents = self.store.cycles_measured(CyclesOf::Agent(&agent), LATEST).await?;
-                let now = Timestamp::now();
-                Ok(estimate(&Basics { size, own: &[], agents: &agents, limit: 0, now }))
+                let (agents, largest) = self.measured(CyclesOf::Agent(&agent)).await?;
+                let largest = largest.as_ref();
+                let now = self.clock.now();
+                Ok(estimate(&Basics { size, own: &[], agents: &agents, largest, limit: 0, now }))
             }
         }
     }
@@ -28,12 +28,18 @@ impl App {
     pub(crate) async fn estimate_of(&self, migration: &Migration) -> Result<Estimate, Error> {
         let disks = self.store.disk_list(&migration.id).await?;
         let size = disks.iter().map(|d| d.size).fold(0, u64::saturating_add);
-        let own = self.store.cycles_measured(CyclesOf::Migration(&migration.id), LATEST).await?;
-        let agents = match own.is_empty() {
-            true => self.store.cycles_measured(CyclesOf::Agent(&migration.agent), LATEST).await?,
-            false => Vec::new(),
-        };
-        let now = Timestamp::now();
-        Ok(estimate(&Basics { size, own: &own, agents: &agents, limit: migration.rate, now }))
+        let (own, mut largest) = self.measured(CyclesOf::Migration(&migration.id)).await?;
+        let mut agents = Vec::new();
+        // Paused cycles alone do not say how fast it is copied.
+        if largest.is_none() {
+            (agents, largest) = self.measured(CyclesOf::Agent(&migration.agent)).await?;
+        }
+        let (limit, now) = (self.rate_now(migration).await?, self.clock.now());
+        let largest = largest.as_ref();
+        Ok(estimate(&Basics { size, own: &own, agents: &agents, largest, limit, now }))
+    }
+
+    async fn measured(&self, of: CyclesOf<'_>) -> Result<(Vec<Measured>, Option<Measured>), Error> {
+        Ok((self.store.cycles_measured(of, LATEST).await?, self.store.cycle_largest(of).await?))
     }
 }

@@ -147,6 +147,11 @@ impl Store {
                     .await
                     .doing("raising an epoch")?;
             }
+            sql("UPDATE replication_jobs SET attempts = attempts + 1 WHERE id = ?")
+                .bind(id.as_str())
+                .execute(&mut *w.tx)
+                .await
+                .doing("counting an attempt")?;
             w.job_event(id, &job.migration, job.status, now).await?;
             let raised = w.job(id).await?;
             w.commit().await?;

@@ -93,6 +93,12 @@ const VERSIONS: &[Version] = &[
         up: include_str!("../../migrations/0014_crowd.up.sql"),
         down: include_str!("../../migrations/0014_crowd.down.sql"),
     },
+    Version {
+        number: 15,
+        name: "attempts",
+        up: include_str!("../../migrations/0015_attempts.up.sql"),
+        down: include_str!("../../migrations/0015_attempts.down.sql"),
+    },
 ];
 
 /// Tables of a version that hold what is worth keeping, each after those it refers to. Not `writer`: who writes is not the

@@ -1,0 +1,1 @@
+ALTER TABLE replication_jobs DROP COLUMN attempts;
