@@ -115,8 +115,7 @@ mod tests {
     #[test]
     fn roles_are_kept_apart() {
         let code = |path: &str, role| permit(path, Some(&peer(role))).map_err(|s| s.code());
-        let (get, update) =
-            ("/migratekit.v1.ProgressService/Get", "/migratekit.v1.ProgressService/Update");
+        let (get, update) = ("/migratekit.v1.ProgressService/Get", "/migratekit.v1.ProgressService/Update");
         assert_eq!(code(get, Role::Viewer), Ok(()));
         assert_eq!(code(update, Role::Operator), Ok(()));
         assert_eq!(code(update, Role::Viewer), Err(Code::PermissionDenied));

@@ -33,7 +33,8 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     let action = || prop::sample::select(Action::ALL);
-    let often = prop_oneof![Just(Action::Begin), Just(Action::Sync), Just(Action::Automatic), Just(Action::Pause)];
+    let often =
+        prop_oneof![Just(Action::Begin), Just(Action::Sync), Just(Action::Automatic), Just(Action::Pause)];
     prop_oneof![
         3 => action().prop_map(Step::Ask),
         3 => often.prop_map(Step::Ask),
@@ -85,7 +86,13 @@ impl Life {
     async fn seen(&self) -> Seen {
         let store = &self.plant.app.store;
         let Some(m) = self.plant.app.unfinished("web-1").await.expect("read") else {
-            return Seen { at: None, facts: Facts::default(), generation: None, jobs: vec![], points: vec![] };
+            return Seen {
+                at: None,
+                facts: Facts::default(),
+                generation: None,
+                jobs: vec![],
+                points: vec![],
+            };
         };
         let jobs = store.job_list(&m.id).await.expect("read");
         let points = store.restore_point_list(&m.id).await.expect("read");
@@ -102,7 +109,12 @@ impl Life {
                 let now = self.seen().await;
                 if action != Action::Pause {
                     let done = apply(before.at, action, before.facts).map(|next| next.to);
-                    assert!(now.at == before.at || now.at == done.ok(), "{step:?}: {:?} → {:?}", before.at, now.at);
+                    assert!(
+                        now.at == before.at || now.at == done.ok(),
+                        "{step:?}: {:?} → {:?}",
+                        before.at,
+                        now.at
+                    );
                     return;
                 }
             }
@@ -154,10 +166,9 @@ impl Life {
             }
             (Ok(next), Err(error)) => {
                 let beyond = match &error {
-                    Error::NoTarget { .. } => matches!(
-                        next.effect,
-                        Effect::RunSwitch | Effect::RunRollback | Effect::RunFinalize
-                    ),
+                    Error::NoTarget { .. } => {
+                        matches!(next.effect, Effect::RunSwitch | Effect::RunRollback | Effect::RunFinalize)
+                    }
                     Error::AgentAway { .. } => before.at.is_none() && !self.connected,
                     _ => false,
                 };
@@ -180,7 +191,9 @@ impl Life {
         let now = self.seen().await;
         let mut can: BTreeSet<Option<Position>> = [before.at].into();
         for &event in Event::ALL {
-            can.extend(before.at.and_then(|at| apply(Some(at), event, before.facts).ok()).map(|next| Some(next.to)));
+            can.extend(
+                before.at.and_then(|at| apply(Some(at), event, before.facts).ok()).map(|next| Some(next.to)),
+            );
         }
         // `automatic` asks for the next cycle by itself.
         if before.at.is_some_and(|at| apply(Some(at), Action::Sync, before.facts).is_ok()) {
@@ -190,7 +203,10 @@ impl Life {
         assert!(can.contains(&now.at) || ended, "{step:?}: {:?} → {:?}", before.at, now.at);
         if before.at.is_some_and(|at| at != Position::AbortRunning) {
             let kept = before.points.iter().all(|point| now.points.contains(point));
-            assert!(kept && now.facts.has_committed >= before.facts.has_committed, "{step:?} lost a restore point");
+            assert!(
+                kept && now.facts.has_committed >= before.facts.has_committed,
+                "{step:?} lost a restore point"
+            );
         }
     }
 
@@ -250,7 +266,8 @@ impl Life {
     /// What must be true between any two steps.
     async fn check(&self) {
         let app = &self.plant.app;
-        let snapshots: BTreeSet<_> = app.storage.snapshots().await.expect("listed").into_iter().map(|s| s.name).collect();
+        let snapshots: BTreeSet<_> =
+            app.storage.snapshots().await.expect("listed").into_iter().map(|s| s.name).collect();
         let seen = self.seen().await;
         assert!(seen.jobs.iter().filter(|job| !job.status.ended()).count() <= 1, "two cycles at once");
         for point in &seen.points {
@@ -261,7 +278,10 @@ impl Life {
             let m = app.store.migration_fetch(id).await.expect("kept as history");
             if m.position.ended() {
                 let left = app.storage.volumes().await.expect("listed");
-                assert!(left.iter().all(|v| v.label.as_ref().is_none_or(|l| l.migration != *id)), "{id} left {left:?}");
+                assert!(
+                    left.iter().all(|v| v.label.as_ref().is_none_or(|l| l.migration != *id)),
+                    "{id} left {left:?}"
+                );
                 assert_eq!(app.store.job_active(id).await.expect("read"), None, "history at work");
                 assert_eq!(app.store.restore_point_list(id).await.expect("read"), vec![]);
             }
@@ -301,7 +321,8 @@ impl Life {
             let before = self.seen().await;
             self.reconcile().await;
             self.work().await;
-            let quiet = before.at.is_none_or(|at| at.state() != State::Running) && self.seen().await == before;
+            let quiet =
+                before.at.is_none_or(|at| at.state() != State::Running) && self.seen().await == before;
             if quiet {
                 // A release leaves no trace in what is looked at above.
                 return self.work().await;
