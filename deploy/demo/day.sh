@@ -5,7 +5,11 @@
 
 # shown COMMAND...: what an operator would type, and what it prints.
 shown() {
-    note "\$ migratekit $*"
+    local typed='$ migratekit' word
+    for word in "$@"; do
+        case $word in *[!a-zA-Z0-9/._:=-]*) typed+=" '$word'" ;; *) typed+=" $word" ;; esac
+    done
+    note "$typed"
     mk "$@" | sed 's/^/   /'
 }
 
