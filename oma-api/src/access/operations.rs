@@ -85,7 +85,6 @@ pub const OPERATIONS: &[Operation] = &[
     row("replication.list", VIEWER, &["/migratekit.v1.ReplicationService/List"], &[("GET", "/api/v1/replications")]),
     row("replication.get", VIEWER, &["/migratekit.v1.ReplicationService/Get"], &[("GET", "/api/v1/replications/{id}")]),
 
-    row("token.create", ADMIN, &["/migratekit.v1.TokenService/Create"], &[("POST", "/api/v1/tokens")]),
     row("profile.list", VIEWER, &["/migratekit.v1.TargetProfileService/List"], &[("GET", "/api/v1/target-profiles")]),
     row("profile.get", VIEWER, &["/migratekit.v1.TargetProfileService/Get"], &[("GET", "/api/v1/target-profiles/{name}")]),
     // Where machines are made, and in which networks.
@@ -93,6 +92,7 @@ pub const OPERATIONS: &[Operation] = &[
     row("profile.update", ADMIN, &["/migratekit.v1.TargetProfileService/Update"], &[("PUT", "/api/v1/target-profiles/{name}")]),
     row("profile.delete", ADMIN, &["/migratekit.v1.TargetProfileService/Delete"], &[("DELETE", "/api/v1/target-profiles/{name}")]),
 
+    row("token.create", ADMIN, &["/migratekit.v1.TokenService/Create"], &[("POST", "/api/v1/tokens")]),
     row("token.list", ADMIN, &["/migratekit.v1.TokenService/List"], &[("GET", "/api/v1/tokens")]),
     row("token.revoke", ADMIN, &["/migratekit.v1.TokenService/Revoke"], &[("DELETE", "/api/v1/tokens/{name}")]),
 

@@ -3,7 +3,8 @@
 //! After `stalled` without progress a cycle is interrupted: its disks get new epochs, and its agent goes on from what is
 //! durable. After the same time again it fails with the reason CYCLE_STALLED, which names the place where it hangs; the
 //! schedule tries it again at its next time. One whose agent says why it waits is left to it. One whose agent is away hangs at
-//! the wire: that is said, and it is waited for, because its end would throw away what is durable.
+//! the wire: that is said, and it is waited for, because its end would throw away what is durable. A commit that takes long is
+//! said, too: it cannot be taken back. A pause that the agent does not carry out is carried out here.
 
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,9 @@ use tracing::{error, warn};
 
 /// Upper snake case, as it is shown.
 const REASON: &str = "CYCLE_STALLED";
+
+/// An agent has five seconds to carry out a pause; one that has not by then does not do what it is told.
+const PAUSING: Duration = Duration::from_secs(30);
 
 /// Where a cycle hangs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,12 +63,27 @@ struct Seen {
     ending: bool,
 }
 
+/// Why no counter of a cycle is expected to grow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    Away,
+    Pausing,
+    Committing,
+}
+
+struct Still {
+    why: Why,
+    since: Instant,
+    /// What is to be said or done about it has been.
+    dealt_with: bool,
+}
+
 /// What is remembered from look to look.
 #[derive(Default)]
 pub(super) struct Watch {
     seen: HashMap<JobId, Seen>,
-    /// Cycles whose agent is away: since when, and whether that has been said.
-    away: HashMap<JobId, (Instant, bool)>,
+    /// Cycles that are not watched by their counters.
+    still: HashMap<JobId, Still>,
     /// Ending a session waits for its writes, which may be what hangs.
     ends: JoinSet<()>,
 }
@@ -87,19 +106,26 @@ pub(super) async fn run(app: App, stalled: Duration, shutdown: CancellationToken
 /// One look at every cycle that runs.
 pub(super) async fn look(app: &App, watch: &mut Watch, stalled: Duration) -> Result<(), Error> {
     while watch.ends.try_join_next().is_some() {}
-    let running = |job: &Job| job.status == JobStatus::Running && job.wanted == Wanted::Run;
-    let jobs: Vec<_> = app.store.job_list_active().await?.into_iter().filter(running).collect();
+    let at_work = |job: &Job| matches!(job.status, JobStatus::Running | JobStatus::Committing);
+    let jobs: Vec<_> = app.store.job_list_active().await?.into_iter().filter(at_work).collect();
     watch.seen.retain(|id, _| jobs.iter().any(|job| job.id == *id));
-    watch.away.retain(|id, _| jobs.iter().any(|job| job.id == *id));
+    watch.still.retain(|id, _| jobs.iter().any(|job| job.id == *id));
     for job in jobs {
         let migration = app.store.migration_fetch(&job.migration).await?;
         let said = app.hub.waiting(&job.id).is_some_and(|waiting| waiting.reason != REASON);
-        let away = !app.hub.agent_is_connected(&migration.agent);
-        watch.away.retain(|id, _| *id != job.id || away);
-        if away || said {
+        let connected = app.hub.agent_is_connected(&migration.agent);
+        let why = match (job.status, job.wanted) {
+            (JobStatus::Committing, _) => Some(Why::Committing),
+            _ if !connected => Some(Why::Away),
+            (_, Wanted::Pause) => Some(Why::Pausing),
+            (_, Wanted::Run) => None,
+        };
+        watch.still.retain(|id, still| *id != job.id || Some(still.why) == why);
+        if why.is_some() || said {
             watch.seen.remove(&job.id);
-            if away {
-                tell_away(app, watch, &job, &migration, stalled);
+            // Whoever commits knows better why it does not get on.
+            if let Some(why) = why.filter(|why| *why != Why::Committing || !said) {
+                deal_with(app, watch, &job, &migration, why, stalled);
             }
             continue;
         }
@@ -148,18 +174,39 @@ pub(super) async fn look(app: &App, watch: &mut Watch, stalled: Duration) -> Res
     Ok(())
 }
 
-/// It hangs at the wire, and is not ended for that: nobody could begin another, and what is durable would be lost.
-fn tell_away(app: &App, watch: &mut Watch, job: &Job, migration: &Migration, stalled: Duration) {
-    let (since, said) = watch.away.entry(job.id.clone()).or_insert_with(|| (Instant::now(), false));
-    if *said || since.elapsed() < stalled {
+/// What has no counters: it is said, and only a pause can be done without the one who should.
+fn deal_with(app: &App, watch: &mut Watch, job: &Job, migration: &Migration, why: Why, stalled: Duration) {
+    let fresh = || Still { why, since: Instant::now(), dealt_with: false };
+    let still = watch.still.entry(job.id.clone()).or_insert_with(fresh);
+    let patience = if why == Why::Pausing { stalled.min(PAUSING) } else { stalled };
+    if still.dealt_with || still.since.elapsed() < patience {
         return;
     }
-    *said = true;
-    let (place, agent, span) = (Place::Wire, &migration.agent, shared::config::Period(stalled));
-    warn!(migration_id = %job.migration, job_id = %job.id, %place, "the cycle does not get on while its agent is away");
-    let message = format!(
-        "agent {agent} has been away for {span}; the cycle goes on when it is back; it hangs at the {place}"
-    );
+    still.dealt_with = true;
+    let (agent, span) = (&migration.agent, shared::config::Period(stalled));
+    let message = match why {
+        // It is not ended for that: nobody could begin another, and what is durable would be lost.
+        Why::Away => format!(
+            "agent {agent} has been away for {span}; the cycle goes on when it is back; it hangs at the {}",
+            Place::Wire
+        ),
+        Why::Committing => format!(
+            "its commit has taken {span} so far; where blocks cannot be shared it copies the whole replica, else it hangs at the {}",
+            Place::Target
+        ),
+        Why::Pausing => {
+            warn!(migration_id = %job.migration, job_id = %job.id, %agent, "the agent does not pause the cycle: its sessions are ended");
+            let (app, job) = (app.clone(), job.clone());
+            watch.ends.spawn(async move {
+                if let Err(error) = app.step(&job, JobStep::Paused).await {
+                    warn!(job_id = %job.id, error = %chain(&error), "a cycle could not be paused without its agent");
+                }
+                app.touched(&job.migration).await;
+            });
+            return;
+        }
+    };
+    warn!(migration_id = %job.migration, job_id = %job.id, reason = %message, "the cycle does not get on");
     app.hub.set_waiting(&job.id, Waiting { reason: REASON.to_owned(), message });
     app.hub.migration_changed(&job.migration);
 }

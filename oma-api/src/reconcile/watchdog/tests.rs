@@ -134,6 +134,46 @@ async fn what_waits_with_a_reason_and_what_waits_for_its_agent_does_not_hang() {
     assert_eq!(view.waiting, None, "its time begins when it is back");
 }
 
+/// Red when an agent that is connected and does nothing can keep a cycle from being paused.
+#[tokio::test]
+async fn a_pause_that_the_agent_does_not_carry_out_is_carried_out_without_it() {
+    let mut scene = Scene::new().await;
+    scene.plant.act(Action::Pause).await;
+    scene.after(Duration::ZERO).await;
+    scene.after(PAUSING - Duration::from_secs(1)).await;
+    assert_eq!(scene.plant.job().await.status, JobStatus::Running, "it is given its time");
+    scene.after(Duration::from_secs(1)).await;
+    assert_eq!(scene.plant.job().await.status, JobStatus::Paused);
+    assert_eq!(scene.plant.migration().await.position, Position::SyncPaused);
+    let before = scene.plant.job().await;
+    scene.plant.act(Action::Sync).await;
+    scene.plant.step().await;
+    let after = scene.plant.job().await;
+    assert_eq!((after.id, after.status), (before.id, JobStatus::Running), "it goes on");
+}
+
+#[tokio::test]
+async fn a_commit_that_takes_long_is_said_and_let_alone() {
+    let mut scene = Scene::new().await;
+    let job = scene.plant.job().await;
+    scene.plant.seal(&job).await;
+    scene
+        .plant
+        .app
+        .store
+        .job_transition(&job.id, &JobStep::Committing, scene.plant.app.clock.now())
+        .await
+        .expect("sealed");
+    for _ in 0..3 {
+        scene.after(STALLED).await;
+    }
+    let view = scene.plant.app.migration_view(&job.migration).await.expect("read");
+    let waiting = view.waiting.expect("said");
+    assert!(waiting.reason == REASON && waiting.message.contains("commit has taken"), "{waiting:?}");
+    scene.plant.step().await;
+    assert!(scene.plant.migration().await.has_committed);
+}
+
 #[test]
 fn what_is_nearest_to_us_is_named() {
     let at = |work: AtWork, sealed: bool| Mark(vec![(None, work, sealed), (None, AtWork::default(), false)]);
