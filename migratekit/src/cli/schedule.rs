@@ -1,7 +1,7 @@
 //! `migratekit migration schedule …`
 
 use super::client::{Channel, said};
-use super::show::Output;
+use super::show::{self, Output};
 use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
 use proto::v1;
@@ -144,7 +144,10 @@ pub(super) async fn run(
     match output {
         Output::Json => writeln!(out, "{}", serde_json::to_string_pretty(&state_json(&state))?)?,
         _ => {
-            let next = if state.next_cycle_at.is_empty() { "-" } else { &state.next_cycle_at };
+            let next = match state.next_cycle_at.as_str() {
+                "" => "-".to_owned(),
+                at => format!("{} ({at})", show::when(at)),
+            };
             writeln!(out, "schedule    {}\nnext cycle  {next}", state.text)?;
         }
     }

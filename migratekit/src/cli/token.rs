@@ -146,15 +146,15 @@ fn list(tokens: &[v1::Token], output: Output, out: &mut impl Write) -> anyhow::R
         Output::Table | Output::Wide => {
             let mut table =
                 show::table(&["NAME", "ROLE", "STATUS", "CREATED BY", "CREATED", "EXPIRES", "LAST USED"]);
-            let or_never = |at: &str| if at.is_empty() { "never".to_owned() } else { at.to_owned() };
+            let or_never = |at: &str| if at.is_empty() { "never".to_owned() } else { show::when(at) };
             for token in tokens {
                 table.add_row([
                     Cell::new(&token.name),
                     Cell::new(role_of(token)),
                     Cell::new(&token.status),
                     Cell::new(&token.created_by),
-                    Cell::new(&token.created_at),
-                    Cell::new(&token.expires_at),
+                    Cell::new(show::when(&token.created_at)),
+                    Cell::new(show::when(&token.expires_at)),
                     Cell::new(or_never(&token.last_used_at)),
                 ]);
             }
