@@ -131,7 +131,8 @@ pub fn estimate(of: &Basics<'_>) -> Estimate {
         // One full cycle, and nothing known of what is written since.
         (false, _, _) => 0.0,
     };
-    let time = line.time(next);
+    let like = if basis == Basis::AgentHistory { of.agents } else { of.own };
+    let time = line.time(next).max(quickest(like, next));
     Estimate {
         basis,
         size: of.size,
@@ -190,6 +191,15 @@ fn line(cycles: &[Measured], largest: Option<&Measured>) -> Option<Line> {
         }
     }
     Some(Line { overhead: 0.0, rate: bytes / time })
+}
+
+/// Of the newest whole cycles that brought no more than `bytes`, the quickest took so long: so will this one. Cycles that
+/// compare all of a disk take their time without any byte.
+fn quickest(cycles: &[Measured], bytes: f64) -> f64 {
+    let no_more = cycles.iter().filter(|c| c.whole && c.bytes as f64 <= bytes).take(NEWEST);
+    let least =
+        no_more.map(|c| seconds(c.finished_at.duration_since(c.started_at))).fold(f64::INFINITY, f64::min);
+    if least.is_finite() { least } else { 0.0 }
 }
 
 /// Of the newest incremental cycles: what each brought, over the time since the snapshot before.
@@ -297,6 +307,18 @@ mod tests {
         own.truncate(2);
         own.remove(0);
         assert_eq!(estimate(&of(&own, &[])).basis, Basis::Default);
+    }
+
+    /// Red when a cycle that compares all of a disk and finds nothing is taken for one of no time.
+    #[test]
+    fn cycles_that_bring_nothing_take_their_time_all_the_same() {
+        let mut own = cycles(1e6, 50e6, 0.0, 3);
+        for (n, cycle) in own.iter_mut().take(2).enumerate() {
+            cycle.bytes = n as u64 * 1000;
+            cycle.finished_at = cycle.started_at + SignedDuration::from_secs(60);
+        }
+        let said = estimate(&of(&own, &[]));
+        assert_eq!((said.eta, said.downtime), (Duration::from_secs(60), Some(Duration::from_secs(60))));
     }
 
     proptest! {

@@ -36,6 +36,14 @@ async fn a_migration_is_driven_from_a_terminal() -> anyhow::Result<()> {
     ensure!(
         phases == expected.map(|(p, s)| (Value::from(p), Value::from(s))).each_ref().map(|(p, s)| (p, s))
     );
+    for run in &runs[1..] {
+        let (done, total, speed) =
+            (&run["current_progress"], &run["total_progress"], &run["transfer_bytes_second"]);
+        ensure!(
+            done == total && done.as_u64() > Some(0) && speed.as_u64() > Some(0),
+            "all of it was done: {run}"
+        );
+    }
     ensure!(shown["last_action"]["by"] == "admin" && shown["affinity"][0] == "instance!=db", "{shown}");
     let wide = world.said(&["migration", "list", "-o", "wide", "--state", "paused", "--text", "WEB"]).await?;
     ensure!(wide.contains("LAST ASKED") && wide.contains("sync by admin") && wide.contains(" ago"), "{wide}");

@@ -1,8 +1,13 @@
 //! What is true of all operations of the document, and would be forgotten at one of them: their names, the form of their
-//! refusals (by the family of the route), and an example for every parameter of a path.
+//! refusals (by the family of the route), an example for every parameter of a path, and those of the answers, which
+//! `examples.json` has by the names of their schemas, as a control plane gave them.
+
+#[cfg(test)]
+mod tests;
 
 use super::refusal::Family;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn, PathItem};
 use utoipa::openapi::schema::Schema;
 use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, ResponseBuilder};
@@ -10,10 +15,20 @@ use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, ResponseBuilder};
 /// Completes the document of all routes.
 pub(super) fn complete(document: &mut OpenApi) {
     let components = document.components.get_or_insert_default();
+    let mut examples: BTreeMap<String, Value> =
+        serde_json::from_str(include_str!("document/examples.json")).expect("JSON, as a test sees");
     for family in Family::ALL {
         let (name, schema) = refusal(family);
         let schema: Schema = serde_json::from_value(schema).expect("a schema, as a test sees");
         components.schemas.insert(name.to_owned(), RefOr::T(schema));
+    }
+    for (name, schema) in &mut components.schemas {
+        if let Some(shown) = examples.remove(name) {
+            let mut said = serde_json::to_value(&*schema).expect("JSON");
+            said["example"] = shown;
+            let said: Schema = serde_json::from_value(said).expect("still a schema");
+            *schema = RefOr::T(said);
+        }
     }
     for (path, item) in &mut document.paths.paths {
         let refused = refusal(Family::of(path)).0;

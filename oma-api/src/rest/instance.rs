@@ -111,7 +111,8 @@ impl Asked {
     responses(
         (status = 201, body = Migration),
         (status = 200, description = "of finalize, without a body; of watch, a line of JSON a state",
-         content_type = "application/x-json-stream", body = String),
+         content_type = "application/x-json-stream", body = String,
+         example = json!("{\"type\":\"progress\",\"sequence\":1795338742074654,\"phase\":\"sync\",\"state\":\"running\",\"current_progress\":58720256,\"total_progress\":100663296}\n{\"type\":\"end\",\"sequence\":1795338742074660,\"phase\":\"sync\",\"state\":\"paused\"}\n")),
         (status = "4XX", description = "refused")))]
 async fn act(
     State(server): State<Server>,

@@ -152,7 +152,8 @@ struct Verify {
 #[utoipa::path(post, path = "/api/v1/migrations/{vm}/verify", tag = "migrations",
     params(("vm" = String, Path, description = "uuid or name of the VM, or id of the migration", example = "web-01")),
     request_body(content = Verify),
-    responses((status = 200, content_type = "application/x-ndjson", body = String), (status = "4XX", description = "refused")))]
+    responses((status = 200, content_type = "application/x-ndjson", body = String,
+        example = json!("{\"type\":\"progress\",\"disk_key\":\"scsi0-0\",\"done_bytes\":67108864,\"total_bytes\":67108864}\n{\"type\":\"result\",\"equal\":true,\"compared_bytes\":67108864,\"different_bytes\":0,\"unknown_bytes\":0}\n")), (status = "4XX", description = "refused")))]
 async fn verify(
     State(Server { app, shutdown }): State<Server>,
     Path(vm): Path<String>,

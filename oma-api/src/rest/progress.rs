@@ -22,7 +22,8 @@ pub(super) async fn get(State(app): State<App>, Path(job): Path<String>) -> Resu
 /// Follow a job: a line of JSON a state, until it has ended
 #[utoipa::path(get, path = "/api/v1/progress/{job_id}/watch", tag = "progress",
     params(("job_id" = String, Path, description = "job-YYYYMMDD-HHMMSS, or migration-vol-UUID"), After),
-    responses((status = 200, content_type = "application/x-ndjson", body = String), (status = "4XX", description = "refused")))]
+    responses((status = 200, content_type = "application/x-ndjson", body = String,
+        example = json!("{\"sequence\":1795338742074650,\"progress\":{\"job_id\":\"job-20261121-144523\",\"status\":\"Completed\",\"percentage\":100.0}}\n")), (status = "4XX", description = "refused")))]
 pub(super) async fn watch(
     State(Server { app, shutdown, .. }): State<Server>,
     Path(job): Path<String>,

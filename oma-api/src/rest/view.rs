@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 pub(super) struct Page {
     replications: Vec<Replication>,
     /// The `before` of the next page; `null`: this was the last.
+    #[schema(example = "job-20261121-144523")]
     next_before: Option<String>,
 }
 

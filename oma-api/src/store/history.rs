@@ -3,7 +3,7 @@
 use super::error::Doing as _;
 use super::row::{Row, int, shown, sql, time};
 use super::words::JobStatus;
-use super::{Error, Migration, Store, Write};
+use super::{Error, Job, Migration, Store, Write};
 use jiff::Timestamp;
 use shared::ids::{JobId, MigrationId};
 use shared::migration::{Phase, Position, State};
@@ -22,7 +22,7 @@ pub struct HistoryEntry {
     pub state: State,
     /// The cycle, of a sync.
     pub job: Option<JobId>,
-    /// Bytes, of a sync that has ended.
+    /// Bytes that are known to be on the replica, of those that the cycle is to bring; of a sync that has ended.
     pub done: u64,
     pub total: u64,
     /// Bytes a second.
@@ -133,15 +133,20 @@ impl Write {
             Some(job) if job.status == JobStatus::Paused && state == State::Successful => State::Paused,
             _ => state,
         };
-        let progress = job.as_ref().map(|job| &job.progress);
+        let (done, total, speed) = job.as_ref().map_or((0, 0, 0), |job| {
+            let done = job.disks.iter().map(|d| d.progress.done).fold(0, u64::saturating_add);
+            // What was committed is all there was to do, whatever was thought before its plan was complete.
+            let total = if state == State::Successful { done } else { job.progress.total.max(done) };
+            (done, total, average(job, now))
+        });
         let error = m.error.as_ref().filter(|_| state == State::Failed);
         sql("UPDATE migration_history SET state = ?, job_id = ?, done_bytes = ?, total_bytes = ?, speed_bps = ?, error = ?, \
              finished_at = ? WHERE migration_id = ? AND finished_at IS NULL")
             .bind(state.as_str())
             .bind(job.as_ref().map(|job| job.id.as_str()))
-            .bind(shown(progress.map_or(0, |p| p.transferred)))
-            .bind(shown(progress.map_or(0, |p| p.total)))
-            .bind(shown(progress.map_or(0, |p| p.speed)))
+            .bind(shown(done))
+            .bind(shown(total))
+            .bind(shown(speed))
             .bind(error.map(|e| e.message.as_str()))
             .bind(time(now))
             .bind(m.id.as_str())
@@ -150,6 +155,12 @@ impl Write {
             .doing("writing a migration's history")?;
         Ok(())
     }
+}
+
+/// Bytes of data a second since the cycle began.
+fn average(job: &Job, now: Timestamp) -> u64 {
+    let millis = u128::try_from(now.duration_since(job.started_at).as_millis()).unwrap_or(0).max(1);
+    u64::try_from(u128::from(job.progress.transferred) * 1000 / millis).unwrap_or(u64::MAX)
 }
 
 fn entry(row: &AnyRow) -> Result<HistoryEntry, Error> {

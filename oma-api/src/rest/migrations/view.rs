@@ -26,6 +26,7 @@ pub(super) struct Page {
     /// Newest first.
     migrations: Vec<Migration>,
     /// Where the next page begins; null: this was the last.
+    #[schema(example = "01a20287-9b01-76cb-b16a-0d10fe70c67d")]
     next_page_token: Option<String>,
 }
 
