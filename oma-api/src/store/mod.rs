@@ -37,6 +37,7 @@ mod load;
 mod measured;
 mod meter;
 mod migration;
+mod migration_list;
 mod migration_page;
 mod profile;
 mod reading;
