@@ -10,7 +10,7 @@ use super::{App, Caller, Error, MigrationView};
 use crate::store::{self, Attempt, Automatic, LastAction, Migration, NewDisk, NewMigration, Wanted, Wishes};
 use jiff::{SignedDuration, Timestamp};
 use shared::ids::{DiskId, MigrationId};
-use shared::migration::{Action, Effect, Phase, apply};
+use shared::migration::{Action, Effect, Phase, Position, apply};
 use std::time::Duration;
 use tracing::info;
 
@@ -313,6 +313,12 @@ impl App {
                 let now = self.clock.now();
                 migration = self.store.migration_profile_set(&migration.id, Some(&name), now).await?;
             }
+        }
+        let begins = matches!(ask.action, Action::Begin | Action::Automatic);
+        if begins && migration.position == Position::BeginFailed {
+            let offered = self.offered(migration.vm.as_str()).await?;
+            let profile = self.profile_named(migration.target_profile.as_ref().map(|p| p.as_str())).await?;
+            self.preflight(&offered, profile.as_ref(), ask.force.as_deref()).await?;
         }
         loop {
             let now = self.clock.now();

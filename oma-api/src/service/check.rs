@@ -108,7 +108,7 @@ impl App {
             vm: offered.vm.clone(),
             agent,
             unfinished: unfinished.map(|m| Unfinished { id: m.id.clone(), position: m.position }),
-            space: self.space_for(&migrations).await?,
+            space: self.space_for(migrations.iter().filter(|m| m.vm != offered.vm.uuid)).await?,
             profile: profile.map(|p| Profile { name: p.name.clone(), settings: p.settings.clone() }),
             others,
         })
@@ -118,17 +118,19 @@ impl App {
     async fn on_target(&self, migrations: &[Migration]) -> Result<Vec<Other>, Error> {
         let profiles: BTreeMap<_, _> =
             self.store.profile_list().await?.into_iter().map(|p| (p.name, p.settings.live_mac)).collect();
+        let mut configurations = self.store.migration_configurations().await?;
         let mut found = Vec::new();
         for m in migrations.iter().filter(|m| m.position.phase() != Phase::Abort) {
             let macs = m.target_profile.as_ref().and_then(|name| profiles.get(name)).copied();
             let place = Place::Target { migration: m.id.clone(), macs: macs.unwrap_or(MacPolicy::default()) };
-            let configuration = self.store.migration_configuration(&m.id).await?;
+            let configuration = configurations.remove(&m.id);
             found.push(Other { vm: m.vm.clone(), name: m.vm_name.clone(), place, configuration });
         }
         Ok(found)
     }
 
-    async fn space_for(&self, migrations: &[Migration]) -> Result<Space, Error> {
+    /// Beside what these others have not copied yet.
+    async fn space_for(&self, others: impl Iterator<Item = &Migration>) -> Result<Space, Error> {
         let of_storage = async { Ok((self.storage.space().await?, self.storage.point_cost().await?)) };
         let (space, cost) = match of_storage.await {
             Ok(known) => known,
@@ -139,7 +141,7 @@ impl App {
             }
         };
         let mut reserves = Vec::new();
-        for m in migrations.iter().filter(|m| still_copies(m)) {
+        for m in others.filter(|m| still_copies(m)) {
             let size = self.store.disk_list(&m.id).await?.iter().map(|d| d.size).fold(0, u64::saturating_add);
             let job = self.store.job_active(&m.id).await?;
             let disks = job.iter().flat_map(|job| &job.disks);

@@ -5,6 +5,8 @@ use super::migration::{columns, migration};
 use super::row::{Row, sql};
 use super::{Error, Migration, Protection, Store, Which};
 use shared::ids::{AgentId, MigrationId, VmUuid};
+use shared::vm::Configuration;
+use sqlx::any::AnyRow;
 use std::collections::HashMap;
 
 impl Store {
@@ -97,6 +99,23 @@ impl Store {
         .await
     }
 
+    /// What begin recorded of the VMs of all migrations that were not given up, of those of which it knew something.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`], [`Error::Database`].
+    pub async fn migration_configurations(&self) -> Result<HashMap<MigrationId, Configuration>, Error> {
+        self.reading(|| async {
+            sql("SELECT id, configuration FROM migrations WHERE phase <> 'abort' AND configuration IS NOT NULL")
+                .fetch_all(&self.read)
+                .await
+                .doing("listing recorded configurations")?
+                .iter()
+                .filter_map(|row| configuration(row).transpose())
+                .collect()
+        })
+        .await
+    }
+
     /// What an agent has to do with: its migrations that go on, and ended ones that its source is not rid of.
     ///
     /// # Errors
@@ -147,4 +166,10 @@ async fn of_agent(c: &mut sqlx::AnyConnection, agent: &AgentId) -> Result<Vec<Mi
     .iter()
     .map(migration)
     .collect()
+}
+
+fn configuration(row: &AnyRow) -> Result<Option<(MigrationId, Configuration)>, Error> {
+    let row = Row::new(row, "migrations", "id")?;
+    let id = row.parsed("id")?;
+    Ok(row.configuration("configuration")?.map(|configuration| (id, configuration)))
 }

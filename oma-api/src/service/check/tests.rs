@@ -63,6 +63,25 @@ async fn what_blocks_stops_begin_unless_it_is_forced_and_that_is_recorded() {
     );
 }
 
+/// Red when what failed is begun again over what blocks now.
+#[tokio::test]
+async fn a_begin_that_failed_is_checked_again() {
+    let plant = Plant::new().await;
+    let volumes = plant.folder.path().join("storage/volumes");
+    std::fs::remove_dir(&volumes).expect("empty");
+    plant.act(Action::Begin).await;
+    let _ = crate::reconcile::one(&plant.app, &plant.migration().await).await;
+    assert_eq!(plant.migration().await.position, Position::BeginFailed);
+    std::fs::create_dir(&volumes).expect("made again");
+    offer(&plant, &[vm(1, "web-1", 0)]).await;
+    for action in [Action::Begin, Action::Automatic] {
+        let refused = begin(&plant, "web-1", &Ask::new(action)).await.expect_err("a disk of 0 bytes");
+        assert_eq!(refused.reason(), "PREFLIGHT_BLOCKED", "{refused}");
+    }
+    begin(&plant, "web-1", &forced("on purpose")).await.expect("forced");
+    assert_eq!(plant.migration().await.wishes.forced.as_deref(), Some("on purpose"));
+}
+
 #[tokio::test]
 async fn warnings_are_recorded_and_what_is_only_told_is_not() {
     let plant = Plant::begun().await;
