@@ -74,10 +74,10 @@ pub struct Estimate {
     pub basis: Basis,
     /// Bytes of all disks.
     pub size: u64,
-    /// Bytes that the next cycle will bring; of a first one at most.
-    pub next: u64,
+    /// Bytes that the next cycle will bring; of a first one at most. `None`: not measured, it takes two cycles.
+    pub next: Option<u64>,
     /// Of the next cycle.
-    pub eta: Duration,
+    pub eta: Option<Duration>,
     /// Bytes a second.
     pub copy_rate: u64,
     /// Bytes a second; `None`: not measured.
@@ -87,17 +87,23 @@ pub struct Estimate {
     pub trend: Trend,
 }
 
+/// Cycles that were committed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct History<'a> {
+    /// Newest first.
+    pub newest: &'a [Measured],
+    /// The whole one with the most bytes of all: among small cycles that are alike it alone tells what a byte takes.
+    pub largest: Option<&'a Measured>,
+}
+
 /// What it is made from.
 #[derive(Clone, Debug)]
 pub struct Basics<'a> {
     pub size: u64,
-    /// This migration's, newest first.
-    pub own: &'a [Measured],
+    /// This migration's.
+    pub own: History<'a>,
     /// Of others of its agent.
-    pub agents: &'a [Measured],
-    /// The whole one with the most bytes, of this migration if it has any, else of its agent: among small cycles that are
-    /// alike it alone tells what a byte takes.
-    pub largest: Option<&'a Measured>,
+    pub agents: History<'a>,
     /// Bytes a second that it may take; 0: no limit.
     pub limit: u64,
     pub now: Timestamp,
@@ -114,39 +120,55 @@ const NEWEST_DIRTY: usize = 3;
 /// # Panics
 /// Never: what cannot be computed is unknown.
 pub fn estimate(of: &Basics<'_>) -> Estimate {
-    let (line, basis) = match (line(of.own, of.largest), line(of.agents, of.largest)) {
-        (Some(line), _) => (line, Basis::Measured),
-        (None, Some(line)) => (line, Basis::AgentHistory),
+    let (own, agents) = (line(of.own), line(of.agents));
+    let of_agents = agents.and_then(|line| Some((line, line.rate?)));
+    let (line, basis) = match (own, of_agents) {
+        (Some(Known { overhead, rate: Some(rate) }), _) => (Line { overhead, rate }, Basis::Measured),
+        // It is known what its cycles take, and not what a byte does.
+        (Some(Known { overhead, rate: None }), Some((_, rate))) => {
+            (Line { overhead, rate }, Basis::AgentHistory)
+        }
+        (Some(Known { overhead, rate: None }), None) => (Line { overhead, rate: GUESS }, Basis::Default),
+        (None, Some((Known { overhead, .. }, rate))) => (Line { overhead, rate }, Basis::AgentHistory),
         (None, None) => (Line { overhead: GUESSED_OVERHEAD, rate: GUESS }, Basis::Default),
     };
     let line = match of.limit {
         0 => line,
         limit => Line { rate: line.rate.min(limit as f64), ..line },
     };
-    let dirty = dirty_rate(of.own);
-    let age = of.own.first().map(|last| seconds(of.now.duration_since(last.taken_at)));
-    let next = match (of.own.is_empty(), dirty, age) {
-        (true, _, _) => of.size as f64,
-        (false, Some(dirty), Some(age)) => (dirty * age).min(of.size as f64),
+    let dirty = dirty_rate(of.own.newest);
+    let age = of.own.newest.first().map(|last| seconds(of.now.duration_since(last.taken_at)));
+    let next = match (of.own.newest.is_empty(), dirty, age) {
+        (true, _, _) => Some(of.size as f64),
+        (false, Some(dirty), Some(age)) => Some((dirty * age).min(of.size as f64)),
         // One full cycle, and nothing known of what is written since.
-        (false, _, _) => 0.0,
+        (false, _, _) => None,
     };
-    let like = if basis == Basis::AgentHistory { of.agents } else { of.own };
-    let time = line.time(next).max(quickest(like, next));
+    let like = if own.is_some() { of.own.newest } else { of.agents.newest };
+    let time = next.map(|next| line.time(next).max(quickest(like, next)));
     Estimate {
         basis,
         size: of.size,
-        next: whole(next),
-        eta: duration(time),
+        next: next.map(whole),
+        eta: time.map(duration),
         copy_rate: whole(line.rate),
         dirty_rate: dirty.map(whole),
-        downtime: dirty.filter(|_| basis == Basis::Measured).map(|_| duration(time)),
+        downtime: time.filter(|_| dirty.is_some() && own.is_some()).map(duration),
         trend: match dirty {
             None => Trend::Unknown,
             Some(dirty) if dirty < line.rate => Trend::Converging,
             Some(_) => Trend::NonConverging,
         },
     }
+}
+
+/// What measured cycles say.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Known {
+    /// Seconds.
+    overhead: f64,
+    /// Bytes a second; `None`: they brought nothing.
+    rate: Option<f64>,
 }
 
 /// Seconds of a cycle by its bytes.
@@ -165,19 +187,23 @@ impl Line {
 
 /// Least squares through the newest cycles and the largest. Where they are too much alike to tell a slope, all of a cycle's
 /// time counts as copying, which is right for cycles like them.
-fn line(cycles: &[Measured], largest: Option<&Measured>) -> Option<Line> {
-    let newest: Vec<_> = cycles.iter().filter(|c| c.whole).take(NEWEST).collect();
+fn line(of: History<'_>) -> Option<Known> {
+    let newest: Vec<_> = of.newest.iter().filter(|c| c.whole).take(NEWEST).collect();
     let points: Vec<_> = newest
         .iter()
         .copied()
-        .chain(largest.filter(|largest| !newest.is_empty() && !newest.contains(largest)))
+        .chain(of.largest.filter(|largest| !newest.is_empty() && !newest.contains(largest)))
         .map(|c| (c.bytes as f64, seconds(c.finished_at.duration_since(c.started_at))))
         .filter(|(_, time)| *time > 0.0)
         .collect();
+    if points.is_empty() {
+        return None;
+    }
     let n = points.len() as f64;
     let (bytes, time) = points.iter().fold((0.0, 0.0), |(b, t), p| (b + p.0, t + p.1));
     if bytes <= 0.0 {
-        return None;
+        // Nothing was written: what they took is what a cycle takes. How fast bytes would be copied they do not say.
+        return Some(Known { overhead: time / n, rate: None });
     }
     let (mean_bytes, mean_time) = (bytes / n, time / n);
     let variance: f64 = points.iter().map(|p| (p.0 - mean_bytes).powi(2)).sum();
@@ -187,10 +213,10 @@ fn line(cycles: &[Measured], largest: Option<&Measured>) -> Option<Line> {
         let slope = covariance / variance;
         let overhead = mean_time - slope * mean_bytes;
         if overhead >= 0.0 {
-            return Some(Line { overhead, rate: 1.0 / slope });
+            return Some(Known { overhead, rate: Some(1.0 / slope) });
         }
     }
-    Some(Line { overhead: 0.0, rate: bytes / time })
+    Some(Known { overhead: 0.0, rate: Some(bytes / time) })
 }
 
 /// Of the newest whole cycles that brought no more than `bytes`, the quickest took so long: so will this one. Cycles that
@@ -256,16 +282,20 @@ mod tests {
         all
     }
 
+    fn of_newest(newest: &[Measured]) -> History<'_> {
+        History { newest, largest: None }
+    }
+
     fn of<'a>(own: &'a [Measured], agents: &'a [Measured]) -> Basics<'a> {
         let now = own.first().map_or(at(0.0), |last| last.finished_at);
-        Basics { size: 2_000_000_000, own, agents, largest: None, limit: 0, now }
+        Basics { size: 2_000_000_000, own: of_newest(own), agents: of_newest(agents), limit: 0, now }
     }
 
     #[test]
     fn what_was_measured_goes_before_a_guess() {
         let guess = estimate(&of(&[], &[]));
-        assert_eq!((guess.basis, guess.next, guess.downtime), (Basis::Default, 2_000_000_000, None));
-        assert_eq!((guess.eta, guess.trend), (Duration::from_secs(22), Trend::Unknown));
+        assert_eq!((guess.basis, guess.next, guess.downtime), (Basis::Default, Some(2_000_000_000), None));
+        assert_eq!((guess.eta, guess.trend), (Some(Duration::from_secs(22)), Trend::Unknown));
         let others = cycles(10e6, 50e6, 1.0, 3);
         let from_others = estimate(&of(&[], &others));
         assert_eq!((from_others.basis, from_others.downtime), (Basis::AgentHistory, None));
@@ -273,6 +303,7 @@ mod tests {
         let own = cycles(20e6, 50e6, 1.0, 1);
         let first = estimate(&of(&own, &others));
         assert_eq!((first.basis, first.dirty_rate, first.downtime), (Basis::Measured, None, None));
+        assert_eq!((first.next, first.eta), (None, None), "what is written since is not known");
     }
 
     #[test]
@@ -287,11 +318,11 @@ mod tests {
     fn small_cycles_that_are_alike_do_not_say_what_a_byte_takes() {
         let all = cycles(1e6, 50e6, 1.0, 30);
         let (own, first) = (&all[..20], &all[29]);
-        let of = Basics { largest: Some(first), ..of(own, &[]) };
+        let of = Basics { own: History { newest: own, largest: Some(first) }, ..of(own, &[]) };
         let hour = Basics { now: of.now + SignedDuration::from_hours(1), ..of };
         let said = estimate(&hour);
-        assert_eq!((said.size, said.next), (2_000_000_000, 2_000_000_000));
-        assert!((40.0..42.0).contains(&said.eta.as_secs_f64()), "{said:?}");
+        assert_eq!((said.size, said.next), (2_000_000_000, Some(2_000_000_000)));
+        assert!((40.0..42.0).contains(&said.eta.expect("known").as_secs_f64()), "{said:?}");
     }
 
     /// Red when the hours for which a cycle was paused count as copying.
@@ -318,7 +349,14 @@ mod tests {
             cycle.finished_at = cycle.started_at + SignedDuration::from_secs(60);
         }
         let said = estimate(&of(&own, &[]));
-        assert_eq!((said.eta, said.downtime), (Duration::from_secs(60), Some(Duration::from_secs(60))));
+        assert_eq!((said.eta, said.downtime), (Some(Duration::from_secs(60)), Some(Duration::from_secs(60))));
+        // Its full cycle was paused, and nothing is written any more.
+        let mut idle = own;
+        idle[2].whole = false;
+        idle[1].bytes = 0;
+        let said = estimate(&of(&idle, &[]));
+        assert_eq!((said.basis, said.downtime), (Basis::Default, Some(Duration::from_secs(60))));
+        assert_eq!(said.trend, Trend::Converging);
     }
 
     proptest! {
@@ -344,8 +382,8 @@ mod tests {
                 incremental: true, bytes,
                 started_at: at(f64::from(n) * gap), taken_at: at(f64::from(n) * gap * 2.0), finished_at: at(gap), whole: n != 1,
             }).collect();
-            let said = estimate(&Basics { size: u64::MAX, own: &own, agents: &[], largest: own.last(), limit, now: at(-gap) });
-            prop_assert!(said.eta <= Duration::from_secs(31_536_000));
+            let said = estimate(&Basics { size: u64::MAX, own: History { newest: &own, largest: own.last() }, agents: History::default(), limit, now: at(-gap) });
+            prop_assert!(said.eta.is_none_or(|eta| eta <= Duration::from_secs(31_536_000)));
         }
     }
 }

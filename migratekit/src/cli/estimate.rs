@@ -51,7 +51,12 @@ fn text(e: &v1::EstimateResponse) -> String {
     };
     [
         ("size", bytes(e.size_bytes)),
-        ("next cycle", format!("{}, {}", bytes(e.next_bytes), time(e.eta_ms))),
+        (
+            "next cycle",
+            e.next_bytes
+                .zip(e.eta_ms)
+                .map_or_else(unknown, |(next, eta)| format!("{}, {}", bytes(next), time(eta))),
+        ),
         ("copied", format!("{}/s", bytes(e.transfer_bytes_second))),
         ("written", e.dirty_bytes_second.map_or_else(unknown, |rate| format!("{}/s", bytes(rate)))),
         (

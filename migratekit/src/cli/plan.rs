@@ -23,10 +23,11 @@ pub(super) struct Plan {
 
 /// Begin would be refused; exit code 2.
 #[derive(Debug, thiserror::Error)]
-#[error("{vm}: {count} of the findings block{} begin; `migratekit migration begin --force REASON` goes on all the same", if *.count == 1 { "s" } else { "" })]
-pub(super) struct Blocked {
-    vm: String,
-    count: usize,
+pub(super) enum Blocked {
+    #[error("{vm}: {count} of the findings block{} begin; `migratekit migration begin --force REASON` goes on all the same", if *.count == 1 { "s" } else { "" })]
+    Forcible { vm: String, count: usize },
+    #[error("{vm} is protected already: begin is refused, forced or not")]
+    Protected { vm: String },
 }
 
 /// Whether words are coloured.
@@ -67,7 +68,12 @@ pub(super) async fn run(
     if answer.blocked {
         let blocks = |f: &&v1::PreflightFinding| f.severity() == v1::PreflightSeverity::Block;
         let count = answer.findings.iter().filter(blocks).count();
-        return Err(Blocked { vm: answer.vm_name, count }.into());
+        let vm = answer.vm_name;
+        // That one no force goes over.
+        let protected = answer.findings.iter().any(|f| f.code == "MIGRATION_UNFINISHED");
+        return Err(
+            if protected { Blocked::Protected { vm } } else { Blocked::Forcible { vm, count } }.into()
+        );
     }
     Ok(())
 }

@@ -43,13 +43,17 @@ const fn row(
     Operation { name, needs, grpc, rest }
 }
 
+const ACT: &str = "/migratekit.v1.MigrationService/Act";
+
 /// See the module.
 #[rustfmt::skip]
 pub const OPERATIONS: &[Operation] = &[
     row("agent.connect", Needs::Agent, &["/migratekit.v1.AgentService/Connect"], &[]),
     row("transfer.push", Needs::Agent, &["/migratekit.v1.TransferService/Push"], &[]),
 
-    row("migration.act", OPERATOR, &["/migratekit.v1.MigrationService/Act"],
+    row("migration.act", OPERATOR, &[ACT], &[]),
+    // Whoever may look may send `watch` there; of every other action the handler asks the row above.
+    row("migration.ask", VIEWER, &[],
         &[("POST", "/{account}/machines/{machine}/migrate"), ("POST", "/api/v1/{account}/machines/{machine}/migrate")]),
     row("migration.accept", OPERATOR, &["/migratekit.v1.MigrationService/Accept"], &[("POST", "/api/v1/migrations/{vm}/accept")]),
     // It writes to volumes that are there: those that say they are this VM's, and unlabelled ones on the operator's word.
@@ -102,6 +106,14 @@ pub const OPERATIONS: &[Operation] = &[
         &[("GET", "/api/v1/openapi.json")]),
     row("metrics", VIEWER, &[], &[("GET", "/metrics")]),
 ];
+
+/// Whether they may act on migrations, for a route that also serves those who may only look.
+///
+/// # Errors
+/// [`Refusal::RoleTooLow`].
+pub fn permit_act(who: &Caller) -> Result<(), Refusal> {
+    of_grpc(ACT)?.permit(&Who::Person(who.clone()), "caller")
+}
 
 /// The row of a gRPC method.
 ///

@@ -105,7 +105,7 @@ pub(super) fn estimate(e: &Estimate) -> v1::EstimateResponse {
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     v1::EstimateResponse {
         size_bytes: e.size,
-        eta_ms: millis(e.eta),
+        eta_ms: e.eta.map(millis),
         transfer_bytes_second: e.copy_rate,
         predicted_downtime_ms: e.downtime.map(millis),
         basis: e.basis.as_str().to_owned(),
@@ -208,6 +208,7 @@ fn disk(disk: Disk) -> v1::MigrationDisk {
         change_id: disk.change_id.unwrap_or_default(),
         replica_verified_at: time(disk.replica_verified_at),
         source_verified_at: time(disk.source_verified_at),
+        volume: disk.volume.clone(),
     }
 }
 

@@ -52,4 +52,12 @@ pub(super) fn look(facts: &Facts, found: &mut Vec<Finding>) {
         let action = "go on with that one, or end it: `migratekit migration abort`";
         found.push(Finding::new(Code::MigrationUnfinished, "vm", what, action));
     }
+    if !facts.left.is_empty() {
+        let what = format!(
+            "volumes of it are on the target, and no migration knows them: {}",
+            facts.left.join(", ")
+        );
+        let action = "take them back without copying all of it: `migratekit migration adopt`; or remove them";
+        found.push(Finding::new(Code::ReplicaFound, "target", what, action));
+    }
 }

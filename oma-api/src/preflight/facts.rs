@@ -15,6 +15,8 @@ pub struct Facts {
     pub agent: Agent,
     /// The migration that this VM has already.
     pub unfinished: Option<Unfinished>,
+    /// Volumes on the target that say they are this VM's, and that no migration knows.
+    pub left: Vec<String>,
     pub space: Space,
     /// By which it would be made.
     pub profile: Option<Profile>,

@@ -64,6 +64,8 @@ codes! {
     NameTaken = "NAME_TAKEN" Block,
     MacTaken = "MAC_TAKEN" Block,
     AgentCapabilityMissing = "AGENT_CAPABILITY_MISSING" Warn,
+    /// There are volumes of a migration that is lost.
+    ReplicaFound = "REPLICA_FOUND" Warn,
     /// Less than 20 % would be free after the copy.
     TargetRoomLow = "TARGET_ROOM_LOW" Warn,
     TargetRoomUnknown = "TARGET_ROOM_UNKNOWN" Warn,

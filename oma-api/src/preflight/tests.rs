@@ -50,6 +50,7 @@ const SPOILS: &[(Code, Spoil)] = &[
     (Code::MigrationUnfinished, |f| {
         f.unfinished = Some(Unfinished { id: fixture::id(9), position: Position::SyncPaused });
     }),
+    (Code::ReplicaFound, |f| f.left = vec!["mk-1".to_owned()]),
     (Code::TargetRoomShort, |f| f.space = fixture::space(4 * GIB, 100 * GIB)),
     (Code::TargetRoomLow, |f| f.space = fixture::space(15 * GIB, 100 * GIB)),
     (Code::TargetRoomUnknown, |f| f.space = Space::Unknown { why: "it is away".to_owned() }),

@@ -32,6 +32,7 @@ pub(super) async fn tear_down(app: &App, migration: &Migration) -> Result<(), Er
         app.store.disk_volume_gone(&disk.disk).await?;
     }
     leftovers::remove_all_manifests(app, &migration.id).await?;
+    app.store.checkpoints_forget(&migration.id).await?;
     let mut changed = app.store.migration_fetch(&migration.id).await?;
     changed.position = apply(Some(changed.position), Event::Done, changed.facts())?.to;
     changed.release_pending = true;

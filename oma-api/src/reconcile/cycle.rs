@@ -5,10 +5,12 @@ use crate::service::transfer::Transfers;
 use crate::service::{App, Error};
 use crate::storage::{SnapshotName, VolumeId};
 use crate::store::{
-    Arm, CycleCommit, Disk, DiskCommit, Job, JobKind, JobStatus, JobStep, Manifest, Migration, NewJob, Wanted,
+    self, Arm, CycleCommit, Disk, DiskCommit, Job, JobKind, JobStatus, JobStep, Manifest, Migration, NewJob,
+    Wanted,
 };
 use shared::cycle::Strategy;
 use shared::ids::RestorePointId;
+use shared::migration::Phase;
 use shared::telemetry::adopt;
 use tracing::{Instrument as _, info, info_span};
 
@@ -103,17 +105,27 @@ async fn commit(app: &App, migration: &Migration, job: &Job) -> Result<(), Error
             })
             .collect(),
     };
-    let committed = app.store.job_commit(&commit, app.clock.now()).await?;
+    let committed = match app.store.job_commit(&commit, app.clock.now()).await {
+        Ok(committed) => committed,
+        // An abort came first, and removes the snapshot with all the rest.
+        Err(store::Error::Denied(_)) if is_aborted(app, migration).await? => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
     app.ended(&app.store.job_fetch(&job.id).await?);
     info!(migration_id = %migration.id, job_id = %job.id, restore_point = %committed.restore_point.id, "cycle committed");
     app.hub.live_forget(&job.id);
     app.touched(&migration.id).await;
     for old in committed.surplus {
-        app.storage.delete_snapshot(&SnapshotName::parse(old.snapshot_name.clone())?).await?;
+        // The row first: a restore point that is shown has its snapshot. One without a row goes with the next start.
         app.store.restore_point_delete(&old.id, app.clock.now()).await?;
+        app.storage.delete_snapshot(&SnapshotName::parse(old.snapshot_name.clone())?).await?;
     }
     accept::retired(app, migration).await?;
     leftovers::remove_manifests(app, &migration.id).await
+}
+
+async fn is_aborted(app: &App, migration: &Migration) -> Result<bool, Error> {
+    Ok(app.store.migration_fetch(&migration.id).await?.position.phase() == Phase::Abort)
 }
 
 /// A verification of the source whose disks are all compared.

@@ -9,7 +9,7 @@ use crate::storage::SnapshotName;
 use crate::store::{self, INTERRUPTED_BY_RESTORE, Job};
 use jiff::SignedDuration;
 use shared::ids::{DiskId, MigrationId};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use tracing::{info, warn};
 
 /// Events older than this are forgotten.
@@ -77,10 +77,25 @@ async fn manifests(app: &App) -> Result<(), Error> {
     Ok(())
 }
 
-/// Writes on volumes of before labels whose they are.
+/// Writes on volumes of before labels whose they are, and says which of the others no migration knows.
 async fn label_volumes(app: &App) -> Result<(), Error> {
-    let unlabelled = app.storage.volumes().await?.into_iter().filter(|v| v.label.is_none());
-    for volume in unlabelled.map(|v| v.volume) {
+    let (labelled, unlabelled): (Vec<_>, Vec<_>) =
+        app.storage.volumes().await?.into_iter().partition(|v| v.label.is_some());
+    let owners: BTreeMap<_, _> =
+        labelled.into_iter().filter_map(|v| v.label).map(|label| (label.migration, label.vm_name)).collect();
+    let mut lost = Vec::new();
+    for (migration, vm) in owners {
+        if matches!(app.store.migration_fetch(&migration).await, Err(store::Error::NotFound { .. })) {
+            lost.push(vm);
+        }
+    }
+    if !lost.is_empty() {
+        warn!(
+            vms = lost.join(", "),
+            "volumes of VMs that no migration knows: `migratekit migration adopt VM` takes them back"
+        );
+    }
+    for volume in unlabelled.into_iter().map(|v| v.volume) {
         // Of ours, the name is the disk's.
         let Some(Ok(id)) = volume.as_str().strip_prefix("mk-").map(DiskId::parse) else { continue };
         let disk = match app.store.disk_fetch(&id).await {

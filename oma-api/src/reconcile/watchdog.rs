@@ -59,6 +59,8 @@ struct Seen {
     since: Instant,
     /// It was interrupted, and has not got on since.
     interrupted: bool,
+    /// Where it hung then.
+    place: Option<Place>,
     /// It is being ended.
     ending: bool,
 }
@@ -122,29 +124,37 @@ pub(super) async fn look(app: &App, watch: &mut Watch, stalled: Duration) -> Res
         };
         watch.still.retain(|id, still| *id != job.id || Some(still.why) == why);
         if why.is_some() || said {
-            watch.seen.remove(&job.id);
+            // What its agent says after it was interrupted may only be what the hang looks like from there.
+            if why.is_some() || watch.seen.get(&job.id).is_none_or(|seen| !seen.interrupted) {
+                watch.seen.remove(&job.id);
+            }
             // Whoever commits knows better why it does not get on.
             if let Some(why) = why.filter(|why| *why != Why::Committing || !said) {
                 deal_with(app, watch, &job, &migration, why, stalled);
             }
-            continue;
+            if !watch.seen.contains_key(&job.id) {
+                continue;
+            }
         }
         let mark = mark(app, &job);
         let now = Instant::now();
-        let fresh = || Seen { mark: mark.clone(), since: now, interrupted: false, ending: false };
+        let fresh =
+            || Seen { mark: mark.clone(), since: now, interrupted: false, place: None, ending: false };
         let seen = watch.seen.entry(job.id.clone()).or_insert_with(fresh);
         if seen.mark != mark {
             // An interruption changes what is seen, and is no progress.
             let interrupted = seen.interrupted && !got_on(&seen.mark, &mark);
             let since = if interrupted { seen.since } else { now };
-            *seen = Seen { mark, since, interrupted, ending: false };
+            let place = seen.place.filter(|_| interrupted);
+            *seen = Seen { mark, since, interrupted, place, ending: false };
         }
         if seen.ending || seen.since.elapsed() < stalled {
             continue;
         }
         let silence = stalled.min((stalled / 2).max(app.heartbeat * 3));
         let silent = app.hub.agent_silent_for(&migration.agent).is_none_or(|silent| silent >= silence);
-        let place = place(&seen.mark, silent);
+        // Its sessions are ended by the interruption: what waits at the target is not seen any more, and waits all the same.
+        let place = seen.place.unwrap_or_else(|| place(&seen.mark, silent));
         let minutes = shared::config::Period(stalled);
         if !seen.interrupted {
             warn!(migration_id = %job.migration, job_id = %job.id, %place, "the cycle does not get on and is interrupted");
@@ -153,13 +163,15 @@ pub(super) async fn look(app: &App, watch: &mut Watch, stalled: Duration) -> Res
             );
             app.hub.set_waiting(&job.id, Waiting { reason: REASON.to_owned(), message });
             app.store.job_epochs_raise(&job.id, app.clock.now()).await?;
-            (seen.interrupted, seen.since) = (true, now);
+            (seen.interrupted, seen.since, seen.place) = (true, now, Some(place));
             app.touched(&job.migration).await;
             continue;
         }
         error!(migration_id = %job.migration, job_id = %job.id, %place, "the cycle does not get on and is stopped");
+        let said = app.hub.waiting(&job.id).filter(|waiting| waiting.reason != REASON);
+        let said = said.map(|waiting| format!("; its agent says: {}", waiting.message)).unwrap_or_default();
         let message = format!(
-            "no progress for twice {minutes}, the second time after it was tried again; it hangs at the {place}"
+            "no progress for twice {minutes}, the second time after it was tried again; it hangs at the {place}{said}"
         );
         let failure = Failure { reason: REASON.to_owned(), message };
         seen.ending = true;

@@ -6,7 +6,7 @@ use crate::service::act::Ask;
 use crate::service::{App, Caller, Error};
 use crate::store::{self, Automatic, CyclesOf, Failure, Migration};
 use jiff::Timestamp;
-use shared::migration::{Action, Phase, Position, State};
+use shared::migration::{Action, Phase, Position, Refusal, State};
 use std::time::Duration;
 use tracing::{info, warn};
 
@@ -69,14 +69,13 @@ async fn go_on(app: &App, migration: &Migration, automatic: &Automatic) -> Resul
     let most = usize::try_from(automatic.max_cycles).unwrap_or(usize::MAX);
     let (reason, message) = match estimate.downtime {
         Some(downtime) if made > 0 && downtime <= automatic.max_downtime => {
-            let ready = Error::NoTarget { action: Action::Switch };
             let message = format!(
-                "after {made} cycles a switch would take {} of the {} that are allowed, but {ready}; then \
-                 `migratekit migration switch`",
+                "after {made} cycles a switch would take {} of the {} that are allowed, but it needs a target that can run \
+                 machines, and none is configured; then `migratekit migration switch`",
                 shown(downtime),
                 shown(automatic.max_downtime)
             );
-            (ready.reason(), message)
+            (Refusal::NoTarget.reason(), message)
         }
         // To predict a downtime takes two cycles.
         _ if made < most => return cycle(app, migration).await,

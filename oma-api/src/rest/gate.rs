@@ -73,7 +73,8 @@ impl Gate {
     }
 }
 
-fn refusal_of(refused: &Refused) -> Refusal {
+/// A refusal by the table, as the edge says it.
+pub(super) fn refusal_of(refused: &Refused) -> Refusal {
     let (code, reason) = refused.code();
     let status = match refused {
         Refused::NoOperation { .. } => StatusCode::NOT_FOUND,

@@ -8,7 +8,9 @@ mod watch;
 use super::Server;
 use super::body::{Body, Query};
 use super::caller::Opened;
+use super::gate;
 use super::refusal::Refusal;
+use crate::access::operations;
 use crate::service::act::{Acted, Ask, Key, Schedule};
 use crate::service::list::Listing;
 use crate::service::{App, Caller};
@@ -136,11 +138,12 @@ async fn act(
             return Err(Refusal::new(StatusCode::BAD_REQUEST, "MISSING_PARAMETER", message));
         }
     };
+    if word == "watch" {
+        let states = server.app.migration_watch(&machine).await?;
+        return Ok(watch::lines(watch::events(states, of.after), server.shutdown));
+    }
+    operations::permit_act(&caller).map_err(|refused| gate::refusal_of(&refused))?;
     let action = match word.as_str() {
-        "watch" => {
-            let states = server.app.migration_watch(&machine).await?;
-            return Ok(watch::lines(watch::events(states, of.after), server.shutdown));
-        }
         "start" => Action::Begin,
         word => word.parse().map_err(|error| Refusal::invalid(format!("action: {error}, or watch")))?,
     };

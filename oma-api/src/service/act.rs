@@ -10,7 +10,7 @@ use super::{App, Caller, Error, MigrationView};
 use crate::store::{self, Attempt, Automatic, LastAction, Migration, NewDisk, NewMigration, Wanted, Wishes};
 use jiff::{SignedDuration, Timestamp};
 use shared::ids::{DiskId, MigrationId};
-use shared::migration::{Action, Effect, Phase, Position, apply};
+use shared::migration::{Action, Effect, Facts, Phase, Position, apply};
 use std::time::Duration;
 use tracing::info;
 
@@ -114,8 +114,16 @@ impl Ask {
         if !self.affinity.is_empty() {
             of("affinity", &begins)?;
             let (most, longest) = AFFINITY;
-            if self.affinity.len() > most || self.affinity.iter().any(|a| a.is_empty() || a.len() > longest) {
-                return wrong("affinity", format!("takes up to {most} words of 1 to {longest} bytes"));
+            if self.affinity.len() > most
+                || self
+                    .affinity
+                    .iter()
+                    .any(|a| a.is_empty() || a.len() > longest || a.contains(char::is_control))
+            {
+                return wrong(
+                    "affinity",
+                    format!("takes up to {most} words of 1 to {longest} bytes, without control characters"),
+                );
             }
         }
         if self.target_profile.is_some() {
@@ -123,10 +131,12 @@ impl Ask {
         }
         if let Some(reason) = &self.force {
             of("force", &begins)?;
-            if reason.trim().is_empty() || reason.len() > REASON {
+            if reason.trim().is_empty() || reason.len() > REASON || reason.contains(char::is_control) {
                 return wrong(
                     "force",
-                    format!("needs a reason of 1 to {REASON} bytes, which will be recorded"),
+                    format!(
+                        "needs a reason of 1 to {REASON} bytes without control characters, which will be recorded"
+                    ),
                 );
             }
         }
@@ -237,11 +247,18 @@ impl App {
     }
 
     async fn refuse_unprotected(&self, asked: &str, action: Action) -> Error {
-        match (self.offered(asked).await, apply(None, action, Default::default())) {
-            (Err(error), _) => error,
-            (Ok(_), Err(denied)) => Error::Denied(denied),
-            (Ok(_), Ok(_)) => Error::NoTarget { action },
+        // Named by its id, an ended one is history, and no VM that nobody knows.
+        if let Ok(id) = MigrationId::parse(asked)
+            && let Ok(ended) = self.store.migration_fetch(&id).await
+            && let Err(denied) = apply(Some(ended.position), action, ended.facts())
+        {
+            return Error::NotNow { denied, last: ended.wishes.last };
         }
+        if let Err(error) = self.offered(asked).await {
+            return error;
+        }
+        let why = apply(None, action, Facts::default()).err();
+        why.map_or_else(|| Error::NotProtected { asked: asked.to_owned() }, Error::Denied)
     }
 
     async fn begin(
@@ -251,7 +268,14 @@ impl App {
         ask: &Ask,
         attempt: Option<&Attempt>,
     ) -> Result<MigrationId, Error> {
-        let offered = self.offered(asked).await?;
+        let offered = match MigrationId::parse(asked) {
+            // Of a migration that has ended: its VM, anew.
+            Ok(id) => match self.store.migration_fetch(&id).await {
+                Ok(ended) => self.offered(ended.vm.as_str()).await?,
+                Err(_) => self.offered(asked).await?,
+            },
+            Err(_) => self.offered(asked).await?,
+        };
         if !self.hub.agent_is_connected(&offered.agent) {
             return Err(Error::AgentAway { agent: offered.agent });
         }
@@ -361,9 +385,6 @@ fn decide(
     let next = apply(Some(migration.position), ask.action, migration.facts())
         .map_err(|denied| Error::NotNow { denied, last: migration.wishes.last.clone() })?;
     let wanted = match next.effect {
-        Effect::RunSwitch | Effect::RunRollback | Effect::RunFinalize => {
-            return Err(Error::NoTarget { action: ask.action });
-        }
         Effect::StopCycle => Some(Wanted::Pause),
         Effect::RunCycle => {
             changed.findings.clear();
@@ -377,7 +398,12 @@ fn decide(
             changed.held = false;
             None
         }
-        Effect::Nothing | Effect::Prepare | Effect::TearDown => None,
+        Effect::Nothing
+        | Effect::Prepare
+        | Effect::TearDown
+        | Effect::RunSwitch
+        | Effect::RunRollback
+        | Effect::RunFinalize => None,
     };
     // A hold does not make good what failed.
     if wanted == Some(Wanted::Run) || changed.position != next.to {

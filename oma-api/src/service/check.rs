@@ -16,10 +16,14 @@ use shared::ids::{AgentId, ProfileName, VmUuid};
 use shared::migration::{Phase, Position};
 use shared::profile::MacPolicy;
 use std::collections::BTreeMap;
+use std::time::Duration;
 use tracing::warn;
 
 /// Bytes of the findings that an event keeps: some databases end a text at 64 KiB.
 const MOST_KEPT: usize = 32 << 10;
+
+/// Of the storage, that it says how much room it has.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a check came to.
 #[derive(Clone, Debug)]
@@ -44,7 +48,9 @@ impl App {
         };
         let of_migration = migration.and_then(|m| m.target_profile).map(String::from);
         let profile = self.profile_named(profile.or(of_migration.as_deref())).await?;
-        let report = report(&self.facts(&offered, profile.as_ref()).await?);
+        let mut facts = self.facts(&offered, profile.as_ref()).await?;
+        facts.left = self.left_on_target(&offered.vm.uuid).await;
+        let report = report(&facts);
         let OfferedVm { vm, agent, .. } = offered;
         let target_profile = profile.map(|p| p.name);
         Ok(Checked { vm: vm.uuid, vm_name: vm.name, agent, target_profile, report })
@@ -108,10 +114,30 @@ impl App {
             vm: offered.vm.clone(),
             agent,
             unfinished: unfinished.map(|m| Unfinished { id: m.id.clone(), position: m.position }),
+            left: Vec::new(),
             space: self.space_for(migrations.iter().filter(|m| m.vm != offered.vm.uuid)).await?,
             profile: profile.map(|p| Profile { name: p.name.clone(), settings: p.settings.clone() }),
             others,
         })
+    }
+
+    /// Volumes that say they are this VM's, of a migration that is not in this database. For who asks only: all labels
+    /// are read.
+    async fn left_on_target(&self, vm: &VmUuid) -> Vec<String> {
+        let Ok(Ok(volumes)) = tokio::time::timeout(PATIENCE, self.storage.volumes()).await else {
+            return Vec::new();
+        };
+        let mut left = Vec::new();
+        for listed in volumes {
+            let Some(label) = listed.label.filter(|label| label.vm == *vm) else { continue };
+            if matches!(
+                self.store.migration_fetch(&label.migration).await,
+                Err(store::Error::NotFound { .. })
+            ) {
+                left.push(listed.volume.to_string());
+            }
+        }
+        left
     }
 
     /// VMs of other migrations that are, or will be, there: all but those that were given up.
@@ -132,12 +158,19 @@ impl App {
     /// Beside what these others have not copied yet.
     async fn space_for(&self, others: impl Iterator<Item = &Migration>) -> Result<Space, Error> {
         let of_storage = async { Ok((self.storage.space().await?, self.storage.point_cost().await?)) };
-        let (space, cost) = match of_storage.await {
-            Ok(known) => known,
-            Err(error) => {
+        let why = match tokio::time::timeout(PATIENCE, of_storage).await {
+            Ok(Ok(known)) => Ok(known),
+            Ok(Err(error)) => {
                 let error: crate::storage::Error = error;
-                warn!(error = %chain(&error), "the target's room cannot be told");
-                return Ok(Space::Unknown { why: chain(&error) });
+                Err(chain(&error))
+            }
+            Err(_) => Err(format!("the storage has not answered within {} s", PATIENCE.as_secs())),
+        };
+        let (space, cost) = match why {
+            Ok(known) => known,
+            Err(why) => {
+                warn!(error = why, "the target's room cannot be told");
+                return Ok(Space::Unknown { why });
             }
         };
         let mut reserves = Vec::new();

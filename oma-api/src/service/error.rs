@@ -8,7 +8,7 @@ use crate::storage;
 use crate::store;
 use shared::config::Period;
 use shared::ids::{AgentId, DiskKey, InvalidId, JobId};
-use shared::migration::{Action, Denied, Position};
+use shared::migration::{Denied, Position};
 use shared::profile;
 use shared::wire::refusal;
 use tonic::{Code, Status};
@@ -36,8 +36,6 @@ pub enum Error {
     KeyReused,
     #[error("no switch of {vm} is scheduled")]
     NothingScheduled { vm: String },
-    #[error("{action} needs a target that can run machines, and none is configured")]
-    NoTarget { action: Action },
     #[error("agent {agent} is not connected; start vma-agent there and look at its log")]
     AgentAway { agent: AgentId },
     #[error(
@@ -69,7 +67,7 @@ pub enum Error {
     )]
     NoDiskLeft { vm: String },
     #[error(
-        "disk {key} was accepted with its change and has not been committed since, so there is nothing to compare it with: `migratekit migration sync` first"
+        "disk {key} was accepted with a change, adopted or restored, or its changes were lost, and it has not been committed since, so there is nothing to compare it with: `migratekit migration sync` first"
     )]
     NotSynced { key: DiskKey },
     #[error("cycle {job} is running: pause it or wait for its end")]
@@ -130,7 +128,7 @@ pub enum Error {
     Storage(#[from] storage::Error),
     #[error("a name cannot be used")]
     Name(#[from] storage::InvalidName),
-    #[error("the database")]
+    #[error(transparent)]
     Store(#[from] store::Error),
 }
 
@@ -164,7 +162,6 @@ impl Error {
                     if refused.is_of_itself() { Code::InvalidArgument } else { Code::FailedPrecondition };
                 (code, refused.reason())
             }
-            Self::NoTarget { .. } => (Code::FailedPrecondition, "NO_TARGET"),
             Self::AgentAway { .. } => (Code::Unavailable, "AGENT_NOT_CONNECTED"),
             Self::Preflight { .. } => (Code::FailedPrecondition, "PREFLIGHT_BLOCKED"),
             Self::Rate { .. } => (Code::InvalidArgument, "RATE_TOO_LOW"),

@@ -2,7 +2,7 @@
 
 use super::migrations::OfferedVm;
 use super::{App, Error};
-use crate::estimate::{Basics, Estimate, Measured, estimate};
+use crate::estimate::{Basics, Estimate, History, Measured, estimate};
 use crate::store::{CyclesOf, Migration};
 
 /// Cycles that are looked at.
@@ -18,9 +18,9 @@ impl App {
                 let OfferedVm { vm, agent, .. } = self.offered(asked).await?;
                 let size = vm.disks.iter().map(|d| d.size).fold(0, u64::saturating_add);
                 let (agents, largest) = self.measured(CyclesOf::Agent(&agent)).await?;
-                let largest = largest.as_ref();
+                let agents = History { newest: &agents, largest: largest.as_ref() };
                 let now = self.clock.now();
-                Ok(estimate(&Basics { size, own: &[], agents: &agents, largest, limit: 0, now }))
+                Ok(estimate(&Basics { size, own: History::default(), agents, limit: 0, now }))
             }
         }
     }
@@ -28,15 +28,16 @@ impl App {
     pub(crate) async fn estimate_of(&self, migration: &Migration) -> Result<Estimate, Error> {
         let disks = self.store.disk_list(&migration.id).await?;
         let size = disks.iter().map(|d| d.size).fold(0, u64::saturating_add);
-        let (own, mut largest) = self.measured(CyclesOf::Migration(&migration.id)).await?;
-        let mut agents = Vec::new();
-        // Paused cycles alone do not say how fast it is copied.
-        if largest.is_none() {
-            (agents, largest) = self.measured(CyclesOf::Agent(&migration.agent)).await?;
-        }
+        let (own, own_largest) = self.measured(CyclesOf::Migration(&migration.id)).await?;
+        // Cycles that were paused, and those that brought nothing, do not say how fast it is copied.
+        let (agents, agents_largest) = match own_largest.as_ref().is_none_or(|largest| largest.bytes == 0) {
+            true => self.measured(CyclesOf::Agent(&migration.agent)).await?,
+            false => (Vec::new(), None),
+        };
         let (limit, now) = (self.rate_now(migration).await?, self.clock.now());
-        let largest = largest.as_ref();
-        Ok(estimate(&Basics { size, own: &own, agents: &agents, largest, limit, now }))
+        let own = History { newest: &own, largest: own_largest.as_ref() };
+        let agents = History { newest: &agents, largest: agents_largest.as_ref() };
+        Ok(estimate(&Basics { size, own, agents, limit, now }))
     }
 
     async fn measured(&self, of: CyclesOf<'_>) -> Result<(Vec<Measured>, Option<Measured>), Error> {

@@ -47,6 +47,9 @@ impl Listing {
         if self.text.len() > LONGEST {
             return Err(wrong("text")(format!("must be at most {LONGEST} bytes")));
         }
+        if self.text.chars().any(char::is_control) {
+            return Err(wrong("text")("has a control character"));
+        }
         Ok(PageOf {
             which: if self.all { Which::All } else { Which::Unfinished },
             phase: said(&self.phase).map(|p| p.parse()).transpose().map_err(wrong("phase"))?,

@@ -173,7 +173,9 @@ impl App {
         if migration.position.ended() || !migration.has_committed {
             return Err(Error::NothingCommitted);
         }
-        let uncommitted = |d: &&Disk| d.manifest.is_none() || d.committed_size != Some(d.size);
+        // Where all of a disk is to be compared, its manifest is of the past: that of a backup, or of before a change.
+        let uncommitted =
+            |d: &&Disk| d.manifest.is_none() || d.committed_size != Some(d.size) || d.needs_hash_diff;
         if let Some(disk) = self.store.disk_list(&migration.id).await?.iter().find(uncommitted) {
             return Err(Error::NotSynced { key: disk.key.clone() });
         }

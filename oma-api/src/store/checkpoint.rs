@@ -12,7 +12,7 @@ use super::row::{Row, int, sql, time};
 use super::words::{CheckpointKind, JobStatus};
 use super::{Error, Store, Write};
 use jiff::Timestamp;
-use shared::ids::{DiskId, Epoch, JobId};
+use shared::ids::{DiskId, Epoch, JobId, MigrationId};
 use shared::range::RangeSet;
 use sqlx::any::AnyRow;
 
@@ -41,6 +41,22 @@ pub struct Checkpoints {
 }
 
 impl Store {
+    /// All of an aborted migration's disks: their volumes are gone.
+    ///
+    /// # Errors
+    /// [`Error::Database`].
+    pub async fn checkpoints_forget(&self, migration: &MigrationId) -> Result<(), Error> {
+        self.write(|mut w| async move {
+            sql("DELETE FROM checkpoints WHERE disk_id IN (SELECT id FROM disks WHERE migration_id = ?)")
+                .bind(migration.as_str())
+                .execute(&mut *w.tx)
+                .await
+                .doing("forgetting checkpoints")?;
+            w.commit().await
+        })
+        .await
+    }
+
     /// Records ranges; known after a power cut once this returns. An empty set is not recorded, but checked all the same.
     ///
     /// # Errors

@@ -84,7 +84,9 @@ impl Moment {
     /// [`Error::Database`].
     pub async fn manifests(&mut self) -> Result<BTreeSet<String>, Error> {
         let rows = super::row::sql(
-            "SELECT manifest_file FROM disks WHERE manifest_file IS NOT NULL UNION SELECT manifest_file FROM restore_point_disks",
+            "SELECT manifest_file FROM disks WHERE manifest_file IS NOT NULL AND migration_id IN \
+             (SELECT id FROM migrations WHERE unfinished_vm IS NOT NULL) \
+             UNION SELECT manifest_file FROM restore_point_disks",
         )
         .fetch_all(&mut self.connection)
         .await

@@ -91,7 +91,7 @@ pub enum Which {
 impl Migration {
     /// What the state machine wants to know.
     pub fn facts(&self) -> Facts {
-        Facts { has_committed: self.has_committed, held: self.held, past_no_return: false }
+        Facts { has_committed: self.has_committed, held: self.held, past_no_return: false, has_target: false }
     }
 }
 

@@ -46,6 +46,8 @@ pub enum Refusal {
     MustRepeat,
     /// `automatic` starts cycles by itself, which a hold forbids.
     Held,
+    /// No target is configured that could run the VM.
+    NoTarget,
     /// The position has no work that could report this.
     UnexpectedEvent,
 }
@@ -66,6 +68,7 @@ impl Refusal {
         Self::SwitchFailed,
         Self::MustRepeat,
         Self::Held,
+        Self::NoTarget,
         Self::UnexpectedEvent,
     ];
 
@@ -85,6 +88,7 @@ impl Refusal {
             Self::SwitchFailed => "SWITCH_FAILED",
             Self::MustRepeat => "MUST_REPEAT",
             Self::Held => "HELD",
+            Self::NoTarget => "NO_TARGET",
             Self::UnexpectedEvent => "UNEXPECTED_EVENT",
         }
     }
@@ -107,6 +111,7 @@ impl Refusal {
             Self::SwitchFailed => "the switch failed and must be taken back first",
             Self::MustRepeat => "what failed must be carried through",
             Self::Held => "a hold keeps cycles from starting by themselves",
+            Self::NoTarget => "it needs a target that can run machines, and none is configured",
             Self::UnexpectedEvent => "nothing runs there that could report it",
         }
     }

@@ -13,6 +13,8 @@ pub struct Facts {
     pub held: bool,
     /// The switch has passed the point up to which it can be given up.
     pub past_no_return: bool,
+    /// Its target can run machines.
+    pub has_target: bool,
 }
 
 /// What moves a migration.
@@ -106,6 +108,11 @@ pub fn allowed(current: Option<Position>, facts: Facts) -> Vec<Action> {
 
 fn go(to: Position, effect: Effect) -> Result<Next, Refusal> {
     Ok(Next { to, effect })
+}
+
+/// What is done at the target, too.
+fn on_target(facts: Facts, to: Position, effect: Effect) -> Result<Next, Refusal> {
+    if facts.has_target { go(to, effect) } else { Err(Refusal::NoTarget) }
 }
 
 fn without_migration(action: Action) -> Result<Next, Refusal> {
@@ -208,7 +215,7 @@ fn on_action(at: Position, action: Action, facts: Facts) -> Result<Next, Refusal
                 Err(Refusal::NoCommittedCycle)
             }
             P::BeginPaused | P::BeginFailed | P::SyncPaused | P::SyncFailed => {
-                go(P::SwitchRunning, Effect::RunSwitch)
+                on_target(facts, P::SwitchRunning, Effect::RunSwitch)
             }
             P::BeginRunning
             | P::SyncRunning
@@ -226,7 +233,7 @@ fn on_action(at: Position, action: Action, facts: Facts) -> Result<Next, Refusal
         },
         Action::Rollback => match at {
             P::SwitchSuccessful | P::SwitchFailed | P::RollbackFailed => {
-                go(P::RollbackRunning, Effect::RunRollback)
+                on_target(facts, P::RollbackRunning, Effect::RunRollback)
             }
             P::BeginRunning
             | P::BeginPaused
@@ -266,7 +273,9 @@ fn on_action(at: Position, action: Action, facts: Facts) -> Result<Next, Refusal
             | P::AbortAborted => Err(in_the_way(at)),
         },
         Action::Finalize => match at {
-            P::SwitchSuccessful | P::FinalizeFailed => go(P::FinalizeRunning, Effect::RunFinalize),
+            P::SwitchSuccessful | P::FinalizeFailed => {
+                on_target(facts, P::FinalizeRunning, Effect::RunFinalize)
+            }
             P::BeginRunning
             | P::BeginPaused
             | P::BeginFailed

@@ -9,7 +9,13 @@ fn inputs() -> Vec<Input> {
 
 fn facts() -> Vec<Facts> {
     let bit = |n: u8, i: u8| n >> i & 1 == 1;
-    (0..8).map(|n| Facts { has_committed: bit(n, 0), held: bit(n, 1), past_no_return: bit(n, 2) }).collect()
+    let of = |n| Facts {
+        has_committed: bit(n, 0),
+        held: bit(n, 1),
+        past_no_return: bit(n, 2),
+        has_target: bit(n, 3),
+    };
+    (0..16).map(of).collect()
 }
 
 #[test]
@@ -27,7 +33,7 @@ fn every_word_is_spelled_one_way() {
     }
     both_ways!(Phase, State, Action, Event);
     let error = "synk".parse::<Phase>().expect_err("no such phase").to_string();
-    assert_eq!(error, r#""synk" is not a phase: expected one of begin sync switch finalize abort rollback"#);
+    assert_eq!(error, r#""synk" is no phase: expected one of begin sync switch finalize abort rollback"#);
     assert_eq!(Event::CycleCommitted.as_str(), "cycle_committed");
 }
 
@@ -48,7 +54,7 @@ fn pairs_that_cannot_be_are_named() {
 }
 
 /// The table of DESIGN §7 written a second time, as text: rows are positions, columns are inputs.
-/// `.` refused; `=` stays; else the position it leads to. Facts: a committed cycle, no hold, before the point of no return.
+/// `.` refused; `=` stays; else the position it leads to. Facts: [`USUAL`].
 const ROWS: &str = "
 at                  begin sync switch automatic pause hold release abort finalize rollback | started progressed cycle_committed interrupted failed done
 none                BR    .    .      BR        .     .    .       .     .        .        | .       .          .               .           .      .
@@ -98,9 +104,11 @@ fn short(at: Position) -> &'static str {
     }
 }
 
+/// A committed cycle, no hold, before the point of no return, and a target.
+const USUAL: Facts = Facts { has_committed: true, held: false, past_no_return: false, has_target: true };
+
 #[test]
 fn the_table_row_by_row() {
-    let usual = Facts { has_committed: true, held: false, past_no_return: false };
     let mut lines = ROWS.trim().lines().map(|line| line.split_whitespace().filter(|w| *w != "|"));
     let inputs = inputs();
     let head: Vec<_> = lines.next().expect("a head").skip(1).collect();
@@ -113,7 +121,7 @@ fn the_table_row_by_row() {
         let cells: Vec<_> = line.collect();
         assert_eq!(cells.len(), inputs.len(), "{at:?}");
         for (&input, cell) in inputs.iter().zip(cells) {
-            let got = match apply(at, input, usual) {
+            let got = match apply(at, input, USUAL) {
                 Err(_) => ".",
                 Ok(next) if Some(next.to) == at => "=",
                 Ok(next) => short(next.to),
@@ -129,12 +137,16 @@ fn facts_change_only_what_they_are_for() {
     for current in Position::ALL.iter().map(|&p| Some(p)).chain([None]) {
         for input in inputs() {
             for f in facts() {
-                let usual = Facts { has_committed: true, held: false, past_no_return: false };
                 let refused_by = apply(current, input, f).err().map(|d| d.why);
-                let usually = apply(current, input, usual).err().map(|d| d.why);
+                let usually = apply(current, input, USUAL).err().map(|d| d.why);
                 let expected = match (input, current.map(Position::phase), usually) {
                     (Input::Action(Action::Switch), _, None) if !f.has_committed => {
                         Some(Refusal::NoCommittedCycle)
+                    }
+                    (Input::Action(Action::Switch | Action::Rollback | Action::Finalize), _, None)
+                        if !f.has_target =>
+                    {
+                        Some(Refusal::NoTarget)
                     }
                     (Input::Action(Action::Automatic), Some(_), None) if f.held => Some(Refusal::Held),
                     (Input::Action(Action::Abort), Some(Phase::Switch), None) if f.past_no_return => {
@@ -150,7 +162,7 @@ fn facts_change_only_what_they_are_for() {
 
 #[test]
 fn effects_say_what_to_do() {
-    let f = Facts { has_committed: true, ..Facts::default() };
+    let f = USUAL;
     let effect = |at, action| apply(at, action, f).map(|n: Next| n.effect);
     assert_eq!(effect(None, Action::Begin), Ok(Effect::Prepare));
     assert_eq!(effect(Some(Position::BeginPaused), Action::Sync), Ok(Effect::RunCycle));
@@ -213,7 +225,8 @@ proptest! {
     #[test]
     fn random_lives_keep_the_promises(steps in prop::collection::vec((0usize..16, any::<bool>()), 1..200)) {
         let inputs = inputs();
-        let (mut at, mut f, mut model) = (None, Facts::default(), Model::default());
+        let (mut at, mut model) = (None, Model::default());
+        let mut f = Facts { has_target: true, ..Facts::default() };
         for (index, past) in steps {
             let input = inputs[index];
             if matches!(at, Some(Position::SwitchRunning)) {

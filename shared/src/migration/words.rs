@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 /// A word that is not one of the list.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{value:?} is not a {what}: expected one of {expected}")]
+#[error("{value:?} is no {what}: expected one of {expected}")]
 pub struct UnknownWord {
     what: &'static str,
     value: String,

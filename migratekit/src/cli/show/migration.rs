@@ -51,6 +51,7 @@ pub(in crate::cli) fn migration_json(m: &v1::Migration) -> Value {
             "change_id": or_null(&d.change_id),
             "replica_verified_at": or_null(&d.replica_verified_at),
             "source_verified_at": or_null(&d.source_verified_at),
+            "volume": d.volume,
         })).collect::<Vec<_>>(),
         "retired_disks": m.retired_disks.iter().map(|d| json!({
             "disk_id": d.disk_id,

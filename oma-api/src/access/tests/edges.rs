@@ -128,6 +128,37 @@ async fn a_port_that_others_reach_serves_nobody_without_a_token() {
     assert_eq!(server.ask("GET", "/api/v1/openapi.json", &bearer(&viewer)).await.0, 200);
 }
 
+/// Red when who may only look can act, or cannot follow.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_viewer_watches_and_does_not_act_at_the_route_of_both() {
+    let server = Server::start().await;
+    let (viewer, operator) = (server.token("v", Role::Viewer).await, server.token("o", Role::Operator).await);
+    for action in [
+        "begin",
+        "sync",
+        "switch",
+        "automatic",
+        "pause",
+        "hold",
+        "release",
+        "abort",
+        "finalize",
+        "rollback",
+        "start",
+        "x",
+    ] {
+        for root in ["", "/api/v1"] {
+            let path = format!("{root}/my/machines/web-1/migrate?action={action}");
+            let (status, _, body) = server.ask("POST", &path, &bearer(&viewer)).await;
+            assert!(status == 403 && body.contains("WRONG_ROLE"), "{action}: {status} {body}");
+        }
+    }
+    let path = "/my/machines/web-1/migrate?action=watch";
+    assert_eq!(server.ask("POST", path, &bearer(&viewer)).await.0, 200);
+    let path = "/my/machines/web-1/migrate?action=hold";
+    assert_eq!(server.ask("POST", path, &bearer(&operator)).await.0, 201);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_a_person_with_both_the_token_counts() {
     let server = Server::start().await;

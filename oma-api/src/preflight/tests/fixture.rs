@@ -84,6 +84,7 @@ pub(super) fn all_well() -> Facts {
             our_version: "1.0.0",
         },
         unfinished: None,
+        left: Vec::new(),
         space: space(60 * GIB, 100 * GIB),
         profile: Some(Profile { name: "shop".parse().expect("a name"), settings }),
         others: vec![],

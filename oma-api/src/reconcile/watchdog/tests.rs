@@ -134,6 +134,24 @@ async fn what_waits_with_a_reason_and_what_waits_for_its_agent_does_not_hang() {
     assert_eq!(view.waiting, None, "its time begins when it is back");
 }
 
+/// Red when what its agent says of the hang lets a cycle hang for ever.
+#[tokio::test]
+async fn what_the_agent_complains_of_after_an_interruption_does_not_begin_its_time_anew() {
+    let mut scene = Scene::new().await;
+    scene.after(STALLED).await;
+    let (reason, message) = ("CONNECTION_LOST".to_owned(), "no answer to the opening within 60 s".to_owned());
+    scene.plant.say(&scene.plant.job().await, CycleEvent::Waiting { reason, message }).await;
+    scene.after(STALLED / 2).await;
+    assert_eq!(scene.plant.migration().await.position, Position::SyncRunning, "it is given its time");
+    scene.after(STALLED / 2).await;
+    let error = scene.error().await.expect("it has failed");
+    assert_eq!(error.reason, REASON);
+    assert!(
+        error.message.contains("hangs at the wire") && error.message.contains("no answer to the opening"),
+        "{error:?}"
+    );
+}
+
 /// Red when an agent that is connected and does nothing can keep a cycle from being paused.
 #[tokio::test]
 async fn a_pause_that_the_agent_does_not_carry_out_is_carried_out_without_it() {

@@ -128,14 +128,14 @@ pub(super) struct Estimate {
     #[schema(example = 42_949_672_960u64)]
     size: u64,
     /// Of the next cycle.
-    eta_ms: u64,
+    eta_ms: Option<u64>,
     transfer_bytes_second: u64,
     /// Were the VM powered off now: the final cycle, without what the target takes to start it; null: not measured.
     predicted_downtime_ms: Option<u64>,
     /// What the VM writes; null: not measured.
     dirty_bytes_second: Option<u64>,
     /// Bytes that the next cycle will bring.
-    next_bytes: u64,
+    next_bytes: Option<u64>,
     /// converging, non_converging or unknown.
     trend: &'static str,
     /// measured, agent_history or default.
@@ -147,7 +147,7 @@ impl From<&crate::estimate::Estimate> for Estimate {
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         Self {
             size: e.size,
-            eta_ms: millis(e.eta),
+            eta_ms: e.eta.map(millis),
             transfer_bytes_second: e.copy_rate,
             predicted_downtime_ms: e.downtime.map(millis),
             dirty_bytes_second: e.dirty_rate,

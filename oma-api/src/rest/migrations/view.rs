@@ -108,6 +108,8 @@ struct Disk {
     change_id: Option<String>,
     replica_verified_at: Option<String>,
     source_verified_at: Option<String>,
+    /// Of the storage; it holds the replica.
+    volume: String,
 }
 
 /// Its volume goes with the last restore point that holds it.
@@ -271,6 +273,7 @@ impl From<store::Disk> for Disk {
             change_id: disk.change_id,
             replica_verified_at: disk.replica_verified_at.map(time),
             source_verified_at: disk.source_verified_at.map(time),
+            volume: disk.volume.clone(),
         }
     }
 }

@@ -164,11 +164,8 @@ impl Life {
                 assert!(now.at == Some(next.to) || at_once, "{action}: {:?} → {:?}", before.at, now.at);
                 self.ids.insert(self.plant.migration().await.id);
             }
-            (Ok(next), Err(error)) => {
+            (Ok(_), Err(error)) => {
                 let beyond = match &error {
-                    Error::NoTarget { .. } => {
-                        matches!(next.effect, Effect::RunSwitch | Effect::RunRollback | Effect::RunFinalize)
-                    }
                     Error::AgentAway { .. } => before.at.is_none() && !self.connected,
                     _ => false,
                 };
@@ -284,6 +281,12 @@ impl Life {
                 );
                 assert_eq!(app.store.job_active(id).await.expect("read"), None, "history at work");
                 assert_eq!(app.store.restore_point_list(id).await.expect("read"), vec![]);
+                for disk in app.store.disk_list(id).await.expect("read") {
+                    assert!(
+                        app.store.unknown_load(&disk.id).await.expect("read").is_empty(),
+                        "{id} left checkpoints"
+                    );
+                }
             }
         }
     }

@@ -59,6 +59,33 @@ async fn of_many_requests_under_one_key_one_is_done_and_all_are_answered() {
     assert_eq!(plant.migration().await.generation, before + 1);
 }
 
+/// Red when the id of what has ended is taken for a VM that nobody knows.
+#[tokio::test]
+async fn a_migration_that_has_ended_is_known_by_its_id() {
+    let plant = Plant::begun().await;
+    let ended = plant.migration().await.id;
+    plant.act(Action::Abort).await;
+    plant.step().await;
+    let refused =
+        plant.app.act(&caller(1), ended.as_str(), &Ask::new(Action::Sync)).await.expect_err("history");
+    assert_eq!(refused.reason(), "MIGRATION_ENDED", "{refused}");
+    plant.app.act(&caller(1), ended.as_str(), &Ask::new(Action::Begin)).await.expect("its VM, anew");
+    assert_ne!(plant.migration().await.id, ended);
+}
+
+/// Red when a terminal could be written to by what somebody else asked.
+#[tokio::test]
+async fn what_is_shown_to_others_has_no_control_characters() {
+    let plant = Plant::new().await;
+    for ask in [
+        Ask { affinity: vec!["\u{1b}[31mred".to_owned()], ..Ask::new(Action::Begin) },
+        Ask { force: Some("a\nb".to_owned()), ..Ask::new(Action::Begin) },
+    ] {
+        let refused = plant.ask(&ask).await.expect_err("refused");
+        assert!(refused.to_string().contains("control characters"), "{refused}");
+    }
+}
+
 #[tokio::test]
 async fn who_acts_by_hand_takes_over_from_automatic_and_from_a_set_time() {
     let plant = Plant::begun().await;
