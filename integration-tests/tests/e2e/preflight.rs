@@ -146,6 +146,6 @@ async fn a_check_says_the_same_through_all_edges_and_stops_begin() -> anyhow::Re
         String::from_utf8(blocked.stdout)?.contains("block MIGRATION_UNFINISHED (vm): "),
         "said in the table"
     );
-    ensure!(String::from_utf8(blocked.stderr)?.contains("1 of the findings blocks begin"), "and in a line");
+    ensure!(String::from_utf8(blocked.stderr)?.contains("web is protected already"), "and in a line");
     Ok(())
 }

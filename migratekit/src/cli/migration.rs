@@ -196,7 +196,11 @@ async fn list(channel: Channel, which: List, output: Output, out: &mut impl Writ
             break;
         }
     }
-    migrations.truncate(which.limit.unwrap_or(usize::MAX));
+    let limit = which.limit.unwrap_or(usize::MAX);
+    if migrations.len() > limit || !page_token.is_empty() {
+        writeln!(std::io::stderr(), "there are more than these {limit}")?;
+    }
+    migrations.truncate(limit);
     match output {
         Output::Table | Output::Wide if migrations.is_empty() => {
             // stdout stays empty: it is what scripts count.

@@ -154,7 +154,8 @@ pub(super) async fn look(app: &App, watch: &mut Watch, stalled: Duration) -> Res
         let silence = stalled.min((stalled / 2).max(app.heartbeat * 3));
         let silent = app.hub.agent_silent_for(&migration.agent).is_none_or(|silent| silent >= silence);
         // Its sessions are ended by the interruption: what waits at the target is not seen any more, and waits all the same.
-        let place = seen.place.unwrap_or_else(|| place(&seen.mark, silent));
+        let place =
+            seen.place.filter(|was| *was == Place::Target).unwrap_or_else(|| place(&seen.mark, silent));
         let minutes = shared::config::Period(stalled);
         if !seen.interrupted {
             warn!(migration_id = %job.migration, job_id = %job.id, %place, "the cycle does not get on and is interrupted");

@@ -200,6 +200,7 @@ struct OfList {
     #[param(pattern = "^([A-Za-z0-9_-][A-Za-z0-9._-]{0,63})?$")]
     agent: String,
     /// In the VM's name, its uuid or the migration's id.
+    #[param(pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")]
     text: String,
     /// Most migrations of the answer; 50 when left out.
     #[param(minimum = 1, maximum = 500)]

@@ -79,6 +79,10 @@ impl App {
         let session = connection.session_id().to_owned();
         drop(connection);
         info!(%agent, "agent disconnected");
+        // The daemon ends: the next start says of all agents that they are away.
+        if self.store.is_closed() {
+            return;
+        }
         if let Err(error) = self.store.agent_disconnected(agent, &session, self.clock.now()).await {
             warn!(%agent, error = %shared::error::chain(&error), "the end of a session could not be stored");
         }

@@ -42,7 +42,7 @@ impl Listing {
         let limit = match self.limit {
             None => USUAL,
             Some(limit @ 1..=MOST) => limit,
-            Some(_) => return Err(wrong("limit")(format!("must be 1 to {MOST}"))),
+            Some(_) => return Err(wrong("limit (page_size)")(format!("must be 1 to {MOST}"))),
         };
         if self.text.len() > LONGEST {
             return Err(wrong("text")(format!("must be at most {LONGEST} bytes")));

@@ -118,7 +118,7 @@ pub enum Error {
     ProfileChanged { name: ProfileName, generation: u64 },
     /// Migrations that go on refer to it.
     #[error(
-        "the target profile {name} is used by {count} unfinished migrations, such as {migration} of VM {vm:?}: give them another one, or end them first"
+        "the target profile {name} is used by unfinished migrations ({count} of them), such as {migration} of VM {vm:?}: give them another one, or end them first"
     )]
     ProfileInUse { name: ProfileName, vm: String, migration: MigrationId, count: usize },
     /// It says what none may say, beside the others there are.

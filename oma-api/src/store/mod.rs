@@ -266,6 +266,11 @@ impl Store {
         self.changes.subscribe()
     }
 
+    /// Whether [`close`](Self::close) was called: nothing can be stored any more, and nothing needs to be.
+    pub fn is_closed(&self) -> bool {
+        self.write.is_closed()
+    }
+
     /// Waits for what is running, then closes the connections.
     pub async fn close(&self) {
         self.write.close().await;

@@ -27,7 +27,7 @@ pub const EXIT_CONFIGURATION: u8 = 64;
 #[non_exhaustive]
 pub enum Error {
     /// There is no such file.
-    #[error("configuration file {} does not exist: name another with --config, or start from the example in deploy/", path.display())]
+    #[error("configuration file {} does not exist: name another one, or start from the example in deploy/examples", path.display())]
     Missing {
         /// As given.
         path: PathBuf,
