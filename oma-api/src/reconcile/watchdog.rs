@@ -2,7 +2,7 @@
 //!
 //! After `stalled` without progress a cycle is interrupted: its disks get new epochs, and its agent goes on from what is
 //! durable. After the same time again it fails with the reason CYCLE_STALLED, which names the place where it hangs; the
-//! schedule tries it again at its next time. One whose agent says why it waits is left to it. One whose agent is away hangs at
+//! schedule tries it again at its next time. One whose agent says why it waits is left to it, unless it was interrupted before. One whose agent is away hangs at
 //! the wire: that is said, and it is waited for, because its end would throw away what is durable. A commit that takes long is
 //! said, too: it cannot be taken back. A pause that the agent does not carry out is carried out here.
 
