@@ -208,7 +208,7 @@ fn disk(disk: Disk) -> v1::MigrationDisk {
         change_id: disk.change_id.unwrap_or_default(),
         replica_verified_at: time(disk.replica_verified_at),
         source_verified_at: time(disk.source_verified_at),
-        volume: disk.volume.clone(),
+        volume: disk.volume,
     }
 }
 

@@ -273,7 +273,7 @@ impl From<store::Disk> for Disk {
             change_id: disk.change_id,
             replica_verified_at: disk.replica_verified_at.map(time),
             source_verified_at: disk.source_verified_at.map(time),
-            volume: disk.volume.clone(),
+            volume: disk.volume,
         }
     }
 }
