@@ -113,7 +113,7 @@ proptest! {
         let guess = estimate(&Basics { size: 1 << 60, ..of(known, &[]) });
         let took = real.finished_at.duration_since(real.started_at).as_secs_f64();
         let said = guess.downtime.expect("measured").as_secs_f64();
-        prop_assert!((said - took).abs() <= took * 0.15 + 0.01, "said {said}, took {took}");
+        prop_assert!((said - took).abs() <= took * 0.05 + 0.01, "said {said}, took {took}");
         if (dirty / copy - 1.0).abs() > 0.2 {
             let expected = if dirty < copy { Trend::Converging } else { Trend::NonConverging };
             prop_assert_eq!(guess.trend, expected);

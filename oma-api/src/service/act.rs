@@ -246,10 +246,15 @@ impl App {
         }
     }
 
+    /// The migration, ended or not, if it is its id that was written.
+    async fn named_by_id(&self, asked: &str) -> Option<Migration> {
+        let id = MigrationId::parse(asked).ok()?;
+        self.store.migration_fetch(&id).await.ok()
+    }
+
     async fn refuse_unprotected(&self, asked: &str, action: Action) -> Error {
         // Named by its id, an ended one is history, and no VM that nobody knows.
-        if let Ok(id) = MigrationId::parse(asked)
-            && let Ok(ended) = self.store.migration_fetch(&id).await
+        if let Some(ended) = self.named_by_id(asked).await
             && let Err(denied) = apply(Some(ended.position), action, ended.facts())
         {
             return Error::NotNow { denied, last: ended.wishes.last };
@@ -268,14 +273,9 @@ impl App {
         ask: &Ask,
         attempt: Option<&Attempt>,
     ) -> Result<MigrationId, Error> {
-        let offered = match MigrationId::parse(asked) {
-            // Of a migration that has ended: its VM, anew.
-            Ok(id) => match self.store.migration_fetch(&id).await {
-                Ok(ended) => self.offered(ended.vm.as_str()).await?,
-                Err(_) => self.offered(asked).await?,
-            },
-            Err(_) => self.offered(asked).await?,
-        };
+        // Of a migration that has ended: its VM, anew.
+        let ended = self.named_by_id(asked).await;
+        let offered = self.offered(ended.as_ref().map_or(asked, |ended| ended.vm.as_str())).await?;
         if !self.hub.agent_is_connected(&offered.agent) {
             return Err(Error::AgentAway { agent: offered.agent });
         }
