@@ -48,6 +48,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 struct Round {
     predicted: f64,
     real: f64,
+    said: v1::EstimateResponse,
+    /// Bytes of data that the final cycle brought.
+    data: u64,
 }
 
 impl Round {
@@ -68,7 +71,7 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<Outcome> {
     let world = World::start(&how).await?;
     fill(&mut world.live()?.guest("root")?)?;
     world.begin().await?;
-    world::sync(&world, &[]).await?;
+    let first = world::sync(&world, &[]).await?;
     let mut client = MigrationServiceClient::new(world.channel().await?);
     let (mut rounds, mut cycles) = (Vec::new(), Vec::new());
     for round in 0..options.few() {
@@ -85,7 +88,8 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<Outcome> {
         let predicted =
             said.predicted_downtime_ms.map_or(f64::NAN, |ms| Duration::from_millis(ms).as_secs_f64());
         let last = world::sync(&world, &[]).await?;
-        rounds.push(Round { predicted, real: (last.durable + last.commit).as_secs_f64() });
+        let data = last.migration.cycle.iter().flat_map(|c| &c.disks).map(|d| d.data_bytes).sum();
+        rounds.push(Round { predicted, real: (last.durable + last.commit).as_secs_f64(), said, data });
     }
     let guest = Guest::start(world.live()?.guest("root")?, FAST);
     let begun = Instant::now();
@@ -109,8 +113,18 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<Outcome> {
         SLOW / 1_000_000,
         LINK / 1_000_000
     );
-    for Round { predicted, real } in &rounds {
-        writeln!(text, "  predicted downtime {predicted:.2} s, real {real:.2} s")?;
+    let first = (first.durable + first.commit).as_secs_f64();
+    writeln!(text, "  the first cycle, {} MB in {first:.2} s", FILLED / 1_000_000)?;
+    for Round { predicted, real, said, data } in &rounds {
+        let mb = |bytes: u64| report::float(bytes) / 1e6;
+        writeln!(
+            text,
+            "  predicted downtime {predicted:.2} s, real {real:.2} s; of {:.1} MB, {:.1} came; {:.1} MB/s written, {:.1} copied",
+            mb(said.next_bytes.unwrap_or(0)),
+            mb(*data),
+            mb(said.dirty_bytes_second.unwrap_or(0)),
+            mb(said.transfer_bytes_second)
+        )?;
     }
     writeln!(
         text,
@@ -137,6 +151,7 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<Outcome> {
         ],
         runs: json!({
             "rounds": rounds.iter().map(|r| json!({ "predicted_s": r.predicted, "real_s": r.real })).collect::<Vec<_>>(),
+            "first_s": first,
             "cycles_s": cycles,
             "fast_mb_s": fast,
             "reason": end.error_reason,

@@ -116,10 +116,17 @@ async fn begin_all(channel: &Channel) -> anyhow::Result<()> {
     .await?;
     let mut client = MigrationServiceClient::new(channel.clone());
     for action in [v1::Action::Begin, v1::Action::Sync] {
+        // A preflight reckons with fifty disks that get full.
+        let force =
+            if action == v1::Action::Begin { "a benchmark: the disks stay as full as they are" } else { "" };
         for number in 1..=VMS {
-            client
-                .act(v1::ActRequest { vm: uuid(number), action: action.into(), ..v1::ActRequest::default() })
-                .await?;
+            let request = v1::ActRequest {
+                vm: uuid(number),
+                action: action.into(),
+                force_reason: force.to_owned(),
+                ..v1::ActRequest::default()
+            };
+            client.act(request).await?;
         }
         if action == v1::Action::Begin {
             eventually("fifty replicas", PATIENCE, || async {

@@ -9,11 +9,13 @@ pub struct Report {
     sizes: super::Sizes,
     runs: usize,
     pub(super) outcomes: Vec<Outcome>,
+    /// Names of cases that could not be measured, and why.
+    pub failed: Vec<(&'static str, String)>,
 }
 
 impl Report {
     pub(super) fn new(options: &super::Options) -> Self {
-        Self { sizes: options.sizes, runs: options.runs, outcomes: vec![] }
+        Self { sizes: options.sizes, runs: options.runs, outcomes: vec![], failed: vec![] }
     }
 
     pub(super) fn heading(&self) -> String {
@@ -25,7 +27,8 @@ impl Report {
     pub(super) fn overview(&self) -> String {
         let mut rows = vec![["case", "measured", "", "floor", "aim"].map(String::from)];
         rows.extend(self.outcomes.iter().flat_map(Outcome::overview));
-        format!("overview\n{}", table(&rows))
+        let failed = self.failed.iter().map(|(case, why)| format!("  {case}: NOT MEASURED: {why}\n"));
+        format!("overview\n{}{}", table(&rows), failed.collect::<String>())
     }
 
     /// All of it, in seconds and bytes.
@@ -43,6 +46,7 @@ impl Report {
             },
             "runs": self.runs,
             "cases": self.outcomes.iter().map(Outcome::json).collect::<Vec<_>>(),
+            "failed": self.failed.iter().map(|(case, why)| json!({ "case": case, "why": why })).collect::<Vec<_>>(),
         })
     }
 }

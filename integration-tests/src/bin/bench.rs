@@ -51,5 +51,7 @@ async fn main() -> anyhow::Result<()> {
     std::fs::write(&path, serde_json::to_string_pretty(&report.json())?)
         .with_context(|| format!("cannot write {}", path.display()))?;
     println!("{}", path.display());
+    let failed: Vec<_> = report.failed.iter().map(|(case, _)| *case).collect();
+    anyhow::ensure!(failed.is_empty(), "not measured: {}", failed.join(", "));
     Ok(())
 }

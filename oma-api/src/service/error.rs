@@ -7,7 +7,7 @@ use crate::schedule;
 use crate::storage;
 use crate::store;
 use shared::config::Period;
-use shared::ids::{AgentId, DiskKey, InvalidId, JobId};
+use shared::ids::{AgentId, DiskKey, InvalidId, JobId, VmUuid};
 use shared::migration::{Denied, Position};
 use shared::profile;
 use shared::wire::refusal;
@@ -17,8 +17,8 @@ use tonic::{Code, Status};
 pub enum Error {
     #[error("no connected or known agent offers a VM {asked:?}; `migratekit vm list` shows them")]
     VmUnknown { asked: String },
-    #[error("{count} VMs are called {asked:?}; name it by its uuid")]
-    VmAmbiguous { asked: String, count: usize },
+    #[error("{} VMs are called {asked:?}; name it by its uuid: {}", vms.len(), some(vms))]
+    VmAmbiguous { asked: String, vms: Vec<VmUuid> },
     #[error(
         "no VM {asked:?} is protected; `migratekit vm list` shows the VMs, `migratekit migration begin` protects one"
     )]
@@ -130,6 +130,13 @@ pub enum Error {
     Name(#[from] storage::InvalidName),
     #[error(transparent)]
     Store(#[from] store::Error),
+}
+
+/// The first of them, for a message.
+fn some(vms: &[VmUuid]) -> String {
+    const MOST: usize = 8;
+    let shown: Vec<_> = vms.iter().take(MOST).map(VmUuid::as_str).collect();
+    format!("{}{}", shown.join(", "), if vms.len() > MOST { ", …" } else { "" })
 }
 
 impl Error {

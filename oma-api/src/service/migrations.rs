@@ -129,7 +129,10 @@ impl App {
                 Err(_) => Ok(None),
             },
             1 => Ok(found.pop()),
-            count => Err(Error::VmAmbiguous { asked: asked.to_owned(), count }),
+            _ => {
+                let vms = found.into_iter().map(|m| m.vm).collect();
+                Err(Error::VmAmbiguous { asked: asked.to_owned(), vms })
+            }
         }
     }
 
@@ -137,7 +140,10 @@ impl App {
         let mut found = self.offers_of(asked).await?;
         match found.len() {
             1 => Ok(found.remove(0)),
-            count => Err(Error::VmAmbiguous { asked: asked.to_owned(), count }),
+            _ => {
+                let vms = found.into_iter().map(|of| of.vm.uuid).collect();
+                Err(Error::VmAmbiguous { asked: asked.to_owned(), vms })
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use crate::store::{JobDisk, JobKind, JobStep, Migration, NewJob};
 use crate::testing::Plant;
 use jiff::Timestamp;
 use migratekit::manifest::Manifest;
-use shared::cycle::{CycleEvent, DiskProgress, Finding, FindingKind, Strategy};
+use shared::cycle::{CycleEvent, DiskProgress, Finding, FindingKind, Strategy, Vm};
 use shared::migration::{Action, Position};
 use shared::range::ByteRange;
 use shared::vm::Configuration;
@@ -237,4 +237,18 @@ async fn begin_records_the_configuration_and_later_changes_are_shown_beside_it()
         ("cpus", "2", "8")
     );
     assert!(matches!(plant.app.vm_find("web-2").await, Err(Error::VmUnknown { .. })));
+}
+
+/// Who named a VM by a name that several have is told what to say instead.
+#[tokio::test]
+async fn of_several_vms_of_one_name_the_uuids_are_named() {
+    let plant = Plant::new().await;
+    let offered = plant.app.vm_list().await.expect("read").remove(0).vm;
+    let other =
+        Vm { uuid: "00000000-0000-4000-8000-0000000000ff".parse().expect("a uuid"), ..offered.clone() };
+    plant.app.agent_inventory(&plant.agent, &[offered.clone(), other.clone()]).await.expect("taken");
+    let refused = plant.ask(&Ask::new(Action::Begin)).await.expect_err("which of the two?");
+    assert_eq!(refused.reason(), "VM_AMBIGUOUS");
+    let message = refused.to_string();
+    assert!([&offered, &other].iter().all(|vm| message.contains(vm.uuid.as_str())), "{message}");
 }

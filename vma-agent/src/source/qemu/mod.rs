@@ -19,6 +19,7 @@ mod changes;
 mod config;
 #[cfg(test)]
 mod faults;
+mod freeze;
 mod graph;
 mod jobs;
 mod make;
@@ -57,8 +58,9 @@ pub struct QemuSource {
     folder: Folder,
     declared: vm::Configuration,
     limits: PageLimits,
-    /// One operation at a time: the monitor serves one, and half of one must not be seen by another.
-    turn: Mutex<()>,
+    /// One operation at a time: the monitor serves one, and half of one must not be seen by another. Holds the change ids
+    /// that are needed, as they were last said.
+    turn: Mutex<Vec<(DiskKey, ChangeId)>>,
 }
 
 impl QemuSource {
@@ -75,7 +77,7 @@ impl QemuSource {
             folder,
             declared: vm::Configuration::default(),
             limits: PageLimits::default(),
-            turn: Mutex::new(()),
+            turn: Mutex::default(),
         }
     }
 
@@ -189,7 +191,12 @@ impl QemuSource {
         }
     }
 
-    async fn make(&self, session: &mut Session, name: &SnapshotName) -> Result<Snapshot, Error> {
+    async fn make(
+        &self,
+        session: &mut Session,
+        name: &SnapshotName,
+        kept: &[(DiskKey, ChangeId)],
+    ) -> Result<Snapshot, Error> {
         let graph = Graph::read(session).await?;
         let disks = self.describe_disks(&graph)?;
         let record_disk = |(disk, nodes): (&VmDisk, &DiskConfig)| RecordDisk {
@@ -205,17 +212,19 @@ impl QemuSource {
         };
         self.save(name, &record).await?;
         let parts = self.parts(name, Some(&record));
-        for (part, disk) in parts.iter().zip(&mut record.disks) {
-            let change_id = track(session, &graph, name, &part.nodes.node).await?;
-            disk.change_id = Some(change_id.as_str().to_owned());
-        }
         for (part, disk) in parts.iter().zip(&disks) {
             let path = self.scratch(name, &part.key);
             scratch::create(session, name, part, &path, disk.size, &self.config.nbd).await?;
             make::prepare(session, part).await?;
         }
+        // Before the point in time, and no sooner: what is written in between is in this cycle and in the next.
+        for (part, disk) in parts.iter().zip(&mut record.disks) {
+            let change_id = track(session, &graph, name, &part.nodes.node).await?;
+            disk.change_id = Some(change_id.as_str().to_owned());
+        }
         record.taken_at = jiff::Timestamp::now();
         make::swap_in(session, &parts).await?;
+        freeze::copy_kept(session, &graph, name, &parts, kept).await?;
         for part in &parts {
             make::publish(session, part).await?;
         }
@@ -278,14 +287,7 @@ impl QemuSource {
                 since: since.clone(),
                 why,
             })?;
-            // Both or none: a copy without its content would say that nothing changed.
-            let actions = json!([
-                { "type": "block-dirty-bitmap-add",
-                  "data": { "node": node, "name": names.bitmap, "granularity": granularity, "disabled": true } },
-                { "type": "block-dirty-bitmap-merge",
-                  "data": { "node": node, "target": names.bitmap, "bitmaps": [since.as_str()] } },
-            ]);
-            session.run("transaction", json!({ "actions": actions })).await.map_err(refused)?;
+            freeze::copy(&mut session, node, &names, since.as_str(), granularity).await.map_err(refused)?;
         }
         if !graph.has_export(&names.export_id) {
             let export = json!({
@@ -317,7 +319,7 @@ impl Source for QemuSource {
     }
 
     async fn snapshot(&self, name: &SnapshotName) -> Result<Snapshot, Error> {
-        let _turn = self.turn.lock().await;
+        let kept = self.turn.lock().await;
         if let Ok(snapshot) = self.whole(name).await? {
             return Ok(snapshot);
         }
@@ -327,7 +329,7 @@ impl Source for QemuSource {
             return Err(Error::SnapshotExists { wanted: name.clone(), existing: existing.clone() });
         }
         self.remove(&mut session, name).await?;
-        match self.make(&mut session, name).await {
+        match self.make(&mut session, name, &kept).await {
             Ok(snapshot) => Ok(snapshot),
             Err(error) => {
                 // The guest should not go on paying for what nobody will use.
@@ -401,7 +403,8 @@ impl Source for QemuSource {
     }
 
     async fn forget_change_ids(&self, keep: &[(DiskKey, ChangeId)]) -> Result<(), Error> {
-        let _turn = self.turn.lock().await;
+        let mut kept = self.turn.lock().await;
+        *kept = keep.to_vec();
         let mut session = self.monitor.open().await?;
         let graph = Graph::read(&mut session).await?;
         let alive = self.names(&graph).await?;

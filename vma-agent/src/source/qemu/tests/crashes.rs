@@ -47,9 +47,12 @@ async fn an_agent_killed_anywhere_in_a_snapshot_makes_it_good() {
     let base = scene.agent().snapshot(&name("base")).await.unwrap();
     let base_content = content(&scene.agent(), &scene.vm, &base, "root").await;
     scene.agent().delete(&base.name).await.unwrap();
+    let keep: Vec<_> = base.disks.iter().map(|d| (d.key.clone(), d.change_id.clone().unwrap())).collect();
     for steps in 0.. {
         let name = name(&format!("job-{steps}"));
         let victim = scene.agent();
+        // Needed, and so copied as soon as the snapshot is there.
+        victim.forget_change_ids(&keep).await.unwrap();
         victim.monitor.faults.kill_after(steps);
         let made = victim.snapshot(&name).await;
         let agent = scene.agent();
