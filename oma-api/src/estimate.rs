@@ -18,8 +18,10 @@ use std::time::Duration;
 /// A committed cycle.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Measured {
-    /// Not the first: it brought what had changed.
+    /// It brought what had changed, of every disk: none was copied whole.
     pub incremental: bool,
+    /// Bytes of all disks that it covered; 0: not known.
+    pub size: u64,
     /// Bytes of data.
     pub bytes: u64,
     pub started_at: Timestamp,
@@ -103,6 +105,8 @@ pub struct History<'a> {
 #[derive(Clone, Debug)]
 pub struct Basics<'a> {
     pub size: u64,
+    /// A disk is to be copied or compared as a whole, as no cycle before the next one was.
+    pub unsettled: bool,
     /// This migration's.
     pub own: History<'a>,
     /// Of others of its agent.
@@ -123,7 +127,7 @@ const NEWEST_DIRTY: usize = 3;
 /// # Panics
 /// Never: what cannot be computed is unknown.
 pub fn estimate(of: &Basics<'_>) -> Estimate {
-    let (own, agents) = (line(of.own), line(of.agents));
+    let (own, agents) = (line(of.own, of.size), line(of.agents, 0));
     let of_agents = agents.and_then(|line| Some((line, line.rate?)));
     let (line, basis) = match (own, of_agents) {
         (Some(Known { overhead, rate: Some(rate) }), _) => (Line { overhead, rate }, Basis::Measured),
@@ -143,12 +147,12 @@ pub fn estimate(of: &Basics<'_>) -> Estimate {
     let age = of.own.newest.first().map(|last| seconds(of.now.duration_since(last.taken_at)));
     let next = match (of.own.newest.is_empty(), dirty, age) {
         (true, _, _) => Some(of.size as f64),
-        (false, Some(dirty), Some(age)) => Some((dirty * age).min(of.size as f64)),
-        // One full cycle, and nothing known of what is written since.
+        (false, Some(dirty), Some(age)) if !of.unsettled => Some((dirty * age).min(of.size as f64)),
+        // One full cycle, and nothing known of what is written since; or a disk that comes as a whole.
         (false, _, _) => None,
     };
-    let like = if own.is_some() { of.own.newest } else { of.agents.newest };
-    let time = next.map(|next| line.time(next).max(quickest(like, next)));
+    let (like, size) = if own.is_some() { (of.own.newest, of.size) } else { (of.agents.newest, 0) };
+    let time = next.map(|next| line.time(next).max(quickest(like, size, next)));
     Estimate {
         basis,
         size: of.size,
@@ -174,6 +178,13 @@ struct Known {
     rate: Option<f64>,
 }
 
+impl Measured {
+    /// It read as much as one of disks of that size does: without change tracking that is what a cycle takes.
+    fn covers(&self, size: u64) -> bool {
+        self.size == size || self.size == 0 || size == 0
+    }
+}
+
 /// Seconds of a cycle by its bytes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Line {
@@ -190,8 +201,8 @@ impl Line {
 
 /// Least squares through the newest cycles and the largest. Where they are too much alike to tell a slope, all of a cycle's
 /// time counts as copying, which is right for cycles like them.
-fn line(of: History<'_>) -> Option<Known> {
-    let newest: Vec<_> = of.newest.iter().filter(|c| c.whole).take(NEWEST).collect();
+fn line(of: History<'_>, size: u64) -> Option<Known> {
+    let newest: Vec<_> = of.newest.iter().filter(|c| c.whole && c.covers(size)).take(NEWEST).collect();
     let points: Vec<_> = newest
         .iter()
         .copied()
@@ -215,7 +226,10 @@ fn line(of: History<'_>) -> Option<Known> {
     if variance / n > (mean_bytes * 0.02).powi(2) && covariance > 0.0 {
         let slope = covariance / variance;
         let overhead = mean_time - slope * mean_bytes;
-        if overhead >= 0.0 {
+        let off = |p: &(f64, f64)| (p.1 - overhead - slope * p.0).powi(2);
+        let noise = (points.iter().map(off).sum::<f64>() / n).sqrt();
+        // Where their times differ for other reasons more than by their bytes, these do not say what a byte takes.
+        if overhead >= 0.0 && slope * (variance / n).sqrt() >= noise {
             return Some(Known { overhead, rate: Some(1.0 / slope) });
         }
     }
@@ -224,8 +238,8 @@ fn line(of: History<'_>) -> Option<Known> {
 
 /// Of the newest whole cycles that brought no more than `bytes`, the quickest took so long: so will this one. Cycles that
 /// compare all of a disk take their time without any byte.
-fn quickest(cycles: &[Measured], bytes: f64) -> f64 {
-    let no_more = cycles.iter().filter(|c| c.whole && c.bytes as f64 <= bytes).take(NEWEST);
+fn quickest(cycles: &[Measured], size: u64, bytes: f64) -> f64 {
+    let no_more = cycles.iter().filter(|c| c.whole && c.covers(size) && c.bytes as f64 <= bytes).take(NEWEST);
     let least =
         no_more.map(|c| seconds(c.finished_at.duration_since(c.started_at))).fold(f64::INFINITY, f64::min);
     if least.is_finite() { least } else { 0.0 }

@@ -199,6 +199,12 @@ impl Config {
             if vm.name.trim().is_empty() {
                 return Err(invalid(&format!("vm[{index}].name"), "is empty: commands and people need one"));
             }
+            if vm.name.chars().any(char::is_control) {
+                return Err(invalid(
+                    &format!("vm[{index}].name"),
+                    "has a control character: write it without",
+                ));
+            }
             if !names.insert(vm.name.as_str()) {
                 return Err(invalid(&format!("vm[{index}].name"), "is the name of another VM in this file"));
             }
@@ -383,6 +389,7 @@ mod tests {
         for (vms, why) in [
             ((0..160).map(long).collect(), "].configuration` is too much with those before it"),
             (vm("", 1, ["a", "b"]), "vm[0].name"),
+            (vm("a\\u001b[31m", 1, ["a", "b"]), "control character"),
             (vm("web", 1, ["a", "a"]), "two disks a"),
             (vm("web", 1, ["a", "b"]) + &vm("web", 2, ["a", "b"]), "name of another VM"),
             (vm("web", 1, ["a", "b"]) + &vm("db", 1, ["a", "b"]), "uuid of another VM"),

@@ -41,13 +41,22 @@ pub(super) struct Begin {
     force: Option<String>,
 }
 
+/// Nothing would be taken for nothing said.
+fn some_time(text: &str) -> Result<Period, String> {
+    match text.parse::<Period>() {
+        Ok(span) if span.0.is_zero() => Err("a switch takes some time: at least 1s".to_owned()),
+        Ok(span) => Ok(span),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 /// Begin, sync until a switch is short enough, switch.
 #[derive(Debug, Args)]
 pub(super) struct Automatic {
     #[command(flatten)]
     begin: Begin,
     /// Switch when the predicted downtime is not longer, such as 90s. Default: 1m.
-    #[arg(long, value_name = "SPAN")]
+    #[arg(long, value_name = "SPAN", value_parser = some_time)]
     max_downtime: Option<Period>,
     /// Give up after so many cycles. Default: 20.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]

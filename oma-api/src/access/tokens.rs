@@ -133,7 +133,10 @@ impl Tokens {
         for (hash, old) in old {
             match known.get_mut(&hash) {
                 // Whoever was let in with it hears of its end still.
-                Some(new) if new.row.revoked_at.is_none() => new.revoked = old.revoked,
+                Some(new) if new.row.revoked_at.is_none() => {
+                    // Of uses, what is not stored yet is known only here.
+                    (new.revoked, new.used) = (old.revoked, old.used);
+                }
                 _ => old.revoked.cancel(),
             }
         }

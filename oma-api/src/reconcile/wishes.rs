@@ -57,7 +57,10 @@ async fn switch(app: &App, migration: &Migration) -> Result<(), Error> {
             let reason = error.reason();
             let message = format!("the scheduled switch was not made: {}", shared::error::chain(&error));
             warn!(migration_id = %migration.id, reason, "{message}");
-            stop(app, migration, Some(Failure { reason: reason.to_owned(), message })).await
+            // Whoever asked for it looks now; `automatic` was to lead to the same switch.
+            let mut changed = migration.clone();
+            (changed.wishes.automatic, changed.wishes.scheduled_at) = (None, None);
+            keep(app, changed, Some(Failure { reason: reason.to_owned(), message })).await
         }
     }
 }
@@ -71,7 +74,7 @@ async fn go_on(app: &App, migration: &Migration, automatic: &Automatic) -> Resul
         Some(downtime) if made > 0 && downtime <= automatic.max_downtime => {
             let message = format!(
                 "after {made} cycles a switch would take {} of the {} that are allowed, but it needs a target that can run \
-                 machines, and none is configured; then `migratekit migration switch`",
+                 machines, and none is configured",
                 shown(downtime),
                 shown(automatic.max_downtime)
             );
@@ -112,16 +115,20 @@ async fn cycle(app: &App, migration: &Migration) -> Result<(), Error> {
     }
 }
 
-/// Nothing more by itself, and why.
+/// `automatic` has ended, and why. A switch at a set time stays: it is another wish.
 async fn stop(app: &App, migration: &Migration, error: Option<Failure>) -> Result<(), Error> {
     let mut changed = migration.clone();
-    (changed.wishes.automatic, changed.wishes.scheduled_at) = (None, None);
-    changed.error = error;
+    changed.wishes.automatic = None;
+    keep(app, changed, error).await
+}
+
+async fn keep(app: &App, changed: Migration, error: Option<Failure>) -> Result<(), Error> {
+    let changed = Migration { error, ..changed };
     match app.store.migration_transition(&changed, app.clock.now()).await {
         // The next pass decides on what is there then.
         Ok(_) | Err(store::Error::Conflict { .. }) => {}
         Err(error) => return Err(error.into()),
     }
-    app.touched(&migration.id).await;
+    app.touched(&changed.id).await;
     Ok(())
 }

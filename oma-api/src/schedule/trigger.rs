@@ -34,7 +34,8 @@ impl Trigger {
     pub(super) fn cron(asked: &str, zone: TimeZone) -> Result<Self, Error> {
         let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
         let cron = parser.parse(asked).map_err(|why| {
-            let why = why.to_string().trim_end_matches('.').to_owned();
+            // It repeats what was asked.
+            let why = why.to_string().trim_end_matches('.').escape_debug().to_string();
             Error::Cron { asked: asked.to_owned(), why }
         })?;
         let trigger = Self::Cron(Box::new(cron), zone);

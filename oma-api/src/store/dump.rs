@@ -15,6 +15,9 @@ use std::str::FromStr as _;
 
 const DOING: &str = "reading the database for a backup";
 
+/// The version of the schema that brought that table.
+const RETIRED_DISKS: i64 = 12;
+
 /// What stands in a column.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -83,14 +86,24 @@ impl Moment {
     /// # Errors
     /// [`Error::Database`].
     pub async fn manifests(&mut self) -> Result<BTreeSet<String>, Error> {
-        let rows = super::row::sql(
-            "SELECT manifest_file FROM disks WHERE manifest_file IS NOT NULL AND migration_id IN \
-             (SELECT id FROM migrations WHERE unfinished_vm IS NOT NULL) \
-             UNION SELECT manifest_file FROM restore_point_disks",
-        )
-        .fetch_all(&mut self.connection)
-        .await
-        .doing(DOING)?;
+        macro_rules! named {
+            ($but:literal) => {
+                concat!(
+                    "SELECT manifest_file FROM disks WHERE manifest_file IS NOT NULL AND migration_id IN \
+                     (SELECT id FROM migrations WHERE unfinished_vm IS NOT NULL)",
+                    $but,
+                    " UNION SELECT manifest_file FROM restore_point_disks"
+                )
+            };
+        }
+        // A disk that was retired has its row for ever; its manifest goes with its volume.
+        let statement = match self.schema < RETIRED_DISKS {
+            true => named!(""),
+            false => {
+                named!(" AND id NOT IN (SELECT disk_id FROM retired_disks WHERE volume_gone = 1)")
+            }
+        };
+        let rows = super::row::sql(statement).fetch_all(&mut self.connection).await.doing(DOING)?;
         rows.iter().map(|row| row.try_get(0).doing(DOING)).collect()
     }
 

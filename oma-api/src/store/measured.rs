@@ -17,7 +17,9 @@ pub enum CyclesOf<'a> {
 
 macro_rules! select {
     () => {
-        "SELECT j.id, j.kind, j.bytes_transferred, j.started_at, j.snapshot_taken_at, j.finished_at, j.attempts \
+        "SELECT j.id, j.kind, j.bytes_transferred, j.started_at, j.snapshot_taken_at, j.finished_at, j.attempts, \
+         (SELECT COUNT(*) FROM job_disks w WHERE w.job_id = j.id AND w.strategy = 'full') AS copied_whole, \
+         (SELECT CAST(SUM(d.new_size_bytes) AS SIGNED) FROM job_disks d WHERE d.job_id = j.id) AS size_bytes \
          FROM replication_jobs j"
     };
 }
@@ -85,7 +87,9 @@ fn measured(row: &AnyRow) -> Result<Measured, Error> {
     let row = Row::new(row, "replication_jobs", "id")?;
     let started_at = row.time("started_at")?;
     Ok(Measured {
-        incremental: row.parsed::<JobKind>("kind")? == JobKind::Incremental,
+        incremental: row.parsed::<JobKind>("kind")? == JobKind::Incremental
+            && row.count("copied_whole")? == 0,
+        size: row.opt_count("size_bytes")?.unwrap_or(0),
         bytes: row.count("bytes_transferred")?,
         started_at,
         taken_at: row.time("snapshot_taken_at")?,

@@ -17,7 +17,7 @@ pub enum Refused {
     Backend(Backend),
     #[error("{what} is {length} characters long, and at most {most} can be taken")]
     TooLong { what: String, length: usize, most: usize },
-    #[error("{what} has a line break or another control character: write it on one line")]
+    #[error("{what} has a control character: write it without, and a name on one line")]
     ControlCharacter { what: String },
     #[error(
         "all of it together is {bytes} bytes as JSON, and at most {MOST_JSON} can be taken: shorten notes, or make two profiles"
@@ -135,6 +135,11 @@ impl Settings {
             }
         }
         let notes = self.notes.as_deref().map_or(0, |notes| notes.chars().count());
+        // Lines are what a note may have.
+        let written = self.notes.as_deref().unwrap_or_default();
+        if written.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\t')) {
+            return Err(Refused::ControlCharacter { what: "notes".to_owned() });
+        }
         match notes > LONGEST_NOTES {
             true => Err(Refused::TooLong { what: "notes".to_owned(), length: notes, most: LONGEST_NOTES }),
             false => Ok(()),
@@ -285,6 +290,7 @@ mod tests {
             (with(&[network("LAN", "a", "b"), network("LAN ", "a", "b")], &[]), "\"LAN\" is mapped twice"),
             (with(&[network("LAN", "a\n", "")], &[]), "control character"),
             (Settings { zone: Some(long.clone()), ..base() }, "zone is 257"),
+            (Settings { notes: Some("a\u{1b}[31m".to_owned()), ..base() }, "notes has"),
             (Settings { notes: Some("x".repeat(4097)), ..base() }, "notes is 4097"),
             (
                 with(

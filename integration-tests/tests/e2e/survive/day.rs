@@ -65,6 +65,8 @@ pub(super) async fn live_through(
     committed(&m, 2)?;
     day.order("books in order between two cycles", |world| books.at_rest(world, &id, 2)).await?;
     if day.fell && round.is_multiple_of(3) {
+        // It may have fallen a moment ago, and the source's side is asked, too.
+        day.agent_there().await?;
         equal(day.world, &m).await?;
     }
     day.act(v1::Action::Abort).await?;

@@ -100,3 +100,17 @@ async fn who_acts_by_hand_takes_over_from_automatic_and_from_a_set_time() {
     plant.act(Action::Abort).await;
     assert_eq!(plant.migration().await.wishes.scheduled_at, None);
 }
+
+/// Red when the end of `automatic` takes a switch at a set time with it.
+#[tokio::test]
+async fn a_switch_at_a_set_time_outlives_automatic() {
+    let plant = Plant::begun().await;
+    let at = Schedule::At(Timestamp::now() + SignedDuration::from_secs(3600));
+    plant.ask(&Ask { schedule: Some(at), ..Ask::new(Action::Switch) }).await.expect("scheduled");
+    plant.ask(&Ask { max_cycles: Some(5), ..Ask::new(Action::Automatic) }).await.expect("automatic");
+    let failed = Migration { position: Position::SyncFailed, ..plant.migration().await };
+    plant.app.store.migration_transition(&failed, Timestamp::now()).await.expect("stored");
+    plant.step().await;
+    let wishes = plant.migration().await.wishes;
+    assert!(wishes.automatic.is_none() && wishes.scheduled_at.is_some(), "{wishes:?}");
+}

@@ -128,7 +128,11 @@ async fn a_retired_disk_is_needed_until_its_last_restore_point_goes() {
     assert_eq!((old.disks.len(), new.disks.len()), (2, 1));
     f.store.restore_point_delete(&old.id, at(40)).await.expect("deleted");
     assert_eq!(f.store.disk_list_retired(&m.id).await.expect("retired")[0].restore_points, 0);
+    let manifest = old.disks[1].manifest.file.clone();
+    let named = || async { Moment::of(&f.url).await.expect("there").manifests().await.expect("read") };
+    assert!(named().await.contains(&manifest), "a backup takes it while the volume is there");
     f.store.disk_volume_gone(&disks[1].id).await.expect("gone");
     f.store.disk_volume_gone(&disks[1].id).await.expect("again");
+    assert!(!named().await.contains(&manifest), "and does not miss it later");
     assert_eq!(f.store.disk_list_retired(&m.id).await.expect("retired"), []);
 }
