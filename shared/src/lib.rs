@@ -23,3 +23,4 @@ pub mod tls;
 pub mod token;
 pub mod vm;
 pub mod wire;
+pub mod words;

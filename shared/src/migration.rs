@@ -24,9 +24,10 @@ mod denied;
 mod table;
 mod words;
 
+pub use crate::words::UnknownWord;
 pub use denied::{Denied, Refusal};
 pub use table::{Effect, Facts, Input, Next, allowed, apply};
-pub use words::{Action, Event, Impossible, Phase, Position, State, UnknownWord};
+pub use words::{Action, Event, Impossible, Phase, Position, State};
 
 #[cfg(test)]
 mod tests;

@@ -37,7 +37,7 @@ impl ReplicationFilter {
             },
             before: said(before).map(cycle).transpose().map_err(|why| wrong("before", why))?,
             status: said(status)
-                .map(|status| status.parse())
+                .map(|status| status.parse::<JobStatus>().map_err(|e| e.to_string()))
                 .transpose()
                 .map_err(|why| wrong("status", why))?,
         })

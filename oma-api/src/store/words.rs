@@ -1,44 +1,10 @@
 //! The store's own words, as they stand in the rows.
 
-use std::fmt;
-use std::str::FromStr;
-
-macro_rules! words {
-    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal,)* }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum $name { $($(#[$vdoc])* $variant,)* }
-
-        impl $name {
-            /// Every one.
-            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
-
-            /// The one spelling.
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $word,)* }
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(self.as_str())
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = String;
-            fn from_str(s: &str) -> Result<Self, String> {
-                Self::ALL.iter().copied().find(|w| w.as_str() == s).ok_or_else(|| {
-                    format!("{s:?} is none of {}", [$($word),*].join(" "))
-                })
-            }
-        }
-    };
-}
+use shared::words;
 
 words!(
     /// What a cycle is for.
-    JobKind {
+    JobKind, "kind of cycle", {
         /// The first sync, or one that starts over.
         Full = "full",
         /// A later sync.
@@ -50,7 +16,7 @@ words!(
 
 words!(
     /// Where a cycle is.
-    JobStatus {
+    JobStatus, "status of a cycle", {
         /// Data may come.
         Running = "running",
         /// Stopped at a durable point, its snapshot kept.
@@ -68,7 +34,7 @@ words!(
 
 words!(
     /// What the operator wants of a running cycle.
-    Wanted {
+    Wanted, "wish", {
         /// Go on.
         Run = "run",
         /// Stop at a durable point.
@@ -78,7 +44,7 @@ words!(
 
 words!(
     /// What a checkpoint's ranges are.
-    CheckpointKind {
+    CheckpointKind, "kind of checkpoint", {
         /// About to be written: unknown until durable, whatever happens.
         Intent = "intent",
         /// Written, flushed, in the manifest.

@@ -1,54 +1,7 @@
 //! The words of the table and their one spelling, the same on the wire, in the database and for people.
 
+use crate::words;
 use std::fmt;
-use std::str::FromStr;
-
-/// A word that is not one of the list.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{value:?} is no {what}: expected one of {expected}")]
-pub struct UnknownWord {
-    what: &'static str,
-    value: String,
-    expected: &'static str,
-}
-
-macro_rules! words {
-    ($(#[$doc:meta])* $name:ident, $what:literal, { $($(#[$vdoc:meta])* $variant:ident = $word:literal,)* }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub enum $name { $($(#[$vdoc])* $variant,)* }
-
-        impl $name {
-            /// Every one, in the order of their declaration.
-            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
-
-            /// The one spelling.
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $word,)* }
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(self.as_str())
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = UnknownWord;
-            fn from_str(s: &str) -> Result<Self, UnknownWord> {
-                match s {
-                    $($word => Ok(Self::$variant),)*
-                    _ => Err(UnknownWord {
-                        what: $what,
-                        value: s.to_owned(),
-                        expected: concat!($($word, " ",)*).trim_ascii_end(),
-                    }),
-                }
-            }
-        }
-    };
-}
 
 words!(
     /// What the migration is about.
