@@ -22,6 +22,8 @@ pub mod storage;
 pub mod store;
 #[cfg(test)]
 mod testing;
+mod work;
+pub mod workflow;
 
 pub use config::Config;
 pub use oma::{Listeners, Oma};

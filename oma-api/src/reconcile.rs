@@ -30,13 +30,11 @@ mod wishes;
 use crate::service::{App, Error, Waiting};
 use crate::storage::Floor;
 use crate::store::Migration;
+use crate::work::{Failed, Work};
 use shared::error::chain;
 use shared::ids::MigrationId;
 use shared::migration::Position;
-use std::collections::HashMap;
 use std::time::Duration;
-use tokio::task::JoinSet;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, error, info_span, warn};
 
@@ -93,7 +91,7 @@ async fn migrations(app: App, shutdown: CancellationToken) {
         while !woken {
             tokio::select! {
                 () = app.hub.work(PERIOD) => woken = true,
-                Some((id, failure)) = work.ended() => if let Some(failure) = failure {
+                Some((id, failed)) = work.ended() => if let Some(failure) = failed.map(waiting) {
                     warn!(migration_id = %id, reason = failure.reason, error = %failure.message,
                           retry_in = ?PAUSE, "a migration's work failed");
                     tell(&app, &id, failure).await;
@@ -120,48 +118,14 @@ async fn tell(app: &App, migration: &MigrationId, failure: Waiting) {
     }
 }
 
-/// One task a migration at a time, and a pause after one that failed.
-struct Work {
-    pause: Duration,
-    tasks: JoinSet<Result<(), Error>>,
-    of: HashMap<tokio::task::Id, MigrationId>,
-    /// Being worked on, or left alone until then.
-    busy: HashMap<MigrationId, Option<Instant>>,
-}
-
-impl Work {
-    fn new(pause: Duration) -> Self {
-        Self { pause, tasks: JoinSet::new(), of: HashMap::new(), busy: HashMap::new() }
-    }
-
-    fn may_start(&mut self, id: &MigrationId) -> bool {
-        self.busy.retain(|_, until| until.is_none_or(|at| at > Instant::now()));
-        !self.busy.contains_key(id)
-    }
-
-    fn start(&mut self, id: MigrationId, work: impl Future<Output = Result<(), Error>> + Send + 'static) {
-        self.busy.insert(id.clone(), None);
-        self.of.insert(self.tasks.spawn(work).id(), id);
-    }
-
-    /// The next one that ends, and why it failed if it did. `None`: nothing is under way.
-    async fn ended(&mut self) -> Option<(MigrationId, Option<Waiting>)> {
-        let (task, failure) = match self.tasks.join_next_with_id().await? {
-            Ok((task, Ok(()))) => (task, None),
-            Ok((task, Err(error))) => {
-                (task, Some(Waiting { reason: error.reason().to_owned(), message: chain(&error) }))
-            }
-            Err(panic) => {
-                let message = format!("{panic}: this is a defect, see the log");
-                (panic.id(), Some(Waiting { reason: "INTERNAL".to_owned(), message }))
-            }
-        };
-        let id = self.of.remove(&task)?;
-        match failure {
-            Some(_) => self.busy.insert(id.clone(), Some(Instant::now() + self.pause)),
-            None => self.busy.remove(&id),
-        };
-        Some((id, failure))
+/// For people: why a migration's work ended that did not succeed.
+fn waiting(failed: Failed<Error>) -> Waiting {
+    match failed {
+        Failed::Error(error) => Waiting { reason: error.reason().to_owned(), message: chain(&error) },
+        Failed::Panic(panic) => {
+            let message = format!("{panic}: this is a defect, see the log");
+            Waiting { reason: "INTERNAL".to_owned(), message }
+        }
     }
 }
 

@@ -1,5 +1,5 @@
 //! A control plane without its edges, for tests of services and reconcilers: a store, a local storage, one connected
-//! agent with one VM of two disks.
+//! agent with one VM of two disks. And crashes between any two awaits.
 
 use crate::access::Access;
 use crate::clock::Clock;
@@ -20,7 +20,9 @@ use shared::migration::Action;
 use shared::range::{ByteRange, RangeSet};
 use shared::vm::Configuration;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -212,4 +214,18 @@ impl Plant {
         }
         ids
     }
+}
+
+/// Polls it so often at the most, and drops it then, as a crash does.
+pub(crate) async fn cut<T>(work: impl Future<Output = T>, after: u32) -> Option<T> {
+    let (mut work, mut left) = (pin!(work), after);
+    std::future::poll_fn(|context| match work.as_mut().poll(context) {
+        Poll::Ready(done) => Poll::Ready(Some(done)),
+        Poll::Pending if left == 0 => Poll::Ready(None),
+        Poll::Pending => {
+            left -= 1;
+            Poll::Pending
+        }
+    })
+    .await
 }

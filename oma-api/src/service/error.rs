@@ -201,7 +201,8 @@ impl Error {
             Self::Store(
                 store::Error::Conflict { .. }
                 | store::Error::JobClosed { .. }
-                | store::Error::JobStatus { .. },
+                | store::Error::JobStatus { .. }
+                | store::Error::WorkflowMoved { .. },
             ) => (Code::Aborted, "CHANGED_MEANWHILE"),
             Self::Store(store::Error::NotFound { .. }) => (Code::NotFound, "NOT_FOUND"),
             Self::Store(store::Error::ProfileExists { .. }) => (Code::AlreadyExists, "PROFILE_EXISTS"),

@@ -1,6 +1,7 @@
 //! What the store can refuse or find.
 
 use super::words::{JobKind, JobStatus};
+use crate::workflow::WorkflowId;
 use shared::ids::{AgentId, DiskId, Epoch, JobId, MigrationId, ProfileName, RestorePointId, VmUuid};
 use shared::migration::{Denied, Position};
 use shared::profile::Refused;
@@ -148,6 +149,13 @@ pub enum Error {
     /// The agent is unknown: it has never connected.
     #[error("the agent {agent} has never connected")]
     AgentUnknown { agent: AgentId },
+
+    /// Compare-and-swap lost, or another control plane drives it: read again, decide again.
+    #[error("the workflow job {id} was changed by somebody else since it was read")]
+    WorkflowMoved { id: WorkflowId },
+    /// Ids are unique.
+    #[error("there is a workflow job {id} already")]
+    WorkflowExists { id: WorkflowId },
 
     /// One living token a name.
     #[error("there is a token {name} already; revoke it first, or give the new one another name")]

@@ -54,6 +54,8 @@ mod transaction;
 mod url;
 mod wishes;
 mod words;
+mod workflow;
+mod workflow_change;
 
 #[cfg(test)]
 mod tests;

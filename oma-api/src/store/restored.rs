@@ -8,6 +8,8 @@
 //!   one may be a restore point, and is not removed (see `reconcile::leftovers`).
 //! - *Disks* are compared by their next cycle; what the volume holds is unknown, and so is what a verification said.
 //! - *Restore points* whose snapshot is gone are dropped.
+//! - *Workflow jobs* that had not ended wait for somebody: any of their steps may have been taken since, or taken back,
+//!   and is looked up before anything is done about it.
 //! - *Nothing starts by itself*: every migration is on hold, what was to happen at a time or automatically is forgotten.
 
 use super::error::Doing as _;
@@ -71,6 +73,7 @@ impl Store {
                 let id = Row::new(&row, "migrations", "id")?.parsed("id")?;
                 w.migration_restored(&id, snapshots, volumes, &mut found, now).await?;
             }
+            w.workflows_restored().await?;
             let tokens =
                 sql("SELECT id FROM tokens WHERE living_name IS NOT NULL").fetch_all(&mut *w.tx).await;
             found.tokens = u64::try_from(tokens.doing("listing tokens")?.len()).unwrap_or(u64::MAX);
@@ -110,6 +113,26 @@ impl Write {
             .execute(&mut *self.tx)
             .await
             .doing("asking for comparisons")?;
+        Ok(())
+    }
+
+    /// The epoch: a driver of before the restore has one that was given out again otherwise.
+    async fn workflows_restored(&mut self) -> Result<(), Error> {
+        for statement in [
+            "UPDATE workflow_steps SET state = 'started' WHERE state IN ('pending', 'undone') AND job_id IN \
+             (SELECT id FROM workflow_jobs WHERE ended_at IS NULL)",
+            "UPDATE workflow_jobs SET state = 'needs_attention', wish = NULL, generation = generation + 1, \
+             lease_owner = NULL, error_reason = 'INTERRUPTED_BY_RESTORE', \
+             error_message = 'the database was restored from a backup that was taken while this job ran' \
+             WHERE ended_at IS NULL",
+        ] {
+            sql(statement).execute(&mut *self.tx).await.doing("closing workflow jobs")?;
+        }
+        sql("UPDATE workflow_jobs SET lease_epoch = lease_epoch + ?")
+            .bind(int("an epoch", AHEAD)?)
+            .execute(&mut *self.tx)
+            .await
+            .doing("raising the epochs")?;
         Ok(())
     }
 

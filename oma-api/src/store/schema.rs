@@ -99,6 +99,12 @@ const VERSIONS: &[Version] = &[
         up: include_str!("../../migrations/0015_attempts.up.sql"),
         down: include_str!("../../migrations/0015_attempts.down.sql"),
     },
+    Version {
+        number: 16,
+        name: "workflow",
+        up: include_str!("../../migrations/0016_workflow.up.sql"),
+        down: include_str!("../../migrations/0016_workflow.down.sql"),
+    },
 ];
 
 /// Tables of a version that hold what is worth keeping, each after those it refers to. Not `writer`: who writes is not the

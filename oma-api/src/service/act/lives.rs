@@ -4,13 +4,11 @@
 use super::*;
 use crate::reconcile;
 use crate::store::{Job, RestorePoint};
-use crate::testing::Plant;
+use crate::testing::{Plant, cut};
 use proptest::prelude::*;
 use shared::cycle::{CycleEvent, CycleRun};
 use shared::migration::{Event, Facts, Position, State, allowed};
 use std::collections::BTreeSet;
-use std::pin::pin;
-use std::task::Poll;
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
@@ -48,20 +46,6 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Disconnect),
         2 => Just(Step::Connect),
     ]
-}
-
-/// Polls it so often at the most, and drops it then, as a crash does.
-async fn cut<T>(work: impl Future<Output = T>, after: u32) -> Option<T> {
-    let (mut work, mut left) = (pin!(work), after);
-    std::future::poll_fn(|context| match work.as_mut().poll(context) {
-        Poll::Ready(done) => Poll::Ready(Some(done)),
-        Poll::Pending if left == 0 => Poll::Ready(None),
-        Poll::Pending => {
-            left -= 1;
-            Poll::Pending
-        }
-    })
-    .await
 }
 
 /// What is stored, as far as a refusal must not change it.

@@ -27,6 +27,8 @@ mod schedules;
 mod schema;
 #[path = "tokens.rs"]
 mod tokens;
+#[path = "workflows.rs"]
+mod workflows;
 
 use super::*;
 

@@ -1,0 +1,2 @@
+DROP TABLE workflow_steps;
+DROP TABLE workflow_jobs;
