@@ -164,7 +164,7 @@ impl Store {
     /// migration (see [`JobStep`]).
     ///
     /// # Errors
-    /// [`Error::JobStatus`] when the step does not fit; [`Error::Unfinished`] for `Committing` with a disk that
+    /// [`Error::JobStatus`] when the step does not fit, `Paused` where none is wanted any more among them; [`Error::Unfinished`] for `Committing` with a disk that
     /// is not sealed; [`Error::NotFound`], [`Error::Database`].
     pub async fn job_transition(
         &self,
@@ -178,7 +178,9 @@ impl Store {
             if job.status == step.leads_to() {
                 return Ok((job, migration));
             }
-            if !step.fits(job.kind, job.status) {
+            // Whoever asked for the cycle since does not want the pause that an agent reports late.
+            let overtaken = *step == JobStep::Paused && job.wanted == Wanted::Run;
+            if overtaken || !step.fits(job.kind, job.status) {
                 return Err(Error::JobStatus {
                     job: job.id,
                     status: job.status,

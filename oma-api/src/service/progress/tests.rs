@@ -215,6 +215,7 @@ async fn a_cycle_is_shown_as_the_progress_api_shows_a_job() {
 async fn a_paused_cycle_waits() {
     let (plant, job) = running().await;
     plant.say(&job, CycleEvent::Progress(vec![at(&job.disks[0], 1024, 65_536)])).await;
+    plant.act(Action::Pause).await;
     plant.app.step(&job, JobStep::Paused).await.expect("paused");
     let paused = view(&plant, job.id.as_str()).await;
     assert_eq!((paused.status, paused.percentage, paused.timing.eta_seconds), (Status::Queued, 25.0, 0));

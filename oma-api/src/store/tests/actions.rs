@@ -74,6 +74,7 @@ async fn a_history_has_a_row_for_each_run_of_a_phase() {
     f.store.job_transition(&job.id, &JobStep::Failed(failure), at(6)).await.expect("failed");
     act(&f.store, &id, Action::Sync).await;
     let job = cycle(&f.store, &id, at(7)).await;
+    f.by_hand("UPDATE replication_jobs SET wanted = 'pause'").await;
     f.store.job_transition(&job.id, &JobStep::Paused, at(8)).await.expect("paused");
     act(&f.store, &id, Action::Sync).await;
     act(&f.store, &id, Action::Abort).await;

@@ -161,9 +161,10 @@ async fn statuses_move_along_their_edges_only() {
                 let m = migration_at(&f.store, n, 0, position).await;
                 let job =
                     f.store.job_create(&new_job(&f.store, &m.id, kind).await, at(0)).await.expect("create");
-                let set = sqlx::query("UPDATE replication_jobs SET status = ? WHERE id = ?")
-                    .bind(from.as_str())
-                    .bind(job.id.as_str());
+                let set =
+                    sqlx::query("UPDATE replication_jobs SET status = ?, wanted = 'pause' WHERE id = ?")
+                        .bind(from.as_str())
+                        .bind(job.id.as_str());
                 set.execute(&f.store.write).await.expect("set");
                 match f.store.job_transition(&job.id, &step, at(1)).await {
                     Ok((job, _)) if job.status != from => {
@@ -200,7 +201,14 @@ async fn the_end_of_a_cycle_moves_its_migration_with_it() {
     );
 
     act(&f.store, &m.id, Action::Sync).await;
+    let asked = f.store.migration_fetch(&m.id).await.expect("fetch");
+    f.store.migration_direct(&asked, Some(Wanted::Run), None, at(2)).await.expect("want");
     f.store.job_transition(&job.id, &JobStep::Resumed, at(2)).await.expect("resume");
+    // The agent reported the pause again, and is heard only now.
+    let late = f.store.job_transition(&job.id, &JobStep::Paused, at(2)).await;
+    assert!(matches!(late, Err(Error::JobStatus { status: JobStatus::Running, .. })), "{late:?}");
+    let going_on = f.store.migration_fetch(&m.id).await.expect("fetch");
+    assert_eq!(going_on.position, Position::SyncRunning, "nobody asked for that pause");
     let (failed, moved) =
         f.store.job_transition(&job.id, &JobStep::Failed(failure()), at(3)).await.expect("fail");
     assert_eq!((failed.status, moved.position), (JobStatus::Failed, Position::SyncFailed));
@@ -214,6 +222,7 @@ async fn the_end_of_a_cycle_moves_its_migration_with_it() {
     let m = migration_at(&f.store, 2, 1, Position::SyncRunning).await;
     let job = cycle(&f.store, &m.id, at(0)).await;
     act(&f.store, &m.id, Action::Abort).await;
+    f.by_hand("UPDATE replication_jobs SET wanted = 'pause'").await;
     let (_, moved) = f.store.job_transition(&job.id, &JobStep::Paused, at(1)).await.expect("pause");
     assert_eq!(moved.position, Position::AbortRunning);
 
