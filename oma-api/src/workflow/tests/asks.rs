@@ -1,6 +1,6 @@
 //! What may be asked of a job, where: policy alone, and with a driver at work.
 
-use super::world::{At, Database, Fault, World, check, engine, new_job};
+use super::world::{At, Database, Fault, World, check, engine, new_job, until};
 use super::*;
 use std::collections::BTreeMap;
 use tokio_util::sync::CancellationToken;
@@ -50,12 +50,12 @@ async fn pause_and_cancel_come_between_two_steps() {
             world.open.send_replace(usize::MAX);
             // After the last step there is nothing left to pause before.
             let end = if asked == Ask::Pause && step == 3 { JobState::Succeeded } else { end };
-            let job = reaches(&database, &id, end).await;
+            let job = database.reaches(&id, |job| job.state == end).await;
             check(&job, &world);
             if end == JobState::Paused {
                 assert_eq!(world.inventory().len(), step);
                 engine.ask(&id, &Ask::Resume, "root").await.expect("taken");
-                check(&reaches(&database, &id, JobState::Succeeded).await, &world);
+                check(&database.reaches(&id, |job| job.state == JobState::Succeeded).await, &world);
             } else if end == JobState::RolledBack {
                 assert_eq!(job.error.map(|e| e.message).as_deref(), Some("cancelled by root"));
             }
@@ -63,27 +63,6 @@ async fn pause_and_cancel_come_between_two_steps() {
         }
     }
     drop(shutdown);
-}
-
-async fn until(mut true_now: impl FnMut() -> bool) {
-    let found = async {
-        while !true_now() {
-            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
-        }
-    };
-    tokio::time::timeout(std::time::Duration::from_secs(20), found).await.expect("in time");
-}
-
-async fn reaches(database: &Database, id: &WorkflowId, state: JobState) -> Job {
-    let mut last = database.store.workflow_fetch(id).await.expect("read");
-    for _ in 0..5000 {
-        if last.state == state {
-            return last;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
-        last = database.store.workflow_fetch(id).await.expect("read");
-    }
-    panic!("it is to be {state}: {last:#?}")
 }
 
 /// Every state, every question: what is taken, and what a refusal says.

@@ -1,6 +1,6 @@
 //! The program dies between any two of its awaits, and another run goes on.
 
-use super::world::{At, Database, Fault, World, check, engine, new_job};
+use super::world::{At, Database, Fault, World, check, engine, new_job, until};
 use super::*;
 use crate::testing::cut;
 use std::sync::Arc;
@@ -106,7 +106,7 @@ async fn a_step_that_was_under_way_is_looked_up_and_not_doubled() {
     let driving = dies.drive_now(&id);
     tokio::select! {
         _ = driving => panic!("it waits"),
-        () = async { while world.inventory().is_empty() { tokio::task::yield_now().await } } => {}
+        () = until(|| !world.inventory().is_empty()) => {}
     }
     let job = database.store.workflow_fetch(&id).await.expect("read");
     assert_eq!((job.steps[0].state, job.steps[0].effect.as_deref()), (StepState::Started, Some("job-1.a")));

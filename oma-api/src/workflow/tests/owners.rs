@@ -1,6 +1,6 @@
 //! Whose a job is: one driver at a time, and none that was overtaken does anything more.
 
-use super::world::{At, Database, Fault, World, check, engine, new_job};
+use super::world::{At, Database, Fault, World, check, engine, new_job, until};
 use super::*;
 use crate::clock::Clock;
 use crate::store;
@@ -35,9 +35,7 @@ async fn an_owner_that_was_overtaken_does_nothing_more() {
         let (first, id) = (first.clone(), id.clone());
         async move { first.drive_now(&id).await }
     });
-    while world.inventory().is_empty() {
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    until(|| !world.inventory().is_empty()).await;
     let seen = database.store.workflow_fetch(&id).await.expect("read");
     let (stop, second) = (CancellationToken::new(), short(&database, &world, "oma-2"));
     let running = tokio::spawn({
@@ -48,13 +46,7 @@ async fn an_owner_that_was_overtaken_does_nothing_more() {
     let ended = driving.await.expect("no panic");
     assert!(matches!(ended, Err(Error::Lost { epoch: 1, .. })), "{ended:?}");
     world.open.send_replace(usize::MAX);
-    let job = loop {
-        let job = database.store.workflow_fetch(&id).await.expect("read");
-        if job.state.ended() {
-            break job;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    };
+    let job = database.ends(&id).await;
     check(&job, &world);
     assert_eq!((job.state, job.held.epoch), (JobState::Succeeded, 2), "another owner's");
     // What it would write now is refused.
@@ -81,19 +73,14 @@ async fn an_owner_that_lives_keeps_its_job_for_as_long_as_it_takes() {
     world.open.send_replace(0);
     let running = run(first.clone());
     let id = first.create(&new_job("job-1", &["a", "b"])).await.expect("made").id;
-    while world.inventory().is_empty() {
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    until(|| !world.inventory().is_empty()).await;
     let other = run(short(&database, &world, "oma-2"));
     tokio::time::sleep(LEASE * 4).await;
     let held = database.store.workflow_fetch(&id).await.expect("read").held;
     assert_eq!(held.epoch, 1, "nobody took it: {held:?}");
     assert!(held.beat > 3, "it says that it lives: {held:?}");
     world.open.send_replace(usize::MAX);
-    while !database.store.workflow_fetch(&id).await.expect("read").state.ended() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    check(&database.store.workflow_fetch(&id).await.expect("read"), &world);
+    check(&database.ends(&id).await, &world);
     stop.cancel();
     running.await.expect("it ends");
     other.await.expect("it ends");
@@ -131,13 +118,8 @@ async fn jobs_are_taken_up_by_the_next_run() {
         let stop = stop.clone();
         async move { engine.run(stop).await }
     });
-    let began = std::time::Instant::now();
     for id in &ids {
-        while !database.store.workflow_fetch(id).await.expect("read").state.ended() {
-            assert!(began.elapsed() < Duration::from_secs(30), "{id} does not end");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        assert_eq!(database.store.workflow_fetch(id).await.expect("read").state, JobState::Succeeded);
+        assert_eq!(database.ends(id).await.state, JobState::Succeeded);
     }
     assert_eq!(world.inventory().len(), 60);
     stop.cancel();
@@ -157,15 +139,7 @@ async fn a_step_that_panics_is_tried_again_and_given_up() {
         world.fails("b", At::Act, &vec![Fault::Panic; panics]);
         let new = new_job(&format!("job-{panics}"), &["a", "b"]);
         let id = engine.create(&new).await.expect("made").id;
-        let began = std::time::Instant::now();
-        let job = loop {
-            let job = database.store.workflow_fetch(&id).await.expect("read");
-            if job.state.ended() {
-                break job;
-            }
-            assert!(began.elapsed() < Duration::from_secs(30), "{job:#?}");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        };
+        let job = database.ends(&id).await;
         assert_eq!(job.state, end, "{job:#?}");
     }
     assert_eq!(world.inventory().into_iter().collect::<Vec<_>>(), ["job-2.a", "job-2.b"]);

@@ -180,6 +180,35 @@ impl Database {
     pub(super) async fn mariadb() -> Self {
         Self { store: open(&Server::shared().database().expect("a database")).await, _folder: None }
     }
+
+    /// The job, as soon as that is true of it.
+    pub(super) async fn reaches(&self, id: &WorkflowId, wanted: impl Fn(&Job) -> bool) -> Job {
+        let end = tokio::time::Instant::now() + SOON;
+        loop {
+            let job = self.store.workflow_fetch(id).await.expect("read");
+            if wanted(&job) {
+                return job;
+            }
+            assert!(tokio::time::Instant::now() < end, "not in time: {job:#?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    pub(super) async fn ends(&self, id: &WorkflowId) -> Job {
+        self.reaches(id, |job| job.state.ended()).await
+    }
+}
+
+/// Longer than anything here takes.
+const SOON: Duration = Duration::from_secs(30);
+
+pub(super) async fn until(true_now: impl Fn() -> bool) {
+    let found = async {
+        while !true_now() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(SOON, found).await.expect("in time");
 }
 
 async fn open(url: &str) -> Store {
