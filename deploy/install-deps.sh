@@ -16,11 +16,15 @@ grpcurl_version=v1.9.4
 buf_version=1.75.0
 schemathesis_version=4.32.5
 promtool_of=prometheus # the Debian package that holds it
+guest_kernel=linux-image-cloud-amd64 # the Debian package that depends on the one that holds it
+# What the guest may find itself on, here and after a move; each with what it depends on.
+guest_modules="scsi_common scsi_mod sd_mod libata ata_piix vmw_pvscsi virtio_ring virtio virtio_pci_legacy_dev
+    virtio_pci_modern_dev virtio_pci virtio_blk virtio_scsi failover net_failover virtio_net vmxnet3 button evdev"
 
 # package | how to see that it is there | groups | why
 #
-# qemu-utils and qemu-system-common stand or fall together: which of the two holds qemu-storage-daemon differs between
-# Debian 12 and its backports, and installing only one makes apt remove the other.
+# qemu-utils, qemu-system-common and qemu-system-x86 stand or fall together: which holds what differs between Debian 12
+# and its backports, and installing only one makes apt remove the others.
 table() {
     cat <<'TABLE'
 gcc                | cmd:cc                       | build lint test demo         | compiles the crypto library, links
@@ -32,6 +36,10 @@ nbdkit             | cmd:nbdkit                   | runtime test demo           
 libnbd-bin         | cmd:nbdinfo                  | test demo                    | nbdinfo, nbdcopy: a client that is not ours, to compare with
 qemu-utils         | cmd:qemu-img                 | runtime test demo            | the scratch image of a live source's snapshot; disks in tests
 qemu-system-common | cmd:qemu-storage-daemon      | test demo                    | the live source: a running VM's disks, without the VM
+qemu-system-x86    | cmd:qemu-system-x86_64       | test demo                    | the live source as a whole machine; boots a replica
+syslinux           | cmd:syslinux                 | test demo                    | that machine's boot loader, put on its disk without root
+syslinux-common    | file:/usr/lib/syslinux/mbr/mbr.bin | test demo              | the same one's first sector
+mtools             | cmd:mcopy                    | test demo                    | writes into that disk's boot partition without root
 e2fsprogs          | cmd:mke2fs                   | test demo                    | a disk with a file system of real files
 xfsprogs           | cmd:mkfs.xfs                 | test demo                    | a target with reflinks: cheap restore points
 sqlite3            | cmd:sqlite3                  | test demo                    | looks into the OMA's database, as an operator would
@@ -59,6 +67,7 @@ list() {
     echo "In $tools/bin:"
     printf '  %-19s %-22s %s\n' grpcurl "test" "$grpcurl_version, by go install: a gRPC client that is not ours"
     printf '  %-19s %-22s %s\n' promtool "test" "out of Debian's package $promtool_of, which is not installed: judges metrics and alert rules"
+    printf '  %-19s %-22s %s\n' ../guest "test demo" "a kernel out of what $guest_kernel depends on, busybox out of busybox-static: a machine to move"
     printf '  %-19s %-22s %s\n' schemathesis "test" "$schemathesis_version, by pip into a venv of its own (../venv): the REST API against its document"
     printf '  %-19s %-22s %s\n' buf "lint test" "$buf_version, by npm: lints the schema"
 }
@@ -98,6 +107,7 @@ install_packages() { # packages...
     # Packages, not names: see the note at the table.
     if [[ " $* " == *" qemu-"* ]]; then
         set -- "$@" qemu-utils qemu-system-common
+        [[ " $groups " != *" test "* && " $groups " != *" demo "* ]] || set -- "$@" qemu-system-x86
     fi
     say "apt-get install $*"
     local apt=(apt-get -q -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3)
@@ -187,6 +197,37 @@ tool_promtool() {
     fi
 }
 
+# Taken out of the packages: installed, the kernel would want to be booted from, and busybox-static would push out another
+# busybox. The folder: vmlinuz, busybox, modules/*.ko. See integration-tests/src/guest.
+tool_guest() {
+    [ -e "$tools/guest/vmlinuz" ] && return
+    local skipped="SKIPPED is what needs a machine that boots" kernel at module
+    if [ "$(uname -m)" != x86_64 ] || ! command -v apt-get >/dev/null || ! command -v dpkg-deb >/dev/null; then
+        say "this is no Debian on x86_64, so there is no kernel for the guest: $skipped"
+        return
+    fi
+    say "apt-get download of a kernel and a busybox for the guest (once, seconds, 28 MB)"
+    mkdir -p "$tools"
+    at=$(mktemp -d "$tools/.guest.XXXXXX")
+    # The user that apt would rather download as cannot reach a folder of ours; it says so and goes on.
+    if kernel=$(apt-cache depends "$guest_kernel" 2>/dev/null | awk '$1 == "Depends:" && $2 ~ /^linux-image-/ { print $2; exit }') &&
+        [ -n "$kernel" ] && (cd "$at" && apt-get -q download "$kernel" busybox-static </dev/null >&2) &&
+        dpkg-deb -x "$at"/linux-image-*.deb "$at/kernel" && dpkg-deb -x "$at"/busybox-static_*.deb "$at/busybox" &&
+        mkdir -p "$at/guest/modules" && cp "$at"/busybox/bin/busybox "$at/guest/" &&
+        cp "$at"/kernel/boot/vmlinuz-* "$at/guest/vmlinuz"; then
+        # What another kernel has built in is no file.
+        for module in $guest_modules; do
+            find "$at/kernel" -name "$module.ko" -exec cp {} "$at/guest/modules/" ';'
+        done
+        # Under its name only when it is whole.
+        rm -rf "$tools/guest"
+        mv "$at/guest" "$tools/guest"
+    else
+        say "the guest's kernel or busybox could not be had (no network, or no package lists: apt-get update): $skipped"
+    fi
+    rm -rf "$at"
+}
+
 rust_is_there() {
     command -v cargo >/dev/null && return
     say "cargo is missing: install Rust 1.95 or newer (https://rustup.rs), Debian's own is too old"
@@ -217,8 +258,9 @@ if [ ${#missing[@]} != 0 ]; then
 fi
 for group in "$@"; do
     case $group in
-        build | demo) rust_is_there ;;
+        build) rust_is_there ;;
+        demo) rust_is_there && tool_guest ;;
         lint) rust_is_there && tool_buf ;;
-        test) rust_is_there && tool_buf && tool_grpcurl && tool_promtool && tool_schemathesis ;;
+        test) rust_is_there && tool_buf && tool_grpcurl && tool_promtool && tool_schemathesis && tool_guest ;;
     esac
 done
