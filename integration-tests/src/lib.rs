@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod architecture;
 pub mod bench;
+pub mod guest;
 pub mod harness;
 pub mod link;
 pub mod live_vm;

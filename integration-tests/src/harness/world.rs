@@ -30,6 +30,8 @@ pub enum SourceKind {
     Files(Vec<(String, PathBuf)>),
     /// NBD servers that the test runs: key and URI.
     Uris(Vec<(String, String)>),
+    /// A source of the test's own: the VM's part of the agent's configuration.
+    Own(String),
 }
 
 /// What lies between agent and OMA.
@@ -73,6 +75,11 @@ impl Options {
     pub fn files(files: &[(&str, &Path)]) -> Self {
         let files = files.iter().map(|&(key, path)| (key.to_owned(), path.to_owned())).collect();
         Self { source: SourceKind::Files(files), transfer: two_connections(), ..Self::default() }
+    }
+
+    /// A source that the test started: the VM's part of the agent's configuration.
+    pub fn own(source: String) -> Self {
+        Self { source: SourceKind::Own(source), transfer: two_connections(), ..Self::default() }
     }
 }
 
@@ -131,7 +138,7 @@ impl World {
         let disks: Vec<_> = options.disks.iter().map(|(key, size)| (key.as_str(), *size)).collect();
         let vm = match options.source {
             SourceKind::Live => Some(LiveVm::start(&dir.join("vm"), &disks)?),
-            SourceKind::Files(_) | SourceKind::Uris(_) => None,
+            SourceKind::Files(_) | SourceKind::Uris(_) | SourceKind::Own(_) => None,
         };
         let replicas = options.replicas.clone().unwrap_or_else(|| dir.join("replicas"));
         let database =
@@ -415,6 +422,7 @@ pub fn write_agent_config(
     }
     match &options.source {
         SourceKind::Live => {}
+        SourceKind::Own(source) => text += source,
         SourceKind::Files(files) => {
             for (key, path) in files {
                 write!(text, "[[vm.plain.disks]]\nkey = \"{key}\"\nfile = \"{}\"\n", path.display())?;

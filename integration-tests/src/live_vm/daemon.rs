@@ -11,7 +11,7 @@ use anyhow::{Context, bail, ensure};
 
 /// A running child. The kernel kills it when this process goes, a kill −9 included.
 #[derive(Debug)]
-pub(super) struct Daemon {
+pub(crate) struct Daemon {
     child: Child,
     name: &'static str,
     /// The kernel's signal fires when the *thread* that started the child ends, so that thread waits for this to go.
@@ -20,7 +20,7 @@ pub(super) struct Daemon {
 
 impl Daemon {
     /// Starts the program with its output in `log`.
-    pub(super) fn start(name: &'static str, arguments: Vec<String>, log: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn start(name: &'static str, arguments: Vec<String>, log: &Path) -> anyhow::Result<Self> {
         let log = File::options().create(true).append(true).open(log)?;
         let (keep, kept) = mpsc::channel::<()>();
         let (tell, told) = mpsc::channel();
@@ -38,20 +38,20 @@ impl Daemon {
         Ok(Self { child: child.with_context(|| format!("start {name} by setpriv"))?, name, _keep: keep })
     }
 
-    pub(super) fn ensure_running(&mut self) -> anyhow::Result<()> {
+    pub(crate) fn ensure_running(&mut self) -> anyhow::Result<()> {
         match self.child.try_wait()? {
             None => Ok(()),
             Some(status) => bail!("{} ended with {status}; see its log", self.name),
         }
     }
 
-    pub(super) fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
     /// Gives it ten seconds to end by itself.
-    pub(super) fn wait_or_kill(mut self) {
+    pub(crate) fn wait_or_kill(mut self) {
         let ended = wait_for("the end", || Ok(self.child.try_wait()?.map(|_| ())));
         if ended.is_err() {
             self.kill();
@@ -60,7 +60,7 @@ impl Daemon {
 }
 
 /// Asks again and again for at most 20 seconds.
-pub(super) fn wait_for<T>(
+pub(crate) fn wait_for<T>(
     what: &str,
     mut ask: impl FnMut() -> anyhow::Result<Option<T>>,
 ) -> anyhow::Result<T> {
@@ -75,7 +75,7 @@ pub(super) fn wait_for<T>(
 }
 
 /// Runs a program to its end.
-pub(super) fn run(program: &str, arguments: &[&str]) -> anyhow::Result<()> {
+pub(crate) fn run(program: &str, arguments: &[&str]) -> anyhow::Result<()> {
     let output = Command::new(program).args(arguments).output().with_context(|| format!("run {program}"))?;
     ensure!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
     Ok(())

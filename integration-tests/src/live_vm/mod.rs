@@ -9,7 +9,7 @@
 //! It may be killed and started again, its disks resized and added, as VMs' are. Not here: a CPU, a file system of
 //! its own (see [`DiskSpec::image`]), live migration.
 
-mod daemon;
+pub(crate) mod daemon;
 mod meter;
 mod monitor;
 mod nbd;
@@ -50,6 +50,12 @@ pub struct LiveDisk {
     pub top: String,
     /// The qcow2 image.
     pub image: PathBuf,
+}
+
+impl LiveDisk {
+    pub(crate) fn new(key: &str, image: PathBuf) -> Self {
+        Self { key: key.to_owned(), node: format!("disk-{key}"), top: format!("top-{key}"), image }
+    }
 }
 
 /// The stand-in. Dropping it ends the daemon; the files stay.
@@ -253,12 +259,7 @@ impl LiveVm {
                 daemon::run("qemu-img", &["resize", "-q", "-f", "qcow2", &path(&image)?, &size])?;
             }
         }
-        Ok(LiveDisk {
-            key: spec.key.clone(),
-            node: format!("disk-{}", spec.key),
-            top: format!("top-{}", spec.key),
-            image,
-        })
+        Ok(LiveDisk::new(&spec.key, image))
     }
 }
 
@@ -287,7 +288,8 @@ fn visit(nbd: &mut Nbd, mut see: impl FnMut(&[u8])) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn nodes(disk: &LiveDisk) -> [Value; 3] {
+/// The disk's part of the block graph, children first.
+pub(crate) fn nodes(disk: &LiveDisk) -> [Value; 3] {
     let file = format!("file-{}", disk.key);
     [
         json!({ "driver": "file", "node-name": file, "filename": disk.image, "discard": "unmap" }),

@@ -19,6 +19,7 @@ mod fencing;
 mod findings;
 mod flush;
 mod grpcurl;
+mod guest;
 mod hand;
 mod interrupted;
 mod kills;
