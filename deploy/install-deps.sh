@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs what MigrateKit needs from outside, on Debian 12, and nothing else.
 #
-#   deploy/install-deps.sh GROUP...      runtime | build | lint | test | bench | demo
+#   deploy/install-deps.sh GROUP...      runtime | build | lint | test | slow | bench | demo | conversion
 #   deploy/install-deps.sh --list        what each group installs, and why
 #
 # What is there already is left alone; when nothing is missing, neither rights nor a network are needed.
@@ -36,7 +36,8 @@ nbdkit             | cmd:nbdkit                   | runtime test demo           
 libnbd-bin         | cmd:nbdinfo                  | test demo                    | nbdinfo, nbdcopy: a client that is not ours, to compare with
 qemu-utils         | cmd:qemu-img                 | runtime test demo            | the scratch image of a live source's snapshot; disks in tests
 qemu-system-common | cmd:qemu-storage-daemon      | test demo                    | the live source: a running VM's disks, without the VM
-qemu-system-x86    | cmd:qemu-system-x86_64       | test demo                    | the live source as a whole machine; boots a replica
+qemu-system-x86    | cmd:qemu-system-x86_64       | runtime test demo            | the machines of compute.kind = "local"; a live source as a whole machine
+ovmf               | file:/usr/share/OVMF         | runtime test demo            | their EFI firmware
 syslinux           | cmd:syslinux                 | test demo                    | that machine's boot loader, put on its disk without root
 syslinux-common    | file:/usr/lib/syslinux/mbr/mbr.bin | test demo              | the same one's first sector
 mtools             | cmd:mcopy                    | test demo                    | writes into that disk's boot partition without root
@@ -51,6 +52,16 @@ faketime           | cmd:faketime                 | test                        
 curl               | cmd:curl                     | test demo                    | asks the progress API as its users do
 jq                 | cmd:jq                       | test demo                    | reads -o json
 b3sum              | cmd:b3sum                    | bench                        | hashes a file by one thread: what a verification is measured against
+virt-v2v           | cmd:virt-v2v-in-place        | conversion slow              | makes guests able to run on virtio
+guestfish          | cmd:guestfish                | conversion slow              | looks into a guest's disks
+linux-image-cloud-amd64 | glob:/lib/modules/*/modules.dep | conversion slow      | the kernel that both start for that; any will do
+ntfs-3g            | cmd:ntfs-3g                  | conversion slow              | mounts Windows' file systems there
+lz4                | cmd:lz4                      | conversion slow              | unpacks the initramfs of an Ubuntu
+xz-utils           | cmd:xz                       | conversion slow              | unpacks that of others
+qemu-system-x86    | cmd:qemu-system-x86_64       | conversion slow              | runs that kernel; boots a converted guest in tests
+guestfs-tools      | cmd:virt-win-reg             | slow                         | reads a guest's registry: what says the same as we do
+libwin-hivex-perl  | cmd:hivexregedit             | slow                         | makes the registry of the phony Windows
+debootstrap        | cmd:debootstrap              | slow                         | makes a Debian to convert
 TABLE
 }
 
@@ -76,6 +87,7 @@ is_there() {
     case $1 in
         cmd:*) command -v "${1#cmd:}" >/dev/null ;;
         file:*) [ -e "${1#file:}" ] ;;
+        glob:*) compgen -G "${1#glob:}" >/dev/null ;;
         pc:*) command -v pkg-config >/dev/null && pkg-config --exists "${1#pc:}" ;;
         lib:*) ldconfig -p | grep -q -F "${1#lib:}" ;;
     esac
@@ -106,8 +118,7 @@ install_packages() { # packages...
     fi
     # Packages, not names: see the note at the table.
     if [[ " $* " == *" qemu-"* ]]; then
-        set -- "$@" qemu-utils qemu-system-common
-        [[ " $groups " != *" test "* && " $groups " != *" demo "* ]] || set -- "$@" qemu-system-x86
+        set -- "$@" qemu-utils qemu-system-common qemu-system-x86
     fi
     say "apt-get install $*"
     local apt=(apt-get -q -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3)
@@ -238,7 +249,7 @@ rust_is_there() {
 [ "$1" != --list ] || { list; exit 0; }
 for group in "$@"; do
     case $group in
-        runtime | build | lint | test | bench | demo) ;;
+        runtime | build | lint | test | slow | bench | demo | conversion) ;;
         *)
             say "no such group: $group"
             usage

@@ -1,11 +1,12 @@
 //! The control plane: keeps the state of every migration, receives their disks, writes the replicas.
 //!
 //! Edges (`grpc`, `rest`) call use cases (`service`); reconcilers make true what the database says; `store` is the only
-//! place with SQL, `storage` the only one that makes volumes and snapshots.
+//! place with SQL, `storage` the only one that makes volumes and snapshots, `compute` the only one that makes machines.
 
 pub mod access;
 pub mod backup;
 pub mod clock;
+pub mod compute;
 pub mod config;
 pub mod estimate;
 pub mod grpc;

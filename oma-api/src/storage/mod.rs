@@ -12,6 +12,7 @@ mod label;
 mod local;
 mod name;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -106,6 +107,13 @@ pub trait Storage: Send + Sync {
 
     /// Opens it for writing. Who may write is decided by the caller.
     async fn open(&self, volume: &VolumeId) -> Result<Arc<dyn Target>, Error>;
+
+    /// Where programs of this machine open it: a file or a device.
+    async fn path(&self, volume: &VolumeId) -> Result<PathBuf, Error>;
+
+    /// Opened by another process of this machine, as far as this one may see (a mount or a loop device is none, nor is
+    /// what another user's processes have open to one without the rights). No volume: by nobody.
+    async fn in_use(&self, volume: &VolumeId) -> Result<bool, Error>;
 
     /// Removes it; nothing to remove is success. Its snapshots stay.
     async fn delete(&self, volume: &VolumeId) -> Result<(), Error>;

@@ -13,6 +13,7 @@
 
 mod files;
 mod labels;
+mod openers;
 #[cfg(test)]
 mod tests;
 
@@ -246,6 +247,27 @@ impl Storage for LocalStorage {
         self.run(move |root| {
             let info = root.info(&volume)?.ok_or_else(|| Error::NoVolume { volume: volume.clone() })?;
             Ok(Arc::new(FileTarget::open(&root.image(&volume), info.size)?) as Arc<dyn Target>)
+        })
+        .await
+    }
+
+    async fn path(&self, volume: &VolumeId) -> Result<PathBuf, Error> {
+        let volume = volume.clone();
+        self.run(move |root| match root.info(&volume)? {
+            Some(_) => {
+                let path = root.image(&volume);
+                std::path::absolute(&path).map_err(|e| failed("look at", &path, e))
+            }
+            None => Err(Error::NoVolume { volume }),
+        })
+        .await
+    }
+
+    async fn in_use(&self, volume: &VolumeId) -> Result<bool, Error> {
+        let volume = volume.clone();
+        self.run(move |root| {
+            let path = root.image(&volume);
+            openers::any(&path).map_err(|e| failed("look for users of", &path, e))
         })
         .await
     }

@@ -275,3 +275,30 @@ async fn a_volume_says_whose_it_is_until_it_goes() {
     storage.create(&id("b"), MIB).await.expect("made");
     assert_eq!(storage.volumes().await.expect("listed")[1], listed("b", None));
 }
+
+#[tokio::test]
+async fn who_else_has_a_volume_open_is_seen() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let storage = LocalStorage::open(dir.path()).await.expect("a root");
+    let (volume, other) = (id("v"), id("other"));
+    assert!(matches!(storage.path(&volume).await, Err(Error::NoVolume { .. })));
+    assert!(!storage.in_use(&volume).await.expect("asked"), "what is not there nobody has open");
+    for volume in [&volume, &other] {
+        storage.create(volume, MIB).await.expect("created");
+    }
+    let path = storage.path(&volume).await.expect("it is there");
+    assert!(path.is_absolute() && path.metadata().expect("there").len() == MIB);
+    let _own = storage.open(&volume).await.expect("opened");
+    assert!(!storage.in_use(&volume).await.expect("asked"), "this process does not count");
+    let input = std::fs::File::open(&path).expect("readable");
+    let mut holder = Command::new("sleep").arg("600").stdin(input).spawn().expect("started");
+    assert!(storage.in_use(&volume).await.expect("asked"));
+    assert!(!storage.in_use(&other).await.expect("asked"));
+    holder.kill().expect("ended");
+    holder.wait().expect("ended");
+    // Children of other tests have it open too until they are what they are to be.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while storage.in_use(&volume).await.expect("asked") {
+        assert!(std::time::Instant::now() < deadline, "it is free again");
+    }
+}
