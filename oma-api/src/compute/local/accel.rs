@@ -70,13 +70,8 @@ async fn try_kvm(qemu: &Path, folder: &Path) -> Result<(), String> {
 /// Runs the trial's guest to its end.
 pub(super) async fn run(processor: Processor, qemu: &Path, folder: &Path) -> Result<(), String> {
     let disk = folder.join("trial.img");
-    let written = std::fs::File::create(&disk).and_then(|mut file| {
-        let mut sector = [0; 512];
-        sector[..GUEST.len()].copy_from_slice(&GUEST);
-        sector[510..].copy_from_slice(&[0x55, 0xaa]);
-        file.write_all(&sector)?;
-        file.set_len(GUEST_DISK)
-    });
+    let path = disk.clone();
+    let written = tokio::task::spawn_blocking(move || write_disk(&path)).await.map_err(|e| e.to_string())?;
     let ended = match written {
         Ok(()) => wait(processor, qemu, &disk).await,
         Err(e) => Err(format!("the trial's disk {} cannot be written: {e}", disk.display())),
@@ -84,6 +79,15 @@ pub(super) async fn run(processor: Processor, qemu: &Path, folder: &Path) -> Res
     // One that stays is written over by the next trial.
     let _ = std::fs::remove_file(&disk);
     ended
+}
+
+fn write_disk(path: &Path) -> std::io::Result<()> {
+    let mut sector = [0; 512];
+    sector[..GUEST.len()].copy_from_slice(&GUEST);
+    sector[510..].copy_from_slice(&[0x55, 0xaa]);
+    let mut file = std::fs::File::create(path)?;
+    file.write_all(&sector)?;
+    file.set_len(GUEST_DISK)
 }
 
 async fn wait(processor: Processor, qemu: &Path, disk: &Path) -> Result<(), String> {

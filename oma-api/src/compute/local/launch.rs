@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::process::Command;
 use tokio::time::timeout;
 
+use super::blocking;
 use super::folder::{Folder, failed};
 use super::process::Process;
 use crate::compute::{Error, MachineName};
@@ -40,8 +41,11 @@ pub(super) async fn launch(
     arguments: Vec<OsString>,
 ) -> Result<Launched, Error> {
     let log = folder.qemu_log();
-    let said = File::create(&log).and_then(|file| Ok((file.try_clone()?, file)));
-    let (out, errors) = said.map_err(|e| failed("write", &log, e))?;
+    let (out, errors) = blocking(move || {
+        let made = File::create(&log).and_then(|file| Ok((file.try_clone()?, file)));
+        made.map_err(|e| failed("write", &log, e))
+    })
+    .await?;
     let mut command = Command::new(qemu);
     command.args(arguments).current_dir(&folder.path);
     command.stdin(Stdio::null()).stdout(out).stderr(errors);

@@ -21,6 +21,9 @@ use tokio::time::Instant;
 /// How often is looked whether a process has ended.
 const LOOK: Duration = Duration::from_millis(25);
 
+/// How often a holder is looked for that ends, and is followed by another, while it is looked at: once is rare.
+const TRIES: u32 = 100;
+
 /// Who holds the lock of a pid file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Holder {
@@ -58,7 +61,7 @@ pub(super) struct Process {
 impl Process {
     /// The one that holds the lock. `None`: nobody does, or somebody elsewhere.
     pub(super) fn of(pid_file: &Path) -> io::Result<Option<Self>> {
-        loop {
+        for _ in 0..TRIES {
             let Holder::Process(pid) = holder(pid_file)? else { return Ok(None) };
             match pidfd_open(pid, PidfdFlags::empty()) {
                 // It held the lock before and holds it now: the handle in between is its.
@@ -70,6 +73,7 @@ impl Process {
                 Err(e) => return Err(e.into()),
             }
         }
+        Err(io::Error::other("its holder changes faster than it can be looked at"))
     }
 
     pub(super) fn id(&self) -> u32 {

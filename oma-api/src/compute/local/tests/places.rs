@@ -1,6 +1,6 @@
 //! Boards, buses, cards, firmware, and where they lie.
 
-use super::super::super::{Bus, Compute, Definition, Firmware, Isolation, State};
+use super::super::super::{Bus, Compute, Definition, Firmware, Isolation, MachineName, State};
 use super::super::{Accel, LocalCompute, accel, command::Processor};
 use super::host::{Guest, HELLO, Host, card, plain, volume};
 
@@ -36,6 +36,47 @@ async fn the_most_of_everything_is_accepted() {
         host.compute.start(&machine).await.unwrap_or_else(|e| panic!("{bus}: {e}"));
         host.cut(&machine).await;
     }
+}
+
+/// What the kernel keeps of its process under `/proc`: texts that end with a NUL each.
+fn of_process(host: &Host, machine: &MachineName, what: &str) -> Vec<String> {
+    let process = host.process(machine).expect("it runs");
+    let kept = std::fs::read(format!("/proc/{process}/{what}")).expect("readable");
+    kept.split(|byte| *byte == 0).map(|text| String::from_utf8_lossy(text).into_owned()).collect()
+}
+
+#[tokio::test]
+async fn its_process_is_told_what_is_asked_and_nothing_of_ours() {
+    let host = Host::new().await;
+    let nics = vec![card(2, Isolation::Isolated), card(3, Isolation::Connected)];
+    let title = "web, 1,file=/etc/passwd\0\n-daemonize".to_owned();
+    let definition = Definition { nics, title, cpus: 3, memory_bytes: (65 << 20) - 1, ..plain() };
+    let machine = host.machine("m", &definition, Guest::Deaf).await;
+    host.compute.start(&machine).await.expect("started");
+    let arguments = of_process(&host, &machine, "cmdline");
+    let after = |flag: &str| -> Vec<&str> {
+        let pairs = arguments.iter().zip(arguments.iter().skip(1));
+        pairs.filter(|(before, _)| *before == flag).map(|(_, value)| value.as_str()).collect()
+    };
+    assert_eq!(after("-name"), ["guest=web,, 1,,file=/etc/passwd  -daemonize,process=mk-m,debug-threads=on"]);
+    assert_eq!(after("-netdev"), ["user,id=net0,restrict=on", "user,id=net1,restrict=off"]);
+    assert_eq!((after("-smp"), after("-m")), (vec!["3"], vec!["65M"]));
+    assert_eq!(after("-uuid"), ["0190163d-8694-739b-aea5-966c26f8ad90"]);
+    let devices = after("-device");
+    for (position, mac) in ["00:50:56:8a:01:02", "00:50:56:8a:01:03"].iter().enumerate() {
+        let net = format!("\"net{position}\"");
+        assert!(devices.iter().any(|device| device.contains(mac) && device.contains(&net)), "{devices:?}");
+    }
+    // Of our environment, which may hold what a stranger's guest should never come near.
+    assert!(std::env::vars().count() > 2);
+    let environment = of_process(&host, &machine, "environ");
+    let names: Vec<_> = environment.iter().filter_map(|text| Some(text.split_once('=')?.0)).collect();
+    assert!(names.iter().all(|name| ["PATH", "LC_ALL"].contains(name)), "{names:?}");
+    // Ctrl-C in our terminal is not for it.
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", host.process(&machine).expect("it runs")));
+    let stat = stat.expect("readable");
+    let group = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(2));
+    assert_ne!(group, Some(rustix::process::getpgrp().as_raw_nonzero().to_string().as_str()));
 }
 
 #[tokio::test]
