@@ -8,6 +8,7 @@ pub mod backup;
 pub mod clock;
 pub mod compute;
 pub mod config;
+pub mod conversion;
 pub mod estimate;
 pub mod grpc;
 pub mod hub;
