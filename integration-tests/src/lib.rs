@@ -4,6 +4,7 @@
 mod architecture;
 pub mod bench;
 pub mod guest;
+pub mod guests;
 pub mod harness;
 pub mod link;
 pub mod live_vm;
