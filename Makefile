@@ -5,7 +5,7 @@ TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 BUF := $(firstword $(wildcard $(TARGET)/tools/bin/buf) $(shell command -v buf))
 LOCKED := --locked
 
-.PHONY: help demo build test soak bench lint format clean-tools
+.PHONY: help demo build test test-slow test-nightly soak bench lint format clean-tools
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -25,6 +25,14 @@ test: ## install what tests need, run all of them
 	# The end-to-end tests run the programs themselves.
 	$(CARGO) build $(LOCKED) --workspace --bins
 	$(CARGO) test $(LOCKED) --workspace --no-fail-fast
+
+test-slow: ## conversions by the real virt-v2v, of guests that are made here: packages of 300 MB, some five minutes
+	deploy/install-deps.sh test slow
+	$(CARGO) test $(LOCKED) --workspace --lib -- --ignored conversion::tests::slow:: --nocapture --test-threads=1
+
+test-nightly: ## the same with a real Debian, which boots on virtio after it and not before: as root, a quarter of an hour
+	deploy/install-deps.sh test slow
+	$(CARGO) test $(LOCKED) --workspace --lib -- --ignored conversion::tests::nightly:: --nocapture --test-threads=1
 
 SEED := $(or $(SEED),$(shell od -An -N4 -tu4 /dev/urandom | tr -d " "))
 KILLS ?= 200

@@ -8,7 +8,7 @@ use std::time::Duration;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(
-        "{program} is not here: install the package {package} (looked for in {looked}; `deploy/install-deps.sh slow` does)"
+        "{program} is not here: install the package {package} (looked for in {looked}), or run `deploy/install-deps.sh conversion`"
     )]
     NoTool { program: String, package: &'static str, looked: String },
     #[error(
@@ -33,7 +33,6 @@ pub enum Error {
     Look {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
-        tail: Vec<String>,
     },
     /// The tool ended well all the same.
     #[error(
@@ -42,7 +41,7 @@ pub enum Error {
     )]
     NoDrivers { guest: String, said: String, looked: PathBuf, tail: Vec<String> },
     /// The tool ended well all the same.
-    #[error("{guest} was converted and would still not boot: it is {why}; see the log of the conversion")]
+    #[error("{guest} was converted and would still not boot: {why}; see the log of the conversion")]
     StillMissing { guest: String, why: String, tail: Vec<String> },
     #[error(
         "{guest} could not be converted ({status}): {why}; the clone may be damaged, begin with a new one"
@@ -103,8 +102,7 @@ impl Error {
     /// The last lines of what the tool printed; empty if it was not run.
     pub fn log_tail(&self) -> &[String] {
         match self {
-            Self::Look { tail, .. }
-            | Self::NoDrivers { tail, .. }
+            Self::NoDrivers { tail, .. }
             | Self::StillMissing { tail, .. }
             | Self::Failed { tail, .. }
             | Self::Stopped { tail, .. }
@@ -114,6 +112,7 @@ impl Error {
             | Self::NoRhsrvany { .. }
             | Self::NoDisks
             | Self::Disk { .. }
+            | Self::Look { .. }
             | Self::Run { .. }
             | Self::Io { .. } => &[],
         }
@@ -122,7 +121,7 @@ impl Error {
 
 impl From<fish::Error> for Error {
     fn from(source: fish::Error) -> Self {
-        Self::Look { source: source.into(), tail: Vec::new() }
+        Self::Look { source: source.into() }
     }
 }
 

@@ -13,6 +13,7 @@
 //! What it writes may be half written when it fails, so it is only ever given clones of a restore point (DESIGN §6
 //! rule 7); the caller sees to that. It knows no workflow, job or database, makes no clone and throws none away.
 
+mod appliance;
 mod boot_disk;
 mod child;
 mod error;
@@ -33,31 +34,20 @@ mod xml;
 
 use std::ffi::OsString;
 use std::path::Path;
-use std::process::Stdio;
-use std::time::Duration;
 
-use tokio::sync::OnceCell;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use boot_disk::Table;
-use child::{Ended, Running, Spec};
+use child::Ended;
 use fish::Fish;
 use look::Looked;
 use run::Folder;
-use settings::Processor;
 use xml::Source;
 
 pub use error::{Error, Wrote};
 pub use guest::{Disk, Guest, Outcome, System, Virtio};
 pub use settings::{Accel, Settings};
-
-/// How long an empty appliance may take to start with KVM, the first time it is made included. Where KVM works, it
-/// takes three seconds; where it does not, QEMU dies at once, or goes on for ever.
-const KVM_PATIENCE: Duration = Duration::from_secs(25);
-
-/// Whether KVM works here. A fact of the machine, so one for all.
-static KVM_WORKS: OnceCell<bool> = OnceCell::const_new();
 
 /// Looks at guests and converts them.
 #[derive(Clone, Debug)]
@@ -125,6 +115,10 @@ impl Converter {
             Err(Error::TooLong { after, .. }) => {
                 return Err(Error::TooLong { after, wrote: Wrote::Perhaps, tail: log_tail });
             }
+            Err(Error::Look { source }) => {
+                let why = format!("it cannot be looked at any more: {source}");
+                return Err(Error::StillMissing { guest: before.to_string(), why, tail: log_tail });
+            }
             Err(other) => return Err(other),
         };
         match after.virtio {
@@ -165,80 +159,6 @@ impl Converter {
         let heard = stop.clone();
         let talk = move |fish: &mut Fish, run: &Path| look::look(fish, &tables, run, &heard);
         self.talk(&disks, processor, talk, stop, deadline).await
-    }
-
-    /// A conversation with guestfish about `disks`, until it is over and all of guestfish's processes are gone.
-    async fn talk<T: Send + 'static>(
-        &self,
-        disks: &[String],
-        processor: Processor,
-        talk: impl FnOnce(&mut Fish, &Path) -> Result<T, fish::Error> + Send + 'static,
-        stop: &CancellationToken,
-        deadline: Instant,
-    ) -> Result<T, Error> {
-        let run = self.folder().await?;
-        let said = run.path().join("errors");
-        let errors = std::fs::File::create(&said);
-        let errors = errors.and_then(|errors| Ok((errors, std::fs::File::open(&said)?)));
-        let (errors, heard) = errors.map_err(|source| Error::Io { what: "make", place: said, source })?;
-        let mut arguments = vec!["--ro".into(), "--no-sync".into()];
-        for disk in disks {
-            arguments.extend(["--format=raw".into(), "-a".into(), disk.into()]);
-        }
-        let spec = Spec {
-            program: self.guestfish.clone(),
-            arguments,
-            environment: self.settings.environment(processor, run.path()),
-            input: Stdio::piped(),
-            output: Stdio::piped(),
-            errors: errors.into(),
-        };
-        let cannot = |source| Error::Run { program: "guestfish".to_owned(), source };
-        let mut running = Running::start(spec).await.map_err(cannot)?;
-        let pipes = running.input.take().zip(running.output.take());
-        let (input, output) = pipes.ok_or_else(|| cannot(std::io::ErrorKind::BrokenPipe.into()))?;
-        // The folder goes with the conversation, which may outlive a caller that does not wait for it.
-        let talked = tokio::task::spawn_blocking(move || {
-            let talked = talk(&mut Fish::new(input, output, heard), run.path());
-            (talked, run)
-        });
-        // The conversation's end closes guestfish's input, and that is its end; and the other way round.
-        let ended = running.wait(stop, deadline).await;
-        let (talked, _run) = talked.await.map_err(|died| cannot(std::io::Error::other(died)))?;
-        match ended {
-            Ok(_) => Ok(talked?),
-            Err(ended) => Err(self.cut("guestfish", ended, Wrote::Nothing, Vec::new())),
-        }
-    }
-
-    /// How the appliance is to run.
-    async fn processor(&self, stop: &CancellationToken, deadline: Instant) -> Result<Processor, Error> {
-        let works = match self.settings.accel {
-            Accel::Kvm => true,
-            Accel::ForceTcg => false,
-            Accel::Auto => *KVM_WORKS.get_or_try_init(|| self.try_kvm(stop, deadline)).await?,
-        };
-        Ok(if works { Processor::Kvm } else { Processor::Emulated })
-    }
-
-    /// Tried, as `/dev/kvm` says nothing: nested and para-virtual ones can be opened and do not run a kernel.
-    async fn try_kvm(&self, stop: &CancellationToken, deadline: Instant) -> Result<bool, Error> {
-        let device = std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm");
-        if device.is_err() {
-            return Ok(false);
-        }
-        drop(device);
-        let patience = deadline.min(Instant::now() + KVM_PATIENCE);
-        let empty = ["/dev/null".to_owned()];
-        let launch = |fish: &mut Fish, _: &Path| fish.ask("run", &[]);
-        match self.talk(&empty, Processor::Kvm, launch, stop, patience).await {
-            Ok(_) => Ok(true),
-            Err(stopped @ Error::Stopped { .. }) => Err(stopped),
-            Err(error) => {
-                tracing::warn!(%error, "KVM is there and does not work: conversions emulate a processor and take longer");
-                Ok(false)
-            }
-        }
     }
 
     async fn folder(&self) -> Result<Folder, Error> {

@@ -11,7 +11,7 @@ use super::settings::{self, Settings};
 
 /// What else than virt-v2v is run, and which Debian package has it. Unpackers are of initramfs images.
 const PROGRAMS: [(&str, &str); 5] = [
-    ("guestfish", "guestfs-tools libguestfs-tools"),
+    ("guestfish", "guestfish"),
     ("setpriv", "util-linux"),
     ("gzip", "gzip"),
     ("xz", "xz-utils"),

@@ -1,11 +1,15 @@
-//! The whole of it. Here against pretended programs, which say what the real ones said.
+//! The whole of it. Here against pretended programs, which say what the real ones said; `slow` and
+//! `nightly` are against the real ones, where somebody asks for them.
 
+mod nightly;
 mod pretended;
+mod slow;
 
 use super::*;
 use pretended::{Pretended, WITHOUT_DRIVERS};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
+use std::time::Duration;
 
 fn stop() -> CancellationToken {
     CancellationToken::new()
@@ -116,6 +120,15 @@ async fn stopped_while_it_writes_the_clone_is_called_damaged() {
     assert!(matches!(error, Error::Stopped { wrote: Wrote::Perhaps, .. }), "{error:?}");
     assert_eq!(error.log_tail(), ["begun"]);
     assert!(pretended.scratch_is_clean());
+}
+
+#[tokio::test]
+async fn what_cannot_be_looked_at_after_it_is_not_called_unwritten() {
+    let pretended = Pretended::windows("echo end; touch $D/broken");
+    let error = pretended.convert(&stop()).await.expect_err("nobody knows");
+    assert!(matches!(error, Error::StillMissing { .. }), "{error:?}");
+    assert!(error.to_string().contains("cannot be looked at any more"), "{error}");
+    assert_eq!(error.log_tail(), ["end"]);
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use super::super::*;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Answers each question from a file of its name, or as a Windows with or without viostor would: that is whether the file
 /// `ready` is there.
