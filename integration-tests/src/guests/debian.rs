@@ -67,19 +67,18 @@ pub fn boot(disk: &Path, scratch: &Path) -> anyhow::Result<Booted> {
     let mut guestfish = command("guestfish", scratch);
     guestfish.current_dir(at).args(["--ro", "--format=raw", "-a"]).arg(disk).args(["-f", "script"]);
     run(&mut guestfish)?;
-    let named = |start: &str| -> anyhow::Result<_> {
-        let mut entries = fs::read_dir(at)?.flatten().map(|entry| entry.path());
-        let found =
-            entries.find(|path| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(start)));
-        found.with_context(|| format!("the guest has a {start}"))
-    };
+    let entries = fs::read_dir(at)?.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let version = entries.filter_map(|name| name.strip_prefix("vmlinuz-").map(str::to_owned)).next();
+    let version = version.context("the guest has a kernel")?;
+    // By its whole name: virt-v2v leaves the image as it was beside it, as initrd.img-VERSION.pre-v2v.
+    let (kernel, initramfs) = (format!("vmlinuz-{version}"), format!("initrd.img-{version}"));
     let console = at.join("console");
     let drive = format!("file={},format=raw,if=virtio,snapshot=on", disk.display());
     let mut qemu = Command::new("timeout");
     qemu.args(["--kill-after=5", "240", "qemu-system-x86_64", "-accel", "tcg", "-m", "1024", "-smp", "2"]);
     qemu.args(["-display", "none", "-monitor", "none", "-no-reboot", "-nic", "none", "-drive", &drive]);
     qemu.arg("-serial").arg(format!("file:{}", console.display()));
-    qemu.arg("-kernel").arg(named("vmlinuz-")?).arg("-initrd").arg(named("initrd.img-")?);
+    qemu.arg("-kernel").arg(at.join(kernel)).arg("-initrd").arg(at.join(initramfs));
     qemu.args(["-append", &format!("root=UUID={UUID} ro console=ttyS0")]);
     let mut qemu = qemu.spawn().context("timeout and QEMU: deploy/install-deps.sh slow installs it")?;
     let (ended, said) = loop {

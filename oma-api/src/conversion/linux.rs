@@ -62,7 +62,10 @@ fn initramfs(version: &str, boot: &[String]) -> Option<String> {
         let is = |path: &&String| {
             let mut parts = path.rsplit('/');
             let name = parts.next().unwrap_or_default();
-            parts.next() == Some(version) && (name.starts_with("initrd") || name.starts_with("initramfs"))
+            parts.next() == Some(version)
+                && (name.starts_with("initrd") || name.starts_with("initramfs"))
+                // What virt-v2v leaves of the one that it replaced.
+                && !name.ends_with(".pre-v2v")
         };
         boot.iter().find(is).cloned()
     };

@@ -155,3 +155,11 @@ fn a_system_says_its_name() {
     assert_eq!(pretty_name("PRETTY_NAME=\"\"\n"), None);
     assert_eq!(pretty_name(""), None);
 }
+
+#[test]
+fn the_image_that_virt_v2v_replaced_is_not_taken_for_the_new_one() {
+    let boot = ["vmlinuz-6.1.0", "initrd.img-6.1.0.pre-v2v", "initrd.img-6.1.0"];
+    assert_eq!(chosen(&["6.1.0"], &boot, ""), some("6.1.0", "/boot/initrd.img-6.1.0"));
+    let boot = ["0123/6.1.0/initrd.pre-v2v", "0123/6.1.0/linux", "0123/6.1.0/initrd"];
+    assert_eq!(chosen(&["6.1.0"], &boot, ""), some("6.1.0", "/boot/0123/6.1.0/initrd"));
+}
