@@ -112,7 +112,9 @@ unmount_replicas() {
 clean_up() {
     local name
     trap '' INT TERM
-    for name in agent oma vm; do stop "$name"; done
+    # Its machine outlives the control plane, and would outlive this.
+    [ -z "${tested:-}" ] || mk failover cleanup "$tested" --wait >/dev/null 2>&1 || true
+    for name in agent guest_agent oma vm guest; do stop "$name"; done
     (unmount_replicas) || true
 }
 

@@ -1,6 +1,6 @@
 #!/bin/bash
 # The demo: an operator's day with a live source: plan, begin, syncs, a kill in the middle of one, pause, schedule, a breach
-# of the RPO and its recovery, and the proof. `make demo` builds and runs it.
+# of the RPO and its recovery, and the proof; then a running machine, tested on the target. `make demo` builds and runs it.
 #
 #   deploy/demo/run.sh            programs from target/release; MIGRATEKIT_BIN names another folder
 #
@@ -23,6 +23,8 @@ rows=()
 . "$here/lib.sh"
 # shellcheck source=day.sh
 . "$here/day.sh"
+# shellcheck source=failover.sh
+. "$here/failover.sh"
 
 mk() { "$bin/migratekit" "$@"; }
 migration() { mk migration get "$vm" -o json; }
@@ -75,7 +77,7 @@ overwrite() {
 # --- the daemons ---------------------------------------------------------------------------------------------------
 
 make_certificates() {
-    mk dev-ca --out "$dir/tls" --agent vma-01 >"$dir/dev-ca.txt"
+    mk dev-ca --out "$dir/tls" --agent vma-01 --agent vma-02 >"$dir/dev-ca.txt"
     note "a development CA and certificates for the OMA, the agent and an operator: $dir/tls"
 }
 
@@ -87,6 +89,7 @@ start_oma() {
     {
         printf 'listen = "127.0.0.1:0"\ndatabase_url = "sqlite://%s/oma.db"\nstate_dir = "%s/oma"\n' "$dir" "$dir"
         tls oma-main
+        printf '[compute]\nkind = "local"\npath = "%s/machines"\n' "$dir"
         printf '[storage]\nkind = "local"\npath = "%s/replicas"\n[rest]\nlisten = "127.0.0.1:0"\n' "$dir"
     } >"$dir/oma-api.toml"
     start oma "$bin/oma-api" --config "$dir/oma-api.toml"
@@ -244,11 +247,14 @@ main() {
     schedule_and_breach
     say "proof: replica = manifest, source = manifest, and a file system that knows nothing of us"
     prove
+    say "a machine that runs and writes: replicated, and tested on the target"
+    failover
     say "what it came to"
     table
+    failover_table
     mk migration get "$vm" >"$dir/migration.txt"
     note ""
-    note "logs $dir/{oma,agent,vm}.log   configuration $dir/{oma-api,vma-agent}.toml   database $dir/oma.db"
+    note "logs $dir/{oma,agent,vm,guest}.log   configuration $dir/{oma-api,vma-agent}.toml   database $dir/oma.db"
     if mountpoint -q "$dir/replicas"; then
         note "replicas and restore points: mount -o loop $dir/replicas.xfs /mnt"
     else

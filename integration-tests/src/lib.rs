@@ -3,8 +3,8 @@
 #[cfg(test)]
 mod architecture;
 pub mod bench;
+pub mod convertible;
 pub mod guest;
-pub mod guests;
 pub mod harness;
 pub mod link;
 pub mod live_vm;

@@ -1,5 +1,7 @@
 //! `oma-api.toml`.
 
+use crate::compute::Accel;
+use crate::conversion;
 use crate::storage::Floor;
 use serde::Deserialize;
 use shared::config::{self, Period};
@@ -7,7 +9,8 @@ use shared::daemon::{Configuration, Unusable};
 use shared::telemetry::{Log, Traces};
 use shared::tls::{Files, Role};
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -27,6 +30,11 @@ pub struct Config {
     pub state_dir: PathBuf,
     pub tls: Files,
     pub storage: Storage,
+    /// Left out: no machines are made, so that there are no failovers.
+    pub compute: Option<Compute>,
+    /// How guests are made to run on virtio.
+    #[serde(default)]
+    pub conversion: conversion::Settings,
     #[serde(default)]
     pub rest: Rest,
     #[serde(default)]
@@ -95,6 +103,22 @@ pub enum Storage {
     },
 }
 
+/// What makes machines.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "lowercase", tag = "kind")]
+pub enum Compute {
+    /// QEMU on this host.
+    Local {
+        /// Definitions and consoles lie here.
+        path: PathBuf,
+        #[serde(default)]
+        accel: Accel,
+    },
+    /// No machines at all, only their records in a folder: for tests.
+    #[cfg(any(test, feature = "test-compute"))]
+    Instant { path: PathBuf },
+}
+
 /// What peers may take.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -109,6 +133,12 @@ pub struct Limits {
     pub heartbeat: Period,
     /// Without any progress, after which a running cycle is stopped.
     pub stalled: Period,
+    /// Requests for failovers from an address, by REST.
+    pub failovers_per_minute: NonZeroU32,
+    /// And at once.
+    pub failover_burst: NonZeroU32,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpAddr>,
 }
 
 impl Default for Limits {
@@ -119,6 +149,9 @@ impl Default for Limits {
             preface: Period::seconds(5),
             heartbeat: Period::seconds(5),
             stalled: Period::seconds(600),
+            failovers_per_minute: const { NonZeroU32::new(10).expect("not 0") },
+            failover_burst: const { NonZeroU32::new(20).expect("not 0") },
+            trusted_proxies: vec![],
         }
     }
 }
@@ -213,6 +246,9 @@ mod tests {
         let (plain, mut all) = (load(EXAMPLE), load(&config::with_all_keys(EXAMPLE)));
         assert!(all.listen_cleartext.take().is_some(), "an example, not the default");
         assert!(all.telemetry.otlp_endpoint.take().is_some(), "an example, not the default");
+        assert!(all.compute.take().is_some(), "an example, not the default");
+        assert!(all.conversion.virtio_win.take().is_some(), "an example, not the default");
+        assert!(all.conversion.virt_tools.take().is_some(), "an example, not the default");
         assert_ne!(EXAMPLE, config::with_all_keys(EXAMPLE));
         assert_eq!(format!("{plain:?}"), format!("{all:?}"), "what is commented out shows the default");
     }

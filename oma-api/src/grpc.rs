@@ -2,8 +2,10 @@
 
 mod access;
 mod agent;
+mod failover;
 mod inventory;
 mod migration;
+mod orphan;
 mod preflight;
 mod profile;
 mod progress;
@@ -17,8 +19,10 @@ use crate::service::App;
 use anyhow::Context as _;
 use http::{Request, Response};
 use proto::v1::agent_service_server::AgentServiceServer;
+use proto::v1::failover_service_server::FailoverServiceServer;
 use proto::v1::inventory_service_server::InventoryServiceServer;
 use proto::v1::migration_service_server::MigrationServiceServer;
+use proto::v1::orphan_service_server::OrphanServiceServer;
 use proto::v1::progress_service_server::ProgressServiceServer;
 use proto::v1::replication_service_server::ReplicationServiceServer;
 use proto::v1::schedule_service_server::ScheduleServiceServer;
@@ -65,10 +69,15 @@ pub fn routes(
             app: app.clone(),
             shutdown: shutdown.clone(),
         }))
+        .add_service(FailoverServiceServer::new(failover::Failovers {
+            app: app.clone(),
+            shutdown: shutdown.clone(),
+        }))
         .add_service(ProgressServiceServer::new(progress::Progress {
             app: app.clone(),
             shutdown: shutdown.clone(),
         }))
+        .add_service(OrphanServiceServer::new(orphan::Orphans(app.clone())))
         .add_service(ReplicationServiceServer::new(replication::Replications(app.clone())))
         .add_service(ScheduleServiceServer::new(schedule::Schedules(app.clone())))
         .add_service(TokenServiceServer::new(token::Tokens(app.clone())))

@@ -10,6 +10,7 @@ pub mod compute;
 pub mod config;
 pub mod conversion;
 pub mod estimate;
+pub mod failover;
 pub mod grpc;
 pub mod hub;
 pub mod metrics;

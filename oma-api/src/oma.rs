@@ -2,19 +2,24 @@
 
 use crate::access::Access;
 use crate::clock::Clock;
-use crate::config::{Config, Storage as StorageConfig};
+use crate::compute::{Compute, LocalCompute};
+use crate::config::{self, Compute as ComputeConfig, Config, Storage as StorageConfig};
+use crate::conversion::Converter;
+use crate::failover::{self, Conversions, Hands};
 use crate::hub::Hub;
 use crate::reconcile::Guards;
 use crate::service::App;
 use crate::service::transfer::Transfers;
 use crate::storage::{LocalStorage, Storage};
 use crate::store::{self, DatabaseClaim, Store};
+use crate::workflow::{self, lease::Owner};
 use crate::{grpc, reconcile, rest};
 use anyhow::Context as _;
 use rustls::ServerConfig;
 use shared::claim::Claim;
 use shared::tls::{self, Limits, Protection};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -58,6 +63,7 @@ pub struct Oma {
     guards: Guards,
     tls: Protection,
     rest_tls: Option<Arc<ServerConfig>>,
+    rest_limits: config::Limits,
     limits: Limits,
     _claims: Vec<Claim>,
     /// On a server's; that on a file is among the others.
@@ -70,7 +76,7 @@ impl Oma {
     /// # Errors
     /// What cannot be opened, and what to do.
     pub async fn open(config: &Config) -> anyhow::Result<Self> {
-        let (storage, claims) = claim(config).await?;
+        let (storage, mut claims) = claim(config).await?;
         let manifests = config.state_dir.join("manifests");
         let store = Store::connect(config.database_url.as_str()).await?;
         let database = store.claim().await?;
@@ -82,12 +88,37 @@ impl Oma {
         store.show(&hub.metrics.common);
         let access = Arc::new(Access::new(store.token_list().await?));
         let heartbeat = config.limits.heartbeat.0;
-        let app = App { store, storage, hub, transfers, access, clock: Clock::wall(), heartbeat };
         let StorageConfig::Local { floor, .. } = config.storage;
+        let clock = Clock::wall();
+        let compute = compute(config, &storage, &mut claims).await?;
+        let conversions = Conversions {
+            converter: Converter::new(config.conversion.clone()),
+            logs: config.state_dir.join("conversions"),
+        };
+        let hands = Hands {
+            store: store.clone(),
+            storage: Arc::clone(&storage),
+            compute: compute.clone(),
+            converter: Some(conversions),
+            floor,
+            clock,
+        };
+        let owner = Owner::new(&instance(&config.state_dir).await?);
+        let engine = failover::engine(hands, workflow::Options::new(owner, clock));
+        let app = App { store, storage, compute, engine, hub, transfers, access, clock, heartbeat };
         let guards = Guards { floor, stalled: config.limits.stalled.0 };
         let tls = protection(&config.tls, &app)?;
         let rest_tls = config.rest.tls.then(|| config.tls.server_http()).transpose()?;
-        Ok(Self { app, guards, tls, rest_tls, limits: config.tls_limits(), _claims: claims, database })
+        Ok(Self {
+            app,
+            guards,
+            tls,
+            rest_tls,
+            rest_limits: config.limits.clone(),
+            limits: config.tls_limits(),
+            _claims: claims,
+            database,
+        })
     }
 
     /// Serves until `shutdown`; running cycles are interrupted and go on after the next start.
@@ -120,13 +151,14 @@ impl Oma {
             kept
         };
         let rest_address = rest.local_addr()?;
-        let ((), (), (), (), (), (), (), kept) = tokio::join!(
+        let ((), (), (), (), (), (), (), (), kept) = tokio::join!(
             in_clear,
             tls::serve(grpc, self.tls, self.limits.clone(), routes.clone(), stop.clone()),
-            rest::serve_over(self.rest_tls, rest, self.app.clone(), stop.clone()),
+            rest::serve_over(self.rest_tls, &self.rest_limits, rest, self.app.clone(), stop.clone()),
             self.app.progress_run(stop.clone()),
             self.app.agents_run(stop.clone()),
             self.app.tokens_run(rest_address, stop.clone()),
+            self.app.failovers_run(stop.clone()),
             reconcile::run(self.app.clone(), self.guards, stop.clone()),
             claim,
         );
@@ -155,6 +187,50 @@ pub(crate) async fn claim(config: &Config) -> anyhow::Result<(Arc<dyn Storage>, 
         }
     };
     Ok((storage, claims))
+}
+
+/// What makes machines, its folder taken for this program.
+async fn compute(
+    config: &Config,
+    storage: &Arc<dyn Storage>,
+    claims: &mut Vec<Claim>,
+) -> anyhow::Result<Option<Arc<dyn Compute>>> {
+    let path = match &config.compute {
+        None => return Ok(None),
+        Some(ComputeConfig::Local { path, .. }) => path,
+        #[cfg(any(test, feature = "test-compute"))]
+        Some(ComputeConfig::Instant { path }) => path,
+    };
+    let unusable = || format!("compute.path {} cannot be used", path.display());
+    tokio::fs::create_dir_all(path).await.with_context(unusable)?;
+    claims.push(Claim::folder(NAME, path)?);
+    Ok(match &config.compute {
+        None => None,
+        Some(ComputeConfig::Local { accel, .. }) => {
+            let local = LocalCompute::open(path, Arc::clone(storage), *accel).await;
+            Some(Arc::new(local.with_context(unusable)?))
+        }
+        #[cfg(any(test, feature = "test-compute"))]
+        Some(ComputeConfig::Instant { .. }) => {
+            Some(Arc::new(crate::compute::Machines::open(path).with_context(unusable)?))
+        }
+    })
+}
+
+/// The name of this control plane, which stays as long as its state folder does; that is ours by its lock.
+async fn instance(state_dir: &Path) -> anyhow::Result<String> {
+    let path = state_dir.join("instance");
+    let unusable = || format!("{} cannot be used", path.display());
+    match tokio::fs::read_to_string(&path).await {
+        Ok(name) if !name.trim().is_empty() => return Ok(name.trim().to_owned()),
+        // Empty: the machine lost its power when it was made.
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error).with_context(unusable),
+    }
+    let name = uuid::Uuid::new_v4().to_string();
+    tokio::fs::write(&path, &name).await.with_context(unusable)?;
+    Ok(name)
 }
 
 /// Certificates are asked for; once a token was made, a peer may come without one, and has to show a token instead. Before

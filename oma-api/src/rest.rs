@@ -7,6 +7,8 @@
 //!  /api/v1/events/stream                      the journal                    MigrationService.Events
 //!  /api/v1/migrations/{vm}/schedule, /api/v1/schedules/preview                ScheduleService
 //!  /metrics                                   for Prometheus
+//!  /api/v1/failover, /docs/failover           the failover API's document    FailoverService
+//!  /api/v1/orphans                            ours                           OrphanService
 //!  /api/v1/tokens                             ours                           TokenService
 //!  /api/v1/target-profiles                    ours                           TargetProfileService
 //!  /api/v1/openapi.json                       made of the routes below       reflection
@@ -19,9 +21,12 @@ mod body;
 mod caller;
 mod document;
 mod events;
+mod failover;
 mod gate;
 mod instance;
+mod limit;
 mod migrations;
+mod orphans;
 mod preflight;
 mod profiles;
 mod progress;
@@ -31,6 +36,7 @@ mod schedules;
 mod tokens;
 mod view;
 
+use crate::config::Limits;
 use crate::service::App;
 use axum::extract::{DefaultBodyLimit, FromRef};
 use axum::middleware::{from_fn, from_fn_with_state};
@@ -91,12 +97,13 @@ impl utoipa::Modify for Security {
 
 /// Serves until `shutdown`, in clear.
 pub async fn serve(listener: TcpListener, app: App, shutdown: CancellationToken) {
-    serve_over(None, listener, app, shutdown).await;
+    serve_over(None, &Limits::default(), listener, app, shutdown).await;
 }
 
 /// Serves until `shutdown`, over TLS where there is a configuration for it.
 pub async fn serve_over(
     tls: Option<Arc<ServerConfig>>,
+    limits: &Limits,
     listener: TcpListener,
     app: App,
     shutdown: CancellationToken,
@@ -106,7 +113,7 @@ pub async fn serve_over(
         Err(error) => return error!(%error, "the REST API is not served: its port cannot be told"),
     };
     let metrics = app.hub.metrics.common.clone();
-    let (routes, _) = router(app, address, shutdown.clone());
+    let (routes, _) = router(app, limits, address, shutdown.clone());
     let routes = http::measured(routes, &metrics, refusal::family);
     match tls {
         Some(tls) => http::serve_tls(listener, tls, "REST API", routes, shutdown).await,
@@ -115,7 +122,13 @@ pub async fn serve_over(
 }
 
 /// All routes, and what is said of them.
-pub(crate) fn router(app: App, listener: SocketAddr, shutdown: CancellationToken) -> (Router, OpenApi) {
+pub(crate) fn router(
+    app: App,
+    limits: &Limits,
+    listener: SocketAddr,
+    shutdown: CancellationToken,
+) -> (Router, OpenApi) {
+    let limiter = Arc::new(limit::Limiter::new(limits));
     let gate = gate::Gate { access: Arc::clone(&app.access), listener };
     let mut head = Head::openapi();
     telemetry::VERSION.clone_into(&mut head.info.version);
@@ -132,6 +145,9 @@ pub(crate) fn router(app: App, listener: SocketAddr, shutdown: CancellationToken
         .merge(migrations::routes())
         .merge(instance::routes())
         .nest("/api/v1", instance::routes())
+        .merge(failover::routes())
+        .routes(routes!(orphans::list))
+        .routes(routes!(orphans::remove))
         .routes(routes!(schedules::get, schedules::put, schedules::delete))
         .routes(routes!(schedules::preview))
         .routes(routes!(tokens::list, tokens::create))
@@ -144,6 +160,7 @@ pub(crate) fn router(app: App, listener: SocketAddr, shutdown: CancellationToken
         .route("/metrics", get(async move || http::metrics_page(app.metrics().await)))
         .route("/api/v1/openapi.json", get(async move || Json(OpenApi::clone(&shown))))
         .layer(DefaultBodyLimit::max(LARGEST))
+        .layer(from_fn_with_state(limiter, limit::pass))
         .layer(from_fn_with_state(gate, gate::pass))
         .layer(from_fn(refusal::dress));
     (routes, document)

@@ -8,14 +8,17 @@ mod attempt;
 mod caller;
 pub mod check;
 mod desired;
+mod drill;
 mod error;
 mod estimate;
+pub mod failovers;
 mod held_back;
 pub mod history;
 pub mod journal;
 pub mod list;
 pub mod metrics;
 pub mod migrations;
+pub mod orphans;
 pub mod profiles;
 pub mod progress;
 pub mod replications;
@@ -35,9 +38,11 @@ pub use view::{MigrationView, Waiting};
 
 use crate::access::Access;
 use crate::clock::Clock;
+use crate::compute::Compute;
 use crate::hub::Hub;
 use crate::storage::Storage;
 use crate::store::Store;
+use crate::workflow::Engine;
 use std::sync::Arc;
 use std::time::Duration;
 use transfer::Transfers;
@@ -47,6 +52,10 @@ use transfer::Transfers;
 pub struct App {
     pub store: Store,
     pub storage: Arc<dyn Storage>,
+    /// What makes machines; `None`: nothing does.
+    pub compute: Option<Arc<dyn Compute>>,
+    /// Drives failovers.
+    pub engine: Engine,
     pub hub: Arc<Hub>,
     pub transfers: Arc<Transfers>,
     /// What the use cases and the reconcilers take the time from.

@@ -3,13 +3,16 @@
 
 use crate::access::Access;
 use crate::clock::Clock;
+use crate::compute::Compute;
+use crate::failover::{self, Hands};
 use crate::hub::{AgentConnection, Hub};
 use crate::reconcile;
 use crate::service::act::{Acted, Ask};
 use crate::service::transfer::{Mode, OpenRequest, Sent, Transfers};
 use crate::service::{App, Caller, Error, Role};
-use crate::storage::{LocalStorage, Storage};
+use crate::storage::{Floor, LocalStorage, Storage};
 use crate::store::{Disk, Failure, Job, JobKind, JobStep, Migration, NewJob, Store};
+use crate::workflow::{self, Engine, lease::Owner};
 use jiff::Timestamp;
 use migratekit::piece::Piece;
 use shared::cycle::{
@@ -25,20 +28,30 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 use tempfile::TempDir;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+mod machines;
+
+pub(crate) use machines::{Fault, Machines};
 
 const VM: &str = "web-1";
 const SIZE: u64 = 128 << 10;
 
 pub(crate) struct Plant {
     pub(crate) app: App,
+    /// What its failovers make.
+    pub(crate) machines: Arc<Machines>,
+    /// Where it is not a file of the folder.
+    database: Option<String>,
     pub(crate) agent: AgentId,
     pub(crate) folder: TempDir,
     connection: Option<AgentConnection>,
 }
 
 /// On what is in that folder.
-async fn open(folder: &Path) -> App {
-    let url = format!("sqlite://{}", folder.join("oma.db").display());
+async fn open(folder: &Path, database: Option<&str>, machines: &Arc<Machines>) -> App {
+    let file = || format!("sqlite://{}", folder.join("oma.db").display());
+    let url = database.map_or_else(file, str::to_owned);
     let store = Store::connect(&url).await.expect("connect");
     store.migrate().await.expect("migrate");
     store.agent_disconnect_all().await.expect("stored");
@@ -49,25 +62,54 @@ async fn open(folder: &Path) -> App {
     store.show(&hub.metrics.common);
     let access = Arc::new(Access::new(store.token_list().await.expect("no tokens")));
     let clock = Clock::from(Timestamp::now());
-    App { store, storage, hub, transfers, access, clock, heartbeat: Duration::from_secs(5) }
+    let compute: Option<Arc<dyn Compute>> = Some(Arc::clone(machines) as _);
+    let engine = engine(&store, &storage, compute.clone(), clock);
+    App { store, storage, compute, engine, hub, transfers, access, clock, heartbeat: Duration::from_secs(5) }
+}
+
+/// That drives failovers when it is run.
+pub(crate) fn engine(
+    store: &Store,
+    storage: &Arc<dyn Storage>,
+    compute: Option<Arc<dyn Compute>>,
+    clock: Clock,
+) -> Engine {
+    let (store, storage) = (store.clone(), Arc::clone(storage));
+    let hands = Hands { store, storage, compute, converter: None, floor: Floor::default(), clock };
+    failover::engine(hands, workflow::Options::new(Owner::new("plant"), clock))
 }
 
 impl Plant {
     pub(crate) async fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
+        Self::on(None).await
+    }
+
+    /// On another database than a file of its own.
+    pub(crate) async fn on(database: Option<String>) -> Self {
+        let (folder, machines) = (tempfile::tempdir().expect("a folder"), Arc::default());
         std::fs::create_dir(folder.path().join("manifests")).expect("a folder");
-        let app = open(folder.path()).await;
+        let app = open(folder.path(), database.as_deref(), &machines).await;
         let agent = AgentId::parse("vma-01").expect("an id");
-        let mut plant = Self { app, agent, folder, connection: None };
+        let mut plant = Self { app, machines, database, agent, folder, connection: None };
         plant.connect().await;
         plant
+    }
+
+    /// With a restore point, and its failovers driven until the guard is dropped.
+    pub(crate) async fn driven() -> (Self, DropGuard) {
+        let plant = Self::begun().await;
+        plant.cycle("1").await;
+        let (app, stop) = (plant.app.clone(), CancellationToken::new());
+        let until = stop.clone();
+        tokio::spawn(async move { app.failovers_run(until).await });
+        (plant, stop.drop_guard())
     }
 
     /// The daemon died, another one is started on what it left, and the agent connects to that.
     pub(crate) async fn reopen(&mut self) {
         self.disconnect();
         self.app.store.close().await;
-        self.app = open(self.folder.path()).await;
+        self.app = open(self.folder.path(), self.database.as_deref(), &self.machines).await;
         reconcile::start(&self.app).await;
         self.connect().await;
     }
@@ -84,7 +126,11 @@ impl Plant {
             uuid: "00000000-0000-4000-8000-000000000001".parse().expect("a uuid"),
             name: VM.to_owned(),
             disks: vec![disk("root"), disk("data")],
-            configuration: Some(Configuration { cpus: Some(2), ..Configuration::default() }),
+            configuration: Some(Configuration {
+                cpus: Some(2),
+                memory_bytes: Some(1 << 30),
+                ..Configuration::default()
+            }),
         };
         let hello = Hello {
             agent: self.agent.clone(),
@@ -106,7 +152,12 @@ impl Plant {
 
     /// With a prepared migration.
     pub(crate) async fn begun() -> Self {
-        let plant = Self::new().await;
+        Self::begun_on(None).await
+    }
+
+    /// The same on another database.
+    pub(crate) async fn begun_on(database: Option<String>) -> Self {
+        let plant = Self::on(database).await;
         plant.act(Action::Begin).await;
         plant.step().await;
         plant

@@ -55,7 +55,7 @@ pub struct Settings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Backend {
-    /// Replicas as files beside the control plane; makes no machines.
+    /// Replicas as files beside the control plane; machines for test failovers only, by `[compute]`.
     Local,
     CloudStack,
     Linstor,

@@ -20,6 +20,8 @@ use tonic::transport::Channel;
 /// The VM's uuid in every world.
 pub const VM_UUID: &str = "564d1d3a-0000-4000-8000-000000000001";
 
+const OMA: &str = "oma-api";
+
 /// Where the VM's disks are.
 #[derive(Clone, Debug, Default)]
 pub enum SourceKind {
@@ -104,6 +106,8 @@ pub struct World {
     pub diagnostics: String,
     /// Of the agent's progress API.
     pub progress: String,
+    /// The program of the control plane, from its next start on: `oma-api`, or another that is configured as it is.
+    pub control_plane: &'static str,
     /// What both daemons run under when they are started again: a program and its arguments.
     pub wrapper: Vec<String>,
     replicas: PathBuf,
@@ -146,7 +150,7 @@ impl World {
         let cleartext = options.transport == Transport::Cleartext;
         let mut ports = Ports { grpc: 0, rest: 0, cleartext: cleartext.then_some(0) };
         write_oma_config(&dir, &ca, ports, &replicas, &database, &options.log)?;
-        let mut oma = Daemon::start("oma-api", &dir.join("oma.toml"), &dir.join("oma.log"), &[])?;
+        let mut oma = Daemon::start(OMA, &dir.join("oma.toml"), &dir.join("oma.log"), &[])?;
         if cleartext {
             ports.cleartext = Some(port_of(&oma.wait_for("agents are taken in clear", START)?)?);
         }
@@ -183,6 +187,7 @@ impl World {
             rest,
             diagnostics,
             progress,
+            control_plane: OMA,
             wrapper: vec![],
             replicas,
             _link: link,
@@ -210,7 +215,9 @@ impl World {
         self.oma.kill();
         let wrapper: Vec<_> =
             self.wrapper.iter().map(String::as_str).chain(wrapper.iter().copied()).collect();
-        self.oma = Daemon::start("oma-api", &self.dir.join("oma.toml"), &self.dir.join("oma.log"), &wrapper)?;
+        let (program, config, log) =
+            (self.control_plane, self.dir.join("oma.toml"), self.dir.join("oma.log"));
+        self.oma = Daemon::start(program, &config, &log, &wrapper)?;
         self.oma.wait_for("control plane ready", START)?;
         Ok(())
     }
@@ -379,7 +386,8 @@ fn write_oma_config(
     let listen = |key: &str, port: u16| format!("{key} = \"127.0.0.1:{port}\"\n");
     let text = format!(
         "{}{}database_url = \"{database}\"\nstate_dir = \"{at}/oma\"\n{}\
-         [storage]\nkind = \"local\"\npath = \"{replicas}\"\nfloor = \"0%\"\n[rest]\n{}[limits]\nhandshake = \"3s\"\npreface = \"2s\"\n\
+         [storage]\nkind = \"local\"\npath = \"{replicas}\"\nfloor = \"0%\"\n\
+         [compute]\nkind = \"local\"\npath = \"{at}/machines\"\naccel = \"tcg\"\n[conversion]\naccel = \"force_tcg\"\n[rest]\n{}[limits]\nhandshake = \"3s\"\npreface = \"2s\"\n\
          [log]\nlevel = \"info,oma_api=debug,shared=debug,migratekit=debug\"\n{log}",
         listen("listen", ports.grpc),
         ports.cleartext.map(|port| listen("listen_cleartext", port)).unwrap_or_default(),

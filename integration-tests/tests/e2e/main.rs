@@ -14,6 +14,8 @@ mod cycles;
 mod database;
 mod doubles;
 mod drive;
+mod failover;
+mod failover_document;
 mod faults;
 mod fencing;
 mod findings;

@@ -10,7 +10,9 @@ mod client;
 mod configuration;
 mod dev_ca;
 mod estimate;
+mod failover;
 mod migration;
+mod orphans;
 mod plan;
 mod schedule;
 mod show;
@@ -47,6 +49,8 @@ enum Command {
     DevCa(dev_ca::Args),
     Vm(vm::Vm),
     Migration(migration::Migration),
+    Failover(Box<failover::Failover>),
+    Orphans(orphans::Orphans),
     Target(Box<target::Target>),
     Verify(verify::Verify),
     Token(token::Token),
@@ -89,7 +93,8 @@ pub(crate) fn main() -> ExitCode {
             let unusable = error.is::<client::Missing>()
                 || error.is::<client::BadToken>()
                 || error.is::<client::BadAddress>()
-                || error.is::<target::Unusable>();
+                || error.is::<target::Unusable>()
+                || error.is::<failover::Twice>();
             let of_arguments = unusable.then_some(EXIT_CONFIGURATION);
             let of_plan = error.is::<plan::Blocked>().then_some(EXIT_BLOCKED);
             let code = of_copy.or(of_bench).or(of_waiting).or(of_arguments).or(of_plan);
@@ -118,6 +123,8 @@ fn run(cli: Cli, name: &str, out: &mut (impl Write + Send)) -> anyhow::Result<()
         Command::DevCa(args) => dev_ca::run(&args, out),
         Command::Vm(args) => block_on(vm::run(args, out).instrument(span)),
         Command::Migration(args) => block_on(migration::run(args, out).instrument(span)),
+        Command::Failover(args) => block_on(failover::run(*args, out).instrument(span)),
+        Command::Orphans(args) => block_on(orphans::run(args, out).instrument(span)),
         Command::Target(args) => block_on(target::run(*args, out).instrument(span)),
         Command::Verify(args) => block_on(verify::run(args, out).instrument(span)),
         Command::Token(args) => block_on(token::run(args, out).instrument(span)),

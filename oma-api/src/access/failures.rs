@@ -56,7 +56,7 @@ impl Failures {
 }
 
 /// Who has one address of IPv6 has 2^64 of them.
-fn network(address: IpAddr) -> IpAddr {
+pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) if !address.is_loopback() => {
             let [a, b, c, d, ..] = address.segments();

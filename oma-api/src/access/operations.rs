@@ -73,6 +73,20 @@ pub const OPERATIONS: &[Operation] = &[
     row("migration.events", VIEWER, &["/migratekit.v1.MigrationService/Events"],
         &[("GET", "/api/v1/events/stream"), ("GET", "/api/events/stream")]),
 
+    row("failover.test", OPERATOR, &["/migratekit.v1.FailoverService/StartTest"], &[("POST", "/api/v1/failover/test")]),
+    row("failover.cleanup", OPERATOR, &["/migratekit.v1.FailoverService/Cleanup"], &[("POST", "/api/v1/failover/jobs/{job_id}/cleanup")]),
+    row("failover.ask", OPERATOR, &["/migratekit.v1.FailoverService/Ask"], &[("POST", "/api/v1/failover/jobs/{job_id}/actions")]),
+    row("failover.get", VIEWER, &["/migratekit.v1.FailoverService/Get"], &[("GET", "/api/v1/failover/jobs/{job_id}")]),
+    row("failover.list", VIEWER, &["/migratekit.v1.FailoverService/List"], &[("GET", "/api/v1/failover/jobs")]),
+    row("failover.watch", VIEWER, &["/migratekit.v1.FailoverService/Watch"], &[]),
+    row("failover.console", VIEWER, &["/migratekit.v1.FailoverService/Console"], &[("GET", "/api/v1/failover/jobs/{job_id}/console")]),
+    row("failover.report", VIEWER, &["/migratekit.v1.FailoverService/Report"], &[("GET", "/api/v1/failover/jobs/{job_id}/report")]),
+    row("failover.help", Needs::Known, &[], &[("GET", "/docs/failover/troubleshooting.md")]),
+
+    row("orphan.list", VIEWER, &["/migratekit.v1.OrphanService/List"], &[("GET", "/api/v1/orphans")]),
+    // It stops machines and deletes volumes that no record says anything about.
+    row("orphan.remove", ADMIN, &["/migratekit.v1.OrphanService/Remove"], &[("POST", "/api/v1/orphans/remove")]),
+
     row("schedule.set", OPERATOR, &["/migratekit.v1.ScheduleService/Set"], &[("PUT", "/api/v1/migrations/{vm}/schedule")]),
     row("schedule.get", VIEWER, &["/migratekit.v1.ScheduleService/Get"], &[("GET", "/api/v1/migrations/{vm}/schedule")]),
     row("schedule.delete", OPERATOR, &["/migratekit.v1.ScheduleService/Delete"], &[("DELETE", "/api/v1/migrations/{vm}/schedule")]),

@@ -15,6 +15,8 @@
 //! already is found, what was half-made is thrown away and made again (DESIGN §6 rule 11).
 
 mod error;
+#[cfg(any(test, feature = "test-compute"))]
+mod instant;
 mod local;
 mod name;
 
@@ -29,6 +31,8 @@ use uuid::Uuid;
 use crate::storage::VolumeId;
 
 pub use error::{Error, Source};
+#[cfg(any(test, feature = "test-compute"))]
+pub use instant::Machines;
 pub use local::{Accel, LocalCompute, Programs};
 pub use name::{InvalidName, MachineName};
 
@@ -139,6 +143,9 @@ pub struct Console {
 /// One backend.
 #[async_trait]
 pub trait Compute: Send + Sync {
+    /// Finds out what takes its time, before the first machine is wanted. Nothing depends on it.
+    async fn prepare(&self);
+
     /// What keeps such a machine from being made here: a program or firmware that is missing, with what to install.
     async fn check(&self, machine: &Definition) -> Result<(), Error>;
 

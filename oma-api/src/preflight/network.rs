@@ -37,8 +37,10 @@ fn profile(facts: &Facts, found: &mut Vec<Finding>) {
         return;
     };
     if profile.settings.backend == Backend::Local {
-        let what =
-            format!("profile {} is of backend local, which keeps replicas and makes no VMs", profile.name);
+        let what = format!(
+            "profile {} is of backend local, which keeps replicas and makes VMs for test failovers only",
+            profile.name
+        );
         let action =
             "nothing as long as it is only to be protected; the plan shows what CloudStack would make";
         found.push(Finding::new(Code::TargetMakesNoVm, "target", what, action));

@@ -1,6 +1,6 @@
 //! The source's VM against what a failover makes of it, field by field.
 //!
-//! It is what CloudStack makes on KVM, whatever the profile's backend: `local` keeps replicas and makes no machine.
+//! It is what CloudStack makes on KVM, whatever the profile's backend: `local` makes machines for test failovers only.
 
 use super::disks::{controller_of, device_id, is_virtio, made};
 use super::names::usable;

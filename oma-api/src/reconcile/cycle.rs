@@ -117,7 +117,11 @@ async fn commit(app: &App, migration: &Migration, job: &Job) -> Result<(), Error
     app.touched(&migration.id).await;
     for old in committed.surplus {
         // The row first: a restore point that is shown has its snapshot. One without a row goes with the next start.
-        app.store.restore_point_delete(&old.id, app.clock.now()).await?;
+        match app.store.restore_point_delete(&old.id, app.clock.now()).await {
+            // It goes with the first commit after that.
+            Err(store::Error::RestorePointInUse { .. }) => continue,
+            done => done?,
+        }
         app.storage.delete_snapshot(&SnapshotName::parse(old.snapshot_name.clone())?).await?;
     }
     accept::retired(app, migration).await?;

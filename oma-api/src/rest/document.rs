@@ -139,6 +139,9 @@ fn refusal(family: Family) -> (&'static str, Value) {
 fn example(path: &str, parameter: &str) -> Value {
     json!(match parameter {
         "account" => "my",
+        "job_id" if path.contains("/failover/") => {
+            "enhanced-test-failover-420570c7-f61f-a930-77c5-1e876786cb3c-1756882765"
+        }
         "job_id" | "id" => "job-20261121-144523",
         "name" if path.contains("tokens") => "ci",
         "name" => "shop",

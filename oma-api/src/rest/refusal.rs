@@ -10,7 +10,11 @@
 //! | progress | `/api/v1/progress`, `/api/v1/replications` | `error, job_id, details, timestamp` |
 //! | migration | `/{account}/machines…`, `/{account}/migrations…`, the same under `/api/v1` | `code, message, reason` |
 //! | failover | all others | `success, error, error_code, details, troubleshooting` |
+//!
+//! On the failover API's own routes what is malformed is `INVALID_REQUEST`, `details` has the code once more, as that
+//! document shows it in both places, and `troubleshooting` points to a page that is served.
 
+use super::failover::help;
 use crate::service::Error;
 use axum::Json;
 use axum::body::Body;
@@ -20,13 +24,16 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use shared::correlation::CorrelationId;
 use shared::http::Refused;
 use tonic::Code;
 
 /// Longest text of axum's own that is repeated.
 const LONGEST: usize = 2 << 10;
+
+/// The failover API's own routes.
+pub(super) const FAILOVER: &str = "/api/v1/failover/";
 
 /// Why a request is refused.
 #[derive(Clone, Debug)]
@@ -36,11 +43,20 @@ pub(super) struct Refusal {
     pub(super) reason: &'static str,
     pub(super) message: String,
     pub(super) headers: Box<HeaderMap>,
+    /// What it is about, for families that show it.
+    details: Box<Map<String, Value>>,
 }
 
 impl Refusal {
     pub(super) fn new(status: StatusCode, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { status, reason, message: message.into(), headers: Box::default() }
+        let message = message.into();
+        Self { status, reason, message, headers: Box::default(), details: Box::default() }
+    }
+
+    /// About this, too.
+    pub(super) fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
+        self.details.insert(key.to_owned(), value.into());
+        self
     }
 
     /// Of arguments that cannot be used.
@@ -52,7 +68,12 @@ impl Refusal {
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
         let (code, reason) = error.code();
-        Self::new(status(code), reason, shared::error::chain(&error))
+        let status = match &error {
+            // It was asked for what it did not do: it is not this server that is away.
+            Error::Compute(_) => StatusCode::BAD_GATEWAY,
+            _ => status(code),
+        };
+        Self::new(status, reason, shared::error::chain(&error))
     }
 }
 
@@ -103,7 +124,7 @@ impl Family {
         match (account, next) {
             ("progress" | "replications", _) if first == "api" => Self::Progress,
             // Our own routes of these names.
-            ("migrations" | "target-profiles" | "tokens", _) if first == "api" => Self::Failover,
+            ("migrations" | "orphans" | "target-profiles" | "tokens", _) if first == "api" => Self::Failover,
             (_, Some("machines" | "migrations")) => Self::Migration,
             _ => Self::Failover,
         }
@@ -138,6 +159,9 @@ pub(super) async fn dress(request: Request, next: Next) -> Response {
     let mut dressed = match Family::of(&path) {
         Family::Progress => progress(&refusal, &path),
         Family::Migration => (refusal.status, Json(migration(&refusal))).into_response(),
+        Family::Failover if path.starts_with(FAILOVER) => {
+            (refusal.status, Json(failover_of_its_own(refusal, id.as_deref()))).into_response()
+        }
         Family::Failover => (refusal.status, Json(failover(&refusal, id.as_deref()))).into_response(),
     };
     parts.headers.remove(CONTENT_LENGTH);
@@ -211,11 +235,13 @@ fn migration(refusal: &Refusal) -> Value {
 }
 
 fn failover(refusal: &Refusal, correlation_id: Option<&str>) -> Value {
+    let mut details = Map::clone(&refusal.details);
+    details.insert("correlation_id".to_owned(), json!(correlation_id));
     json!({
         "success": false,
         "error": refusal.message,
         "error_code": refusal.reason,
-        "details": { "correlation_id": correlation_id },
+        "details": details,
         "troubleshooting": {
             "suggestions": suggestions(refusal.reason),
             "documentation": "/api/v1/openapi.json",
@@ -223,9 +249,55 @@ fn failover(refusal: &Refusal, correlation_id: Option<&str>) -> Value {
     })
 }
 
+/// As the failover API's document has it. Its sentence for a VM that is none of ours is kept; what is known beyond that
+/// is among the details.
+fn failover_of_its_own(refusal: Refusal, correlation_id: Option<&str>) -> Value {
+    let refusal = match refusal.reason {
+        "INVALID_ARGUMENT" => Refusal { reason: "INVALID_REQUEST", ..refusal },
+        "VM_NOT_FOUND" => {
+            let why = refusal.message.clone();
+            let message = "Validation failed: VM not found or not replicated".to_owned();
+            Refusal { message, ..refusal }.with("reason", why)
+        }
+        _ => refusal,
+    };
+    let code = refusal.reason;
+    let refusal = refusal.with("error_code", code);
+    let mut body = failover(&refusal, correlation_id);
+    body["troubleshooting"]["documentation"] = json!(help::PATH);
+    body
+}
+
 /// What helps, by reason. The message says what of it is known here.
-fn suggestions(reason: &str) -> &'static [&'static str] {
+pub(super) fn suggestions(reason: &str) -> &'static [&'static str] {
     match reason {
+        "VM_NOT_FOUND" => &["Verify VM is replicated", "List the migrations: GET /api/v1/migrations"],
+        "VALIDATION_FAILED" => &["Check validation details", "Check VM replication status"],
+        "SNAPSHOT_FAILED" => &["Check Linstor connectivity", "Check the room on the storage"],
+        "VIRTIO_FAILED" => &["Check driver availability", "Leave it out: \"skip_virtio_injection\": true"],
+        "VIRTIO_PREREQUISITE" => {
+            &["Install what the message names", "Leave it out: \"skip_virtio_injection\": true"]
+        }
+        "VM_CREATE_FAILED" => &["Check CloudStack config", "Check the [compute] section of oma-api.toml"],
+        "VOLUME_ATTACH_FAILED" => &["Check Volume Daemon", "Look for a program that has the clone open"],
+        "VM_START_FAILED" | "VM_NOT_READY" => &[
+            "Read the console: GET /api/v1/failover/jobs/{job_id}/console",
+            "Give wait_for_ready a longer timeout",
+        ],
+        "VOLUME_IN_USE" => &["Look for a program that has the clone open", "Try again: the action retry"],
+        "CLEANUP_FAILED" => &["Read error_message of the clean-up", "Try again: the action retry"],
+        "NOTHING_COMMITTED" | "RESTORE_POINT_NOT_FOUND" => &[
+            "Make a restore point: migratekit migration sync VM",
+            "See which there are: GET /api/v1/migrations/{vm}",
+        ],
+        "NO_COMPUTE" => &["Give oma-api.toml a [compute] section", "Start oma-api again"],
+        "COMPUTE_FAILED" => &["Look at the log of oma-api", "Check the compute backend"],
+        "JOB_NOT_FOUND" => &["List the failovers: GET /api/v1/failover/jobs"],
+        "ACTION_IN_PROGRESS" => {
+            &["Look at the job: GET /api/v1/failover/jobs/{job_id}", "Wait for its end, or cancel it"]
+        }
+        "TOO_MANY_FAILOVERS" => &["Clean a test of this VM up: POST /api/v1/failover/jobs/{job_id}/cleanup"],
+        "RATE_LIMITED" => &["Send the request again after the seconds of Retry-After"],
         "VM_UNKNOWN" | "NOT_PROTECTED" | "VM_AMBIGUOUS" => {
             &["List the VMs: GET /api/v1/vms", "List the migrations: GET /api/v1/migrations?all=true"]
         }

@@ -8,6 +8,7 @@ use shared::migration::Action;
 use std::process::Command;
 
 mod events;
+mod failover;
 mod instance;
 
 struct Api {
@@ -17,10 +18,14 @@ struct Api {
 
 impl Api {
     async fn of(plant: &Plant) -> Self {
+        Self::of_app(plant.app.clone()).await
+    }
+
+    async fn of_app(app: App) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound").to_string();
         let shutdown = CancellationToken::new();
-        tokio::spawn(serve(listener, plant.app.clone(), shutdown.clone()));
+        tokio::spawn(serve(listener, app, shutdown.clone()));
         Self { address, _shutdown: shutdown.drop_guard() }
     }
 

@@ -1,11 +1,14 @@
 //! What a use case refuses, and how gRPC says it.
 
 use super::adopt::Unfit;
+use super::failovers::Refused;
 use super::transfer::TransferError;
+use crate::compute;
 use crate::preflight::Finding;
 use crate::schedule;
 use crate::storage;
 use crate::store;
+use crate::workflow;
 use shared::config::Period;
 use shared::ids::{AgentId, DiskKey, InvalidId, JobId, VmUuid};
 use shared::migration::{Denied, Position};
@@ -121,6 +124,12 @@ pub enum Error {
         why: InvalidId,
     },
     #[error(transparent)]
+    Failover(#[from] Refused),
+    #[error(transparent)]
+    Workflow(workflow::Denied),
+    #[error("the compute backend")]
+    Compute(#[from] compute::Error),
+    #[error(transparent)]
     Transfer(#[from] TransferError),
     #[error("comparing")]
     Compare(#[from] migratekit::verify::Error),
@@ -210,6 +219,11 @@ impl Error {
             Self::Store(store::Error::ProfileChanged { .. }) => (Code::Aborted, "CHANGED_MEANWHILE"),
             Self::Store(store::Error::ProfileInUse { .. }) => (Code::FailedPrecondition, "PROFILE_IN_USE"),
             Self::Store(store::Error::MigrationEnded { .. }) => (Code::FailedPrecondition, "MIGRATION_ENDED"),
+            Self::Store(store::Error::NotCommitted { .. }) => (Code::FailedPrecondition, "NOTHING_COMMITTED"),
+            Self::Store(store::Error::FailoverThere { .. }) => {
+                (Code::FailedPrecondition, "ACTION_IN_PROGRESS")
+            }
+            Self::Store(store::Error::TooManyTests { .. }) => (Code::ResourceExhausted, "TOO_MANY_FAILOVERS"),
             Self::Store(store::Error::NotReady { .. }) => (Code::FailedPrecondition, "NOT_READY"),
             Self::Store(_) => (Code::Unavailable, "DATABASE_UNAVAILABLE"),
             Self::JobUnknown { .. } => (Code::NotFound, "JOB_NOT_FOUND"),
@@ -219,7 +233,24 @@ impl Error {
             Self::Filter { .. } => (Code::InvalidArgument, "INVALID_ARGUMENT"),
             Self::JobsAreTheAgents { .. } => (Code::FailedPrecondition, "JOBS_ARE_THE_AGENTS"),
             Self::ProfileUnknown { .. } => (Code::NotFound, "PROFILE_UNKNOWN"),
+            Self::Failover(refused) => of_failover(refused),
+            Self::Workflow(denied) => (Code::FailedPrecondition, denied.why.reason()),
+            Self::Compute(_) => (Code::Unavailable, "COMPUTE_FAILED"),
             Self::Transfer(error) => error.code(),
         }
+    }
+}
+
+fn of_failover(refused: &Refused) -> (Code, &'static str) {
+    match refused {
+        Refused::Invalid(_) | Refused::OtherName { .. } => (Code::InvalidArgument, "INVALID_REQUEST"),
+        Refused::VmNotFound { .. } => (Code::NotFound, "VM_NOT_FOUND"),
+        Refused::NoRestorePoint { asked: Some(_), .. } => (Code::NotFound, "RESTORE_POINT_NOT_FOUND"),
+        Refused::NoRestorePoint { asked: None, .. } => (Code::FailedPrecondition, "NOTHING_COMMITTED"),
+        Refused::Unplannable(_) => (Code::InvalidArgument, "VALIDATION_FAILED"),
+        Refused::NoCompute => (Code::FailedPrecondition, "NO_COMPUTE"),
+        Refused::JobNotFound { .. } => (Code::NotFound, "JOB_NOT_FOUND"),
+        Refused::NotEnded { .. } => (Code::FailedPrecondition, "ACTION_IN_PROGRESS"),
+        Refused::NoMachine { .. } => (Code::FailedPrecondition, "NO_MACHINE"),
     }
 }

@@ -140,6 +140,9 @@ pub trait Storage: Send + Sync {
         new: &VolumeId,
     ) -> Result<VolumeInfo, Error>;
 
+    /// A volume holds again what a snapshot of it does: it is there as it was, or whole. Nobody may have it open.
+    async fn reset(&self, volume: &VolumeId, to: &SnapshotName) -> Result<(), Error>;
+
     /// What all volumes and snapshots share.
     async fn space(&self) -> Result<Space, Error>;
 

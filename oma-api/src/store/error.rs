@@ -157,6 +157,23 @@ pub enum Error {
     #[error("there is a workflow job {id} already")]
     WorkflowExists { id: WorkflowId },
 
+    /// Nothing to start from.
+    #[error("nothing of the migration {migration} was committed yet: `migratekit migration sync` first")]
+    NotCommitted { migration: MigrationId },
+    /// Something of a failover is, or may be, there.
+    #[error(
+        "the failover {job} is there: wait for its end, or clean it up with `migratekit failover cleanup {job}`"
+    )]
+    FailoverThere { migration: MigrationId, job: WorkflowId },
+    /// One VM, so many tests.
+    #[error(
+        "{most} test failovers of {vm} are there already, and more are not made at a time: clean one up first"
+    )]
+    TooManyTests { vm: String, most: usize },
+    /// A failover needs it.
+    #[error("restore point {id} is needed by the failover {job}, and goes after it")]
+    RestorePointInUse { id: RestorePointId, job: WorkflowId },
+
     /// One living token a name.
     #[error("there is a token {name} already; revoke it first, or give the new one another name")]
     TokenExists { name: String },

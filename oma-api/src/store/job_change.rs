@@ -17,7 +17,7 @@ use super::{Attempt, Error, Failure, Job, Migration, Store, VolumeWork};
 use jiff::Timestamp;
 use shared::cycle::{DiskProgress, SnapshotDisk, Strategy};
 use shared::ids::{DiskId, Epoch, JobId, MigrationId};
-use shared::migration::{Event, Position, apply};
+use shared::migration::{Event, Phase, Position, apply};
 
 /// A cycle to be made.
 #[derive(Clone, Debug)]
@@ -218,7 +218,8 @@ impl Store {
     /// attempt is recorded with it.
     ///
     /// # Errors
-    /// As there, and [`Error::JobActive`] when a verification is in the way of a cycle.
+    /// As there; [`Error::JobActive`] when a verification is in the way of a cycle, [`Error::FailoverThere`] when a failover
+    /// is in the way of an abort.
     pub async fn migration_direct(
         &self,
         changed: &Migration,
@@ -242,6 +243,12 @@ impl Store {
             }
             if let Some(attempt) = attempt {
                 w.attempt_insert(attempt, &changed.id, now).await?;
+            }
+            // It would take away what they stand on, and leave what they have made.
+            if changed.position.phase() == Phase::Abort
+                && let Some((job, _)) = w.failovers_there(&changed.id).await?.into_iter().next()
+            {
+                return Err(Error::FailoverThere { migration: changed.id, job });
             }
             let stored = w.migration_swap(&changed, now).await?;
             w.commit().await?;

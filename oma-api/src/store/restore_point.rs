@@ -104,7 +104,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::RestorePointNeeded`] for the newest one of a migration that is neither aborted nor finalized;
-    /// [`Error::Database`].
+    /// [`Error::RestorePointInUse`], [`Error::Database`].
     pub async fn restore_point_delete(&self, id: &RestorePointId, now: Timestamp) -> Result<(), Error> {
         self.write(|mut w| async move {
             let row = sql("SELECT id, migration_id FROM restore_points WHERE id = ?")
@@ -121,6 +121,9 @@ impl Store {
             };
             if !ending && newest.is_some_and(|p| p.id == *id) {
                 return Err(Error::RestorePointNeeded { id: id.clone() });
+            }
+            if let Some(job) = w.failover_from(id).await? {
+                return Err(Error::RestorePointInUse { id: id.clone(), job });
             }
             for statement in [
                 "DELETE FROM restore_point_disks WHERE restore_point_id = ?",

@@ -194,11 +194,8 @@ impl Driver<'_> {
         Turn { job, step, name, lease: &self.engine.lease, stop: &self.stop }
     }
 
-    /// A call to another system, under the lease.
+    /// A call to another system, under the lease: not begun without it, and left when it is lost.
     async fn call<T>(&self, remote: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
-        if !self.engine.lease.is_held() {
-            return Err(Problem::stopped());
-        }
         tokio::select! {
             biased;
             () = self.engine.lease.lost() => Err(Problem::stopped()),

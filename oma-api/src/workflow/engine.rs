@@ -163,7 +163,7 @@ impl Engine {
 
     /// Takes one job and drives it, here.
     #[cfg(test)]
-    pub(super) async fn drive_now(&self, id: &WorkflowId) -> Result<(), Error> {
+    pub(crate) async fn drive_now(&self, id: &WorkflowId) -> Result<(), Error> {
         let (job, stop) = loop {
             let held = self.0.store.workflow_fetch(id).await?.held;
             match self.take(id, &held).await {

@@ -2,6 +2,7 @@
 
 use super::server::{Server, Shows, bearer};
 use super::*;
+use crate::config::Limits;
 use crate::rest;
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
@@ -84,7 +85,8 @@ const UNDESCRIBED: &[(&str, &str)] = &[("GET", "/api/v1/openapi.json"), ("GET", 
 #[tokio::test]
 async fn every_route_has_a_row() {
     let plant = crate::testing::Plant::new().await;
-    let (_, document) = rest::router(plant.app, ([127, 0, 0, 1], 1).into(), CancellationToken::new());
+    let (_, document) =
+        rest::router(plant.app, &Limits::default(), ([127, 0, 0, 1], 1).into(), CancellationToken::new());
     let document = serde_json::to_value(document).expect("JSON");
     assert_eq!(
         document["components"]["securitySchemes"]["bearer"]["scheme"], "bearer",

@@ -93,7 +93,10 @@ async fn rest_speaks_tls_and_the_silent_hold_up_nobody() {
     let address = listener.local_addr().expect("bound");
     let stop = CancellationToken::new();
     let tls = Some(files.server_http().expect("files"));
-    let serving = tokio::spawn(rest::serve_over(tls, listener, server.plant.app.clone(), stop.clone()));
+    let (app, until) = (server.plant.app.clone(), stop.clone());
+    let serving = tokio::spawn(async move {
+        rest::serve_over(tls, &crate::config::Limits::default(), listener, app, until).await;
+    });
     let silent = TcpStream::connect(address).await.expect("open");
     let ask = async |scheme: &str, headers: Vec<String>| {
         let mut curl = Command::new("curl");

@@ -35,7 +35,7 @@ use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt};
 use tokio::sync::OnceCell;
 
-use super::{Compute, Console, Definition, Error, Machine, MachineName, Stop};
+use super::{Compute, Console, Definition, Error, Firmware, Machine, MachineName, Stop};
 use crate::storage::{Storage, VolumeId};
 use command::{Plan, Processor};
 use folder::{Folder, Record, failed};
@@ -117,13 +117,16 @@ impl LocalCompute {
         Ok(paths)
     }
 
+    async fn processor(&self, qemu: &Path) -> Processor {
+        *self.processor.get_or_init(|| accel::choose(self.accel, qemu, &self.machines)).await
+    }
+
     /// Starts one that does not run.
     async fn launch(&self, name: &MachineName) -> Result<(), Error> {
         let (folder, machine, volumes) = self.read(name).await?;
         let found = self.programs.find(machine.firmware)?;
         let disks = self.disks(name, &volumes).await?;
-        let choose = || accel::choose(self.accel, &found.qemu, &self.machines);
-        let processor = *self.processor.get_or_init(choose).await;
+        let processor = self.processor(&found.qemu).await;
         if let Some((_, template)) = found.efi.clone() {
             let folder = folder.clone();
             blocking(move || folder.ensure_vars(&template)).await?;
@@ -151,6 +154,13 @@ impl LocalCompute {
 
 #[async_trait]
 impl Compute for LocalCompute {
+    async fn prepare(&self) {
+        // What is missing is said when a machine is wanted.
+        if let Ok(found) = self.programs.find(Firmware::Bios) {
+            self.processor(&found.qemu).await;
+        }
+    }
+
     async fn check(&self, machine: &Definition) -> Result<(), Error> {
         command::check(machine)?;
         let (programs, firmware) = (self.programs.clone(), machine.firmware);

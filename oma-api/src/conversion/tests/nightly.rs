@@ -3,7 +3,7 @@
 
 use super::super::*;
 use super::slow::{Place, say, scratch};
-use integration_tests::guests::debian::{self, Booted};
+use integration_tests::convertible::debian::{self, Booted};
 use std::time::Instant;
 
 #[tokio::test]

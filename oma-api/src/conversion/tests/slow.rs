@@ -2,7 +2,7 @@
 //! `make test-slow` installs them and runs these, one after the other.
 
 use super::super::*;
-use integration_tests::guests::windows;
+use integration_tests::convertible::windows;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};

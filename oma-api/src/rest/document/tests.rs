@@ -1,10 +1,16 @@
+use crate::config::Limits;
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 use tokio_util::sync::CancellationToken;
 
 async fn document() -> Value {
     let plant = crate::testing::Plant::new().await;
-    let (_, document) = crate::rest::router(plant.app, ([127, 0, 0, 1], 1).into(), CancellationToken::new());
+    let (_, document) = crate::rest::router(
+        plant.app,
+        &Limits::default(),
+        ([127, 0, 0, 1], 1).into(),
+        CancellationToken::new(),
+    );
     serde_json::to_value(document).expect("JSON")
 }
 

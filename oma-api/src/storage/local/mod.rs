@@ -196,6 +196,14 @@ impl Root {
         make_whole(&self.image(new), |unfinished| files::copy(&from, unfinished))?;
         self.info(new)?.ok_or_else(|| Error::NoVolume { volume: new.clone() })
     }
+
+    fn reset(&self, volume: &VolumeId, to: &SnapshotName) -> Result<(), Error> {
+        let from = self.snapshot_image(to, volume);
+        if !from.exists() {
+            return Err(Error::NoSnapshot { snapshot: to.clone(), volume: volume.clone() });
+        }
+        make_whole(&self.image(volume), |unfinished| files::copy(&from, unfinished))
+    }
 }
 
 /// `None`: no such snapshot.
@@ -315,6 +323,11 @@ impl Storage for LocalStorage {
     ) -> Result<VolumeInfo, Error> {
         let (name, volume, new) = (name.clone(), volume.clone(), new.clone());
         self.change(move |root| root.clone_snapshot(&name, &volume, &new)).await
+    }
+
+    async fn reset(&self, volume: &VolumeId, to: &SnapshotName) -> Result<(), Error> {
+        let (volume, to) = (volume.clone(), to.clone());
+        self.change(move |root| root.reset(&volume, &to)).await
     }
 
     async fn space(&self) -> Result<Space, Error> {

@@ -1,0 +1,56 @@
+# shellcheck shell=bash
+# A machine that runs: replicated while it writes, then tested on the target, part of the demo. Sourced by
+# deploy/demo/run.sh, not run.
+: "${dir:?run deploy/demo/run.sh, which sources this file}"
+
+guest=shop-01
+tested='' # the test failover whose machine may be there
+failover_steps=''
+
+# A small Linux on disks as VMware's, which writes numbered records to both.
+start_guest() {
+    start guest "$bin/live-guest" run --dir "$dir/guest" --bus pvscsi --root 1GiB --data 1GiB
+    wait_for guest ready >/dev/null
+    {
+        printf 'oma = "%s"\nstate_dir = "%s/guest-vma"\n' "$oma" "$dir"
+        tls agent-vma-02
+        printf '[[vm]]\nuuid = "420570c7-f61f-a930-77c5-1e876786cb3c"\nname = "%s"\n' "$guest"
+        cat "$dir/guest/source.toml"
+    } >"$dir/guest-agent.toml"
+    start guest_agent "$bin/vma-agent" --config "$dir/guest-agent.toml"
+    wait_for guest_agent "connected to the OMA" >/dev/null
+    note "$guest runs, on pvscsi disks and one vmxnet3 card: $("$bin/live-guest" ask --dir "$dir/guest" status)"
+}
+
+failover() {
+    local said before
+    start_guest
+    mk migration begin "$guest" --wait >/dev/null
+    mk migration sync "$guest" --wait >/dev/null
+    before=$("$bin/live-guest" ask --dir "$dir/guest" status | sed 's/.*record //')
+    mk migration sync "$guest" --wait >/dev/null
+    note "replicated twice while it writes; before the second sync it had written record $before"
+    # It finds its disks by itself: there is no conversion to wait for.
+    shown failover test "$guest" --skip-virtio-injection --ready-console "guest: ready" --ready-required --wait 2>/dev/null
+    tested=$(mk failover list --vm 420570c7-f61f-a930-77c5-1e876786cb3c -o json | jq -r '.data[0].job_id')
+    failover_steps=$(mk failover get "$tested" | grep -E '^(ready in|step)')
+    said=$(mk failover console "$tested" | tr -d '\r' | grep -a 'guest: boot' | tail -n1)
+    note "its copy on the target, on virtio disks, says: $said"
+    grep -q intact <<<"$said" || die "the copy is damaged: see $dir/oma.log"
+    [ "$(sed 's/.*last record \([0-9]*\),.*/\1/' <<<"$said")" -ge "$before" ] ||
+        die "records are missing: $before were written before the sync, and the copy says: $said"
+    mk migration sync "$guest" --wait >/dev/null 2>&1
+    note "a cycle was committed meanwhile; the source writes on: $("$bin/live-guest" ask --dir "$dir/guest" status)"
+    shown failover cleanup "$tested" --wait 2>/dev/null | grep -E 'failover cleanup|clean-up|status'
+    tested=''
+    [ -z "$(ls -A "$dir/machines/machines")" ] || die "a machine is left in $dir/machines"
+    [ -z "$(find "$dir/replicas/volumes" -name 'cs-*')" ] || die "clones are left in $dir/replicas/volumes"
+    mk verify "$guest" >/dev/null || die "the replica of $guest is not what was sent: see $dir/oma.log"
+    note "nothing of the test is left, and the replica is what was sent"
+}
+
+failover_table() {
+    note ""
+    note "test failover of $guest, from the request on:"
+    sed 's/^/   /' <<<"$failover_steps"
+}

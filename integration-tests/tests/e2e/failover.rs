@@ -1,0 +1,221 @@
+//! Test failovers with real daemons and real machines: killed anywhere, adopted by the next run, and gone when they are
+//! cleaned up, by what lies in the folders and what runs.
+
+use anyhow::{Context as _, ensure};
+use integration_tests::guest::{Bus, LiveGuest, Options as GuestOptions, Tools};
+use integration_tests::harness::{Options, VM_UUID, World, eventually};
+use integration_tests::mariadb::Server;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A machine's process outlives the control plane: this ends what a test that failed left of them.
+struct Machines {
+    /// Of the world, where their disks lie.
+    dir: PathBuf,
+}
+
+impl Machines {
+    fn of(world: &World) -> Self {
+        Self { dir: world.dir.clone() }
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.dir.join("machines/machines")
+    }
+
+    /// Of the machines in the world's folder.
+    fn processes(&self) -> Vec<u32> {
+        let clones = format!("{}/replicas/volumes/cs-", self.dir.display());
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+                continue;
+            };
+            let arguments = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            found.extend(String::from_utf8_lossy(&arguments).contains(&clones).then_some(id));
+        }
+        found
+    }
+}
+
+impl Drop for Machines {
+    fn drop(&mut self) {
+        for id in self.processes() {
+            let id = rustix::process::Pid::from_raw(id.cast_signed()).expect("of a process");
+            let _ = rustix::process::kill_process(id, rustix::process::Signal::KILL);
+        }
+    }
+}
+
+fn names(folder: &Path, of: impl Fn(&str) -> bool) -> anyhow::Result<Vec<String>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).with_context(|| folder.display().to_string())? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        found.extend(of(&name).then_some(name));
+    }
+    Ok(found)
+}
+
+/// Clones, their snapshots, half-made files, folders of machines and their processes.
+fn left(world: &World, machines: &Machines) -> anyhow::Result<Vec<String>> {
+    let replicas = world.dir.join("replicas");
+    let mut found = names(&replicas.join("volumes"), |n| n.starts_with("cs-") || n.ends_with(".tmp"))?;
+    found.extend(names(&replicas.join("snapshots"), |n| !n.starts_with("rp-"))?);
+    found.extend(names(&machines.folder(), |_| true)?);
+    found.extend(machines.processes().into_iter().map(|id| format!("process {id}")));
+    Ok(found)
+}
+
+async fn job(world: &World, id: &str) -> anyhow::Result<Value> {
+    world.said_json(&["failover", "get", id]).await
+}
+
+/// Waits until it is as `wanted` says; a control plane that is away is asked again.
+async fn until(
+    world: &World,
+    id: &str,
+    what: &str,
+    wanted: impl Fn(&Value) -> bool,
+) -> anyhow::Result<Value> {
+    eventually(what, Duration::from_secs(90), || async { Ok(job(world, id).await.ok().filter(&wanted)) })
+        .await
+}
+
+async fn begin_test(world: &World, more: &[&str]) -> anyhow::Result<String> {
+    let arguments = [&["failover", "test", VM_UUID, "--skip-virtio-injection"][..], more].concat();
+    let begun = world.said_json(&arguments).await?;
+    let id = begun["job_id"].as_str();
+    Ok(id.with_context(|| format!("no job in {begun}"))?.to_owned())
+}
+
+fn is_clean(job: &Value) -> bool {
+    job["is_there"] == false
+}
+
+/// The program is killed after so long, in a test and then in its clean-up, and started again.
+async fn killed(world: &mut World, after: Duration) -> anyhow::Result<()> {
+    let machines = Machines::of(world);
+    let id = begin_test(world, &[]).await?;
+    tokio::time::sleep(after).await;
+    world.oma_restart(&[])?;
+    let ended = until(world, &id, "the end of the test", |j| j["status"] == "completed").await;
+    let ended = ended.with_context(|| format!("killed after {after:?}"))?;
+    ensure!(machines.processes().len() == 1, "one machine: {:?}", machines.processes());
+    let process = machines.processes();
+    world.oma_restart(&[])?;
+    ensure!(job(world, &id).await?["status"] == "completed", "it stays: {ended}");
+    ensure!(machines.processes() == process, "the machine outlives the control plane");
+    world.said(&["failover", "cleanup", &id]).await?;
+    tokio::time::sleep(after / 4).await;
+    world.oma_restart(&[])?;
+    let clean = until(world, &id, "the end of the clean-up", is_clean).await;
+    clean.with_context(|| format!("killed after {:?} of a clean-up", after / 4))?;
+    let left = left(world, &machines)?;
+    ensure!(left.is_empty(), "killed after {after:?}: {left:?} is left");
+    Ok(())
+}
+
+async fn sweep(mut world: World, kills: u32) -> anyhow::Result<()> {
+    let _machines = Machines::of(&world);
+    world.begin().await?;
+    world.sync().await?;
+    for n in 0..kills {
+        killed(&mut world, Duration::from_millis(u64::from(n) * 45)).await?;
+    }
+    let (replica, mismatches) = world.verify(false).await?;
+    ensure!(replica.equal, "{mismatches:?}");
+    world.sync().await?;
+    Ok(())
+}
+
+fn disks() -> Options {
+    let configuration = "[vm.configuration]\ncpus = 1\nmemory = \"64MiB\"\n".to_owned();
+    Options { configuration, ..Options::live(&[("root", 8 << 20), ("data", 4 << 20)]) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_control_plane_that_is_killed_goes_on_with_its_tests() -> anyhow::Result<()> {
+    sweep(World::start(&disks()).await?, 6).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn and_on_mariadb() -> anyhow::Result<()> {
+    let options = Options { database: Some(Server::shared().database()?), ..disks() };
+    sweep(World::start(&options).await?, 3).await
+}
+
+/// A machine that runs is replicated while it writes; its copy boots on other disks, says that all it had written is
+/// there, and is cleaned up by itself, while cycles go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_machine_is_tested_on_the_target() -> anyhow::Result<()> {
+    if let Err(error) = Tools::find() {
+        eprintln!("SKIPPED: {error:#}");
+        return Ok(());
+    }
+    let dir = tempfile::tempdir()?;
+    let guest = LiveGuest::start(dir.path(), GuestOptions { bus: Bus::Pvscsi, ..GuestOptions::default() })?;
+    guest.ready()?;
+    let world = World::start(&Options::own(guest.source_toml())).await?;
+    let machines = Machines::of(&world);
+    world.begin().await?;
+    guest.wait_for_records(3)?;
+    let before = guest.status()?;
+    world.sync().await?;
+    let more = [
+        "--ready-console",
+        "guest: ready",
+        "--ready-required",
+        "--ready-timeout",
+        "2m",
+        "--auto-cleanup",
+        "--duration",
+        "1s",
+    ];
+    let id = begin_test(&world, &more).await?;
+    let found = eventually("the copy's word", Duration::from_secs(120), || async {
+        let console = world.said(&["failover", "console", &id]).await.unwrap_or_default();
+        let said = console.lines().find(|line| line.contains("guest: boot 2")).map(str::to_owned);
+        Ok(said)
+    });
+    let said = found.await?;
+    let last: u64 = said
+        .split("last record ")
+        .nth(1)
+        .and_then(|rest| rest.split(',').next()?.parse().ok())
+        .with_context(|| said.clone())?;
+    ensure!(said.contains("intact") && last >= before.record, "{before:?}: {said}");
+    world.sync().await?;
+    let ended = until(&world, &id, "its own clean-up", is_clean).await?;
+    ensure!(ended["status"] == "completed" && ended["rto_seconds"].as_f64() > Some(0.0), "{ended}");
+    let left = left(&world, &machines)?;
+    ensure!(left.is_empty(), "{left:?} is left");
+    let (replica, mismatches) = world.verify(false).await?;
+    ensure!(replica.equal, "{mismatches:?}");
+    let (source, mismatches) = world.verify(true).await?;
+    ensure!(source.equal, "{mismatches:?}");
+    Ok(())
+}
+
+/// A guest that never answers fails a test that needs it, and one whose program is missing is told before anything is made;
+/// nothing is left of either.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_test_that_fails_says_why_and_leaves_nothing() -> anyhow::Result<()> {
+    let world = World::start(&disks()).await?;
+    let machines = Machines::of(&world);
+    world.begin().await?;
+    world.sync().await?;
+    let silent = ["--ready-console", "login:", "--ready-required", "--ready-timeout", "2s", "--wait"];
+    let arguments = [&["failover", "test", VM_UUID, "--skip-virtio-injection"][..], &silent].concat();
+    let (code, error) = world.refused(&arguments).await?;
+    ensure!(code == 1 && error.contains("VM_NOT_READY"), "{code}: {error}");
+    let left = left(&world, &machines)?;
+    ensure!(left.is_empty(), "{left:?} is left");
+    let (code, error) = world.refused(&["failover", "cleanup", "enhanced-test-failover-nobody"]).await?;
+    ensure!(code == 1 && error.contains("there is no failover job"), "{code}: {error}");
+    let statement = "SELECT status, error_message FROM failover_jobs";
+    let rows = std::process::Command::new("sqlite3").arg(world.dir.join("oma.db")).arg(statement).output()?;
+    let rows = String::from_utf8(rows.stdout)?;
+    ensure!(rows.starts_with("failed|") && rows.contains("login:"), "{rows}");
+    Ok(())
+}

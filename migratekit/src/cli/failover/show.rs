@@ -1,0 +1,203 @@
+//! Failovers, for people and for scripts: JSON as REST shows it.
+
+use super::super::show::{Output, number, table, when};
+use comfy_table::{Cell, Table};
+use jiff::Timestamp;
+use proto::v1;
+use serde_json::{Value, json};
+use std::io::Write;
+
+fn or_null(text: &str) -> Value {
+    if text.is_empty() { Value::Null } else { json!(text) }
+}
+
+/// Whole seconds, as REST prints them.
+fn time(at: &str) -> Value {
+    match at.parse::<Timestamp>() {
+        Ok(at) => json!(format!("{at:.0}")),
+        // A newer control plane may say something else.
+        Err(_) => or_null(at),
+    }
+}
+
+fn or_dash(text: &str) -> String {
+    if text.is_empty() { "-".to_owned() } else { text.to_owned() }
+}
+
+/// An entry of a list.
+pub(super) fn row_json(f: &v1::Failover) -> Value {
+    json!({
+        "job_id": f.job_id,
+        "vm_id": f.vm_id,
+        "vm_name": f.vm_name,
+        "job_type": f.r#type,
+        "status": f.status,
+        "linstor_snapshot_name": or_null(&f.snapshot_name),
+        "destination_vm_id": or_null(&f.destination_vm_id),
+        "created_at": time(&f.created_at),
+        "completed_at": time(&f.completed_at),
+    })
+}
+
+/// All of it.
+pub(super) fn job_json(f: &v1::Failover) -> Value {
+    json!({
+        "job_id": f.job_id,
+        "vm_id": f.vm_id,
+        "vm_name": f.vm_name,
+        "job_type": f.r#type,
+        "status": f.status,
+        "source_vm_spec": f.source_vm_spec,
+        "destination_vm_id": or_null(&f.destination_vm_id),
+        "linstor_snapshot_name": or_null(&f.snapshot_name),
+        "network_mappings": f.network_mappings,
+        "created_at": time(&f.created_at),
+        "started_at": time(&f.started_at),
+        "completed_at": time(&f.completed_at),
+        "steps": f.steps.iter().map(step_json).collect::<Vec<_>>(),
+        "migration_id": f.migration_id,
+        "engine_state": f.engine_state,
+        "allowed": f.allowed,
+        "restore_point": f.restore_point,
+        "taken_at": time(&f.taken_at),
+        "expires_at": time(&f.expires_at),
+        "auto_cleanup": f.auto_cleanup,
+        "test_duration": f.test_duration,
+        "custom_config": serde_json::from_str::<Value>(&f.custom_config).ok(),
+        "is_there": f.is_there,
+        "machine": or_null(&f.machine),
+        "error_code": or_null(&f.error_code),
+        "error_message": or_null(&f.error_message),
+        "warnings": f.warnings,
+        "rto_seconds": Some(f.rto_seconds).filter(|seconds| *seconds > 0.0),
+        "cleanup": f.cleanup.as_ref().map(|c| json!({
+            "job_id": c.job_id,
+            "status": c.status,
+            "engine_state": c.engine_state,
+            "error_code": or_null(&c.error_code),
+            "error_message": or_null(&c.error_message),
+            "completed_at": time(&c.completed_at),
+        })),
+        "correlation_id": f.correlation_id,
+        "requested_by": f.requested_by,
+    })
+}
+
+fn step_json(s: &v1::FailoverStep) -> Value {
+    json!({
+        "step_name": s.name,
+        "status": s.status,
+        "started_at": time(&s.started_at),
+        "completed_at": time(&s.completed_at),
+        "error_code": or_null(&s.error_code),
+        "error_message": or_null(&s.error_message),
+        "skipped": or_null(&s.skipped),
+        "parts": s.parts.iter().map(|p| json!({
+            "name": p.name,
+            "state": p.state,
+            "effect": or_null(&p.effect),
+            "attempts": p.attempts,
+            "started_at": time(&p.started_at),
+            "completed_at": time(&p.completed_at),
+        })).collect::<Vec<_>>(),
+    })
+}
+
+/// How long it took; empty where that is not known.
+fn took(step: &v1::FailoverStep) -> String {
+    let at = |text: &str| text.parse::<Timestamp>().ok();
+    match (at(&step.started_at), at(&step.completed_at)) {
+        (Some(from), Some(to)) => format!("{:.1}s", to.duration_since(from).as_secs_f64()),
+        _ => String::new(),
+    }
+}
+
+/// `snapshot            completed     2.5s`
+pub(super) fn step_line(step: &v1::FailoverStep) -> String {
+    let why = match (step.error_code.is_empty(), step.skipped.is_empty()) {
+        (false, _) => format!("  {} [{}]", step.error_message, step.error_code),
+        (true, false) => format!("  left out by {}", step.skipped),
+        (true, true) => String::new(),
+    };
+    format!("{:<20} {:<10} {:>8}{why}", step.name, step.status, took(step))
+}
+
+/// Everything about one, for a terminal.
+fn text(f: &v1::Failover) -> String {
+    let mut lines = vec![
+        format!("job         {}", f.job_id),
+        format!("vm          {} ({})", f.vm_name, f.vm_id),
+        format!("status      {} ({})", f.status, f.engine_state.replace('_', " ")),
+        format!("restore pt  {} of {} ({})", f.restore_point, when(&f.taken_at), f.taken_at),
+    ];
+    if !f.error_code.is_empty() {
+        lines.push(format!("reason      {}: {}", f.error_code, f.error_message));
+    }
+    if !f.machine.is_empty() {
+        lines.push(format!("machine     {} ({})", f.machine, f.destination_vm_id));
+    }
+    if f.rto_seconds > 0.0 {
+        // It may have gone on without being ready.
+        let what = if f.warnings.is_empty() { "ready in" } else { "took" };
+        lines.push(format!("{what:<11} {:.1}s", f.rto_seconds));
+    }
+    lines.extend(f.warnings.iter().map(|warning| format!("warning     {warning}")));
+    lines.push(format!("asked by    {}, {}", f.requested_by, when(&f.created_at)));
+    if !f.expires_at.is_empty() {
+        lines.push(format!("cleaned up  {} ({})", when(&f.expires_at), f.expires_at));
+    }
+    if let Some(c) = &f.cleanup {
+        let why = match c.error_code.as_str() {
+            "" => String::new(),
+            code => format!(": {code}: {}", c.error_message),
+        };
+        lines.push(format!("clean-up    {}{why}", c.status));
+    } else if f.is_there && f.engine_state == "succeeded" && f.expires_at.is_empty() {
+        lines.push(format!("clean-up    `migratekit failover cleanup {}`", f.job_id));
+    }
+    if !f.allowed.is_empty() {
+        let asked: Vec<_> = f.allowed.iter().map(|word| word.replace('_', "-")).collect();
+        lines.push(format!("possible    {}", asked.join(", ")));
+    }
+    lines.extend(f.steps.iter().map(|step| format!("step        {}", step_line(step).trim_end())));
+    lines.join("\n")
+}
+
+pub(super) fn one(f: &v1::Failover, output: Output, out: &mut impl Write) -> anyhow::Result<()> {
+    match output {
+        Output::Json => writeln!(out, "{}", serde_json::to_string_pretty(&job_json(f))?)?,
+        Output::Table | Output::Wide => writeln!(out, "{}", text(f))?,
+    }
+    Ok(())
+}
+
+/// A line each.
+pub(super) fn list_table(failovers: &[v1::Failover], output: Output) -> Table {
+    const NARROW: &[&str] = &["JOB", "VM", "TYPE", "STATUS", "CREATED", "THERE"];
+    const MORE: &[&str] = &["DATA OF", "READY IN", "EXPIRES", "ASKED BY", "WHY"];
+    let wide = output == Output::Wide;
+    let header: Vec<_> = NARROW.iter().chain(MORE.iter().filter(|_| wide)).copied().collect();
+    let mut table = table(&header);
+    for f in failovers {
+        let mut row = vec![
+            Cell::new(&f.job_id),
+            Cell::new(&f.vm_name),
+            Cell::new(&f.r#type),
+            Cell::new(&f.status),
+            Cell::new(when(&f.created_at)),
+            Cell::new(if f.is_there { "yes" } else { "no" }),
+        ];
+        if wide {
+            let ready = if f.rto_seconds > 0.0 { format!("{:.1}s", f.rto_seconds) } else { "-".to_owned() };
+            row.extend([
+                Cell::new(when(&f.taken_at)),
+                number(ready),
+                Cell::new(when(&f.expires_at)),
+                Cell::new(or_dash(&f.requested_by)),
+                Cell::new(or_dash(&f.error_code)),
+            ]);
+        }
+        table.add_row(row);
+    }
+    table
+}

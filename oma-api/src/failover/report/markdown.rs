@@ -1,0 +1,96 @@
+//! A report in Markdown. Everything in it that somebody else wrote is escaped, or stands in a fence longer than any in it.
+
+use super::text::{console_source, facts, plain, seconds, time, title};
+use super::{Report, ReportStep};
+
+/// Inline: on one line, and nothing in it is markup.
+fn text(of: &str) -> String {
+    let mut escaped = String::new();
+    for c in plain(of).chars() {
+        match c {
+            '\n' => escaped.push(' '),
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            // Addresses become links without any markup.
+            ':' | '@' => escaped.push_str(if c == ':' { "&#58;" } else { "&#64;" }),
+            c if c.is_ascii_punctuation() && !matches!(c, ',' | ';' | '%' | '"' | '\'' | '/' | '=' | '?') => {
+                escaped.push('\\');
+                escaped.push(c);
+            }
+            c => escaped.push(c),
+        }
+    }
+    escaped.trim().to_owned()
+}
+
+/// As it is.
+fn fenced(of: &str) -> String {
+    let of = plain(of);
+    let longest = of.split(|c| c != '`').map(str::len).max().unwrap_or(0);
+    let fence = "`".repeat(longest.max(2) + 1);
+    format!("{fence}text\n{of}\n{fence}\n")
+}
+
+fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let mut out = format!("| {} |\n|{}\n", header.join(" | "), "---|".repeat(header.len()));
+    for row in rows {
+        let cells: Vec<_> = row.iter().map(|cell| text(cell)).collect();
+        out.push_str(&format!("| {} |\n", cells.join(" | ")));
+    }
+    out
+}
+
+fn steps(of: &[ReportStep]) -> String {
+    let rows = of.iter().map(|s| {
+        vec![
+            s.name.clone(),
+            s.status.to_owned(),
+            time(s.started_at),
+            time(s.completed_at),
+            seconds(s.seconds),
+        ]
+    });
+    table(&["Step", "Status", "Began", "Ended", "Took"], rows)
+}
+
+pub(super) fn render(report: &Report) -> String {
+    let mut parts = vec![format!("# {}\n", text(&title(report)))];
+    parts.push(table(&["", ""], facts(report).into_iter().map(|(name, value)| vec![name.to_owned(), value])));
+    parts.push(format!("## Steps\n\n{}", steps(&report.steps)));
+    let findings = report
+        .findings
+        .iter()
+        .map(|f| format!("- {} {}: {}\n", f.weight, text(&f.code), text(&f.message)))
+        .collect::<String>();
+    parts.push(format!("## Findings\n\n{}", if findings.is_empty() { "None.\n" } else { &findings }));
+    let yes = |since| if since { "yes" } else { "no" }.to_owned();
+    let rows = report.verification.iter().map(|v| {
+        vec![
+            v.disk.clone(),
+            time(v.replica_verified_at),
+            yes(v.replica_since_restore_point),
+            time(v.source_verified_at),
+            yes(v.source_since_restore_point),
+        ]
+    });
+    let header =
+        ["Disk", "Replica compared", "Since the restore point", "Source compared", "Since the restore point"];
+    parts.push(format!("## Verification\n\n{}", table(&header, rows)));
+    parts.push(format!(
+        "## Console\n\nIts end, {}.\n\n{}",
+        console_source(report),
+        fenced(&report.console.text)
+    ));
+    match (&report.screenshot, &report.screenshot_note) {
+        (Some(_), _) => parts.push("## Screen\n\nThe picture is in the forms json and html.\n".to_owned()),
+        (None, Some(why)) => parts.push(format!("## Screen\n\nNo picture: {}\n", text(why))),
+        (None, None) => {}
+    }
+    if let Some(cleanup) = &report.cleanup {
+        let status = format!("{}, {}", text(&cleanup.job_id), cleanup.status);
+        parts.push(format!("## Clean-up\n\n{status}\n\n{}", steps(&cleanup.steps)));
+    }
+    parts.push(format!("Made at {}\n", time(Some(report.made_at))));
+    parts.join("\n")
+}

@@ -1,0 +1,128 @@
+//! Which steps each failover has, and what does them. The lists are stored with their jobs: a change of one here is a new
+//! version, and the old one stays as long as jobs of it may be there.
+
+use super::effects::{
+    Attach, Begin, CloneDisk, Convert, Define, DropClone, DropSnapshot, Hands, NothingThere, Ready, Remove,
+};
+use super::effects::{SnapshotClones, Start, Stop, Validate};
+use super::status::VALIDATION;
+use super::{Failover, Plan, Record, Request, names};
+use crate::workflow::{Effect, Job, NewJob, NewStep, Step, Workflow};
+use serde_json::json;
+use std::sync::Arc;
+
+const VERSION: u64 = 1;
+
+const TEST: &str = "test-failover";
+const CLEANUP: &str = "test-cleanup";
+
+/// The job of a test.
+pub fn test_job(plan: &Plan, record: &Record, request: &Request, correlation: &str) -> NewJob {
+    let mut steps = vec![NewStep::new(VALIDATION, "validate").required()];
+    let disks = || plan.disks.iter().enumerate();
+    steps.extend(disks().map(|(n, _)| NewStep::new("snapshot", format!("clone-{n}")).required()));
+    if !request.skip_snapshot {
+        steps.push(NewStep::new("snapshot", "snapshot"));
+    }
+    if !request.skip_virtio_injection {
+        steps.push(NewStep::new("virtio-injection", "convert"));
+    }
+    steps.push(NewStep::new("test-vm-creation", "define").required());
+    steps.extend(disks().map(|(n, _)| NewStep::new("volume-attachment", format!("attach-{n}")).required()));
+    steps.push(NewStep::new("test-vm-startup", "start").required());
+    if plan.ready.is_some() {
+        steps.push(NewStep::new("test-vm-startup", "ready"));
+    }
+    NewJob {
+        id: record.job.clone(),
+        kind: TEST.to_owned(),
+        version: VERSION,
+        subject: plan.migration.to_string(),
+        params: json!(plan),
+        correlation: correlation.to_owned(),
+        steps,
+    }
+}
+
+/// The job that removes all that a failover made. It never takes anything back: what cannot be removed waits for somebody.
+pub fn cleanup_job(of: &Failover, correlation: &str) -> NewJob {
+    let disks = of.job.params.get("disks").and_then(|disks| disks.as_array()).map_or(0, Vec::len);
+    let mut steps = vec![
+        // From here on it waits for somebody where it fails, instead of ending.
+        NewStep::new("vm-stop", "begin").no_return(),
+        NewStep::new("vm-stop", "stop").no_return().required(),
+        NewStep::new("vm-removal", "remove").no_return().required(),
+        NewStep::new("snapshot-removal", "drop-snapshot").no_return(),
+    ];
+    steps.extend((0..disks).map(|n| NewStep::new("volume-removal", format!("drop-clone-{n}")).no_return()));
+    steps.push(NewStep::new("check", "nothing-there").no_return());
+    NewJob {
+        id: names::cleanup(&of.record.job, of.cleanup.as_ref().map(|job| &job.id)),
+        kind: CLEANUP.to_owned(),
+        version: VERSION,
+        subject: of.job.subject.clone(),
+        params: of.job.params.clone(),
+        correlation: correlation.to_owned(),
+        steps,
+    }
+}
+
+/// What the steps of a test do.
+pub struct TestFailover(pub Arc<Hands>);
+
+impl Workflow for TestFailover {
+    fn kind(&self) -> &'static str {
+        TEST
+    }
+
+    fn effect(&self, job: &Job, step: &Step) -> Option<Arc<dyn Effect>> {
+        let hands = || Arc::clone(&self.0);
+        if job.version != VERSION {
+            return None;
+        }
+        Some(match step.plan.name.as_str() {
+            "validate" => Arc::new(Validate(hands())),
+            "snapshot" => Arc::new(SnapshotClones(hands())),
+            "convert" => Arc::new(Convert(hands())),
+            "define" => Arc::new(Define(hands())),
+            "start" => Arc::new(Start(hands())),
+            "ready" => Arc::new(Ready(hands())),
+            name => {
+                let of = |prefix| numbered(name, prefix);
+                if let Some(n) = of("clone-") {
+                    Arc::new(CloneDisk(hands(), n))
+                } else {
+                    Arc::new(Attach(hands(), of("attach-")?))
+                }
+            }
+        })
+    }
+}
+
+/// What the steps of a clean-up do.
+pub struct Cleanup(pub Arc<Hands>);
+
+impl Workflow for Cleanup {
+    fn kind(&self) -> &'static str {
+        CLEANUP
+    }
+
+    fn effect(&self, job: &Job, step: &Step) -> Option<Arc<dyn Effect>> {
+        let hands = || Arc::clone(&self.0);
+        if job.version != VERSION {
+            return None;
+        }
+        Some(match step.plan.name.as_str() {
+            "begin" => Arc::new(Begin),
+            "stop" => Arc::new(Stop(hands())),
+            "remove" => Arc::new(Remove(hands())),
+            "drop-snapshot" => Arc::new(DropSnapshot(hands())),
+            "nothing-there" => Arc::new(NothingThere(hands())),
+            name => Arc::new(DropClone(hands(), numbered(name, "drop-clone-")?)),
+        })
+    }
+}
+
+fn numbered(name: &str, prefix: &str) -> Option<usize> {
+    name.strip_prefix(prefix)?.parse().ok()
+}

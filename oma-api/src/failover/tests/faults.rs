@@ -1,0 +1,145 @@
+//! Every sub-step fails in every way, and its undo too: who decides what then, and what is left.
+
+use super::world::{At, Fault, World};
+use crate::failover::status::{Status, public_steps};
+use crate::workflow::{Ask, JobState, StepState};
+
+/// Of a test of two disks that is waited for.
+const STEPS: [&str; 8] =
+    ["validate", "clone-0", "clone-1", "snapshot", "define", "attach-0", "attach-1", "start"];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_test_is_made_of_clones_and_leaves_nothing() {
+    for world in [World::sqlite().await, World::mariadb().await] {
+        let id = world.begin().await;
+        let job = world.drive(&id).await;
+        assert_eq!(job.state, JobState::Succeeded, "{job:#?}");
+        let steps: Vec<_> = job.steps.iter().map(|s| s.plan.name.as_str()).collect();
+        assert_eq!(steps, STEPS);
+        let shown: Vec<_> = public_steps(&job).into_iter().map(|s| (s.name, s.status)).collect();
+        let public = ["validation", "snapshot", "test-vm-creation", "volume-attachment", "test-vm-startup"];
+        assert_eq!(shown, public.map(|name| (name.to_owned(), Status::Completed)));
+        world.check(&id).await;
+        // Whatever the machine writes, nothing else sees it.
+        let clone = world.there().clones.first().cloned().expect("a clone");
+        let path = world.plant.folder.path().join("storage/volumes").join(clone);
+        std::fs::write(path, b"the guest writes").expect("written");
+        world.check(&id).await;
+        // Cycles go on meanwhile, and commit; the restore point that the test is of stays.
+        let point = world.failover(&id).await.record.restore_point;
+        for change in ["2", "3", "4"] {
+            world.plant.cycle(change).await;
+        }
+        let points = world.plant.app.store.restore_point_list(&world.plant.migration().await.id).await;
+        let points: Vec<_> = points.expect("read").into_iter().map(|p| p.id).collect();
+        assert!(points.len() == 3 && points[0] == point, "two, and the one in use: {points:?}");
+
+        let cleanup = world.clean(&id).await;
+        assert_eq!(world.clean(&id).await, cleanup, "again: the same");
+        assert_eq!(world.drive(&cleanup).await.state, JobState::Succeeded);
+        assert!(world.nothing_there(), "{:?}", world.there());
+        world.plant.cycle("5").await;
+        let points = world.plant.app.store.restore_point_list(&world.plant.migration().await.id).await;
+        assert_eq!(points.expect("read").len(), 2, "it went with the next commit");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sub_step_that_fails_takes_back_all_of_it() {
+    for step in STEPS {
+        for faults in [&[Fault::Permanent; 1][..], &[Fault::SaidFailed; 1], &[Fault::Transient; 9]] {
+            let world = World::sqlite().await;
+            world.fails(step, At::Act, faults);
+            let id = world.begin().await;
+            let job = world.drive(&id).await;
+            assert_eq!(job.state, JobState::RolledBack, "{step} {faults:?}: {job:#?}");
+            assert_eq!(job.error.as_ref().map(|e| e.reason.as_str()), Some("FAULT"));
+            world.check(&id).await;
+            assert!(world.nothing_there() && !world.failover(&id).await.is_there());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_is_lost_is_looked_up() {
+    for step in STEPS {
+        let world = World::sqlite().await;
+        world.fails(step, At::Act, &[Fault::AnswerLost]);
+        let id = world.begin().await;
+        let job = world.drive(&id).await;
+        assert_eq!(job.state, JobState::Succeeded, "{step}: {job:#?}");
+        world.check(&id).await;
+    }
+    let world = World::sqlite().await;
+    let id = world.begin().await;
+    world.drive(&id).await;
+    let cleanup = world.clean(&id).await;
+    for step in ["stop", "remove", "drop-snapshot", "drop-clone-0", "drop-clone-1", "nothing-there"] {
+        world.fails(step, At::Act, &[Fault::AnswerLost, Fault::Transient]);
+    }
+    let job = world.drive(&cleanup).await;
+    assert_eq!(job.state, JobState::Succeeded, "{job:#?}");
+    world.check(&id).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_undo_that_fails_waits_for_a_decision() {
+    for step in STEPS {
+        let world = World::sqlite().await;
+        world.fails("start", At::Act, &[Fault::SaidFailed]);
+        world.fails(step, At::Undo, &[Fault::Permanent]);
+        let id = world.begin().await;
+        let job = world.drive(&id).await;
+        assert_eq!((job.state, Status::of(&job)), (JobState::NeedsAttention, Status::Failed), "{step}");
+        world.check(&id).await;
+        assert!(world.failover(&id).await.is_there(), "nobody takes it for gone");
+        world.engine().ask(&id, &Ask::Retry, "tester").await.expect("taken");
+        assert_eq!(world.drive(&id).await.state, JobState::RolledBack, "{step}");
+        world.check(&id).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clean_up_that_fails_waits_and_is_repeated() {
+    for step in ["stop", "remove", "drop-snapshot", "drop-clone-0", "drop-clone-1", "nothing-there"] {
+        let world = World::sqlite().await;
+        let id = world.begin().await;
+        world.drive(&id).await;
+        let cleanup = world.clean(&id).await;
+        world.fails(step, At::Act, &[Fault::Permanent]);
+        let job = world.drive(&cleanup).await;
+        // What said that it had failed may be found to have happened.
+        if job.state == JobState::NeedsAttention {
+            world.check(&id).await;
+            assert!(world.failover(&id).await.is_there(), "{step}");
+            world.engine().ask(&cleanup, &Ask::Retry, "tester").await.expect("taken");
+            assert_eq!(world.drive(&cleanup).await.state, JobState::Succeeded, "{step}");
+        }
+        assert!(world.nothing_there(), "{step}: {:?}", world.there());
+        world.check(&id).await;
+    }
+}
+
+/// A machine that somebody else removed, and clones that are gone, are no trouble for a clean-up; a clone that another
+/// process has open is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clone_that_is_open_elsewhere_is_not_removed() {
+    let world = World::sqlite().await;
+    let id = world.begin().await;
+    world.drive(&id).await;
+    let clone = world.there().clones.first().cloned().expect("a clone");
+    let path = world.plant.folder.path().join("storage/volumes").join(&clone);
+    let mut held = tokio::process::Command::new("sleep");
+    let mut held =
+        held.arg("600").stdin(std::fs::File::open(&path).expect("open")).spawn().expect("a process");
+    let cleanup = world.clean(&id).await;
+    let job = world.drive(&cleanup).await;
+    assert_eq!(job.state, JobState::NeedsAttention, "{job:#?}");
+    assert_eq!(job.error.as_ref().map(|e| e.reason.as_str()), Some("VOLUME_IN_USE"));
+    assert!(path.exists());
+    held.kill().await.expect("ended");
+    world.engine().ask(&cleanup, &Ask::Retry, "tester").await.expect("taken");
+    assert_eq!(world.drive(&cleanup).await.state, JobState::Succeeded);
+    assert!(world.nothing_there());
+    assert!(job.steps.iter().any(|s| s.state == StepState::Failed || s.error.is_some()));
+}
