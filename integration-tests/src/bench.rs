@@ -8,6 +8,8 @@
 //! fifty                                      what fifty running cycles cost the OMA
 //! estimate                                   the predicted downtime beside the real one
 //! watchers                                   a thousand who watch one migration
+//! failover, recovery                         test failovers without their machines; a hundred of them interrupted
+//! console                                    a machine of a test failover, against the same QEMU by hand
 //! crowd, start                               a store of a year's use and a thousand agents: answers, memory, processors
 //! ```
 //!
@@ -19,6 +21,7 @@ mod copies;
 mod cpu;
 mod crowd;
 mod estimate;
+mod failover;
 mod fifty;
 mod image;
 mod incremental;
@@ -85,6 +88,8 @@ pub struct Sizes {
     pub asked: usize,
     /// Changes that are watched.
     pub changes: usize,
+    /// Test failovers, one after the other.
+    pub tests: usize,
 }
 
 impl Sizes {
@@ -100,6 +105,7 @@ impl Sizes {
         year: crowd::Year::FULL,
         asked: 500,
         changes: 60,
+        tests: 100,
     };
     /// To see whether it runs.
     pub const QUICK: Self = Self {
@@ -113,6 +119,7 @@ impl Sizes {
         year: crowd::Year::QUICK,
         asked: 50,
         changes: 10,
+        tests: 10,
     };
 }
 
@@ -139,6 +146,9 @@ const CASES: &[Case] = &[
     Case { name: "crowd", run: |options| Box::pin(crowd::run(options)) },
     Case { name: "watchers", run: |options| Box::pin(watchers::run(options)) },
     Case { name: "estimate", run: |options| Box::pin(estimate::run(options)) },
+    Case { name: "failover", run: |options| Box::pin(failover::run(options)) },
+    Case { name: "recovery", run: |options| Box::pin(failover::recovery(options)) },
+    Case { name: "console", run: |options| Box::pin(failover::console(options)) },
     Case { name: "start", run: |options| Box::pin(crowd::start(options)) },
 ];
 

@@ -85,6 +85,12 @@ pub(super) fn median(values: impl Iterator<Item = f64>) -> f64 {
     all.get(all.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
+/// What so many of a hundred did not exceed, of sorted ones.
+pub(super) fn percentile(sorted: &[f64], of_hundred: usize) -> f64 {
+    let last = sorted.len().saturating_sub(1);
+    sorted.get(last * of_hundred / 100).copied().unwrap_or(f64::NAN)
+}
+
 #[expect(clippy::cast_precision_loss, reason = "for ratios and rates, where six digits are plenty")]
 pub(super) fn float(value: u64) -> f64 {
     value as f64

@@ -28,8 +28,7 @@ impl Asked {
 
     /// The time that so many of a hundred did not exceed.
     pub(super) fn percentile(&self, of_hundred: usize) -> f64 {
-        let last = self.times.len().saturating_sub(1);
-        self.times.get(last * of_hundred / 100).copied().unwrap_or(f64::NAN)
+        report::percentile(&self.times, of_hundred)
     }
 
     pub(super) fn json(&self) -> Value {
