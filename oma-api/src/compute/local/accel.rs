@@ -5,6 +5,7 @@
 //! loop take 30 s in a guest, 0.3 s without KVM). So a guest of a few instructions is really run, and timed.
 
 use std::io::Write;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -29,6 +30,9 @@ pub enum Accel {
 
 /// Real hardware takes half a second, and TCG does.
 const TRIAL: Duration = Duration::from_secs(5);
+
+/// For the end of the trial's processes.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// 16-bit code: counts 50 million down, then ends QEMU with code 33 through the port of `isa-debug-exit`.
 const GUEST: [u8; 19] = [
@@ -69,14 +73,15 @@ async fn try_kvm(qemu: &Path, folder: &Path) -> Result<(), String> {
 
 /// Runs the trial's guest to its end.
 pub(super) async fn run(processor: Processor, qemu: &Path, folder: &Path) -> Result<(), String> {
-    let disk = folder.join("trial.img");
+    // Of this process alone, and swept at the next start where this one is killed.
+    let disk = folder.join(format!("trial-{}.tmp", std::process::id()));
     let path = disk.clone();
     let written = tokio::task::spawn_blocking(move || write_disk(&path)).await.map_err(|e| e.to_string())?;
     let ended = match written {
         Ok(()) => wait(processor, qemu, &disk).await,
         Err(e) => Err(format!("the trial's disk {} cannot be written: {e}", disk.display())),
     };
-    // One that stays is written over by the next trial.
+    // One that stays is swept at the next start.
     let _ = std::fs::remove_file(&disk);
     ended
 }
@@ -93,22 +98,31 @@ fn write_disk(path: &Path) -> std::io::Result<()> {
 async fn wait(processor: Processor, qemu: &Path, disk: &Path) -> Result<(), String> {
     let drive = serde_json::json!({ "driver": "raw", "node-name": "disk",
         "file": { "driver": "file", "filename": disk.to_str().ok_or("the folder's path is not UTF-8")? } });
-    let mut command = tokio::process::Command::new(qemu);
+    // It ends its program also when this one is killed, and the trial's guest with it.
+    let mut command = tokio::process::Command::new("timeout");
+    command.args(["--signal=KILL", &TRIAL.as_secs().to_string()]).arg(qemu);
     command.args(["-nodefaults", "-no-user-config", "-display", "none", "-machine", "q35", "-m", "32M"]);
     command.args(processor.arguments());
     command.args(["-blockdev", &drive.to_string(), "-device", "virtio-blk-pci,drive=disk"]);
     command.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=1"]);
-    super::launch::bare(&mut command).kill_on_drop(true);
+    super::launch::bare(&mut command);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let child = command.spawn().map_err(|e| format!("{} cannot be started: {e}", qemu.display()))?;
-    match timeout(TRIAL, child.wait_with_output()).await {
+    match timeout(TRIAL + GRACE, child.wait_with_output()).await {
         Ok(Ok(output)) if output.status.code() == Some(33) => Ok(()),
+        Ok(Ok(output)) if output.status.code() == Some(137) || output.status.signal() == Some(9) => {
+            Err(late())
+        }
         Ok(Ok(output)) => {
             let said = String::from_utf8_lossy(&output.stderr);
             let last = said.lines().last().unwrap_or("it said nothing").trim();
             Err(format!("the trial's guest ended its QEMU with {}: {last}", output.status))
         }
         Ok(Err(e)) => Err(format!("the trial cannot be waited for: {e}")),
-        Err(_) => Err(format!("the trial's guest took more than {} s for a moment's work", TRIAL.as_secs())),
+        Err(_) => Err(late()),
     }
+}
+
+fn late() -> String {
+    format!("the trial's guest took more than {} s for a moment's work", TRIAL.as_secs())
 }
