@@ -126,6 +126,12 @@ impl Request {
             return Err(invalid("network_mappings", format!("takes {MOST_NETWORKS} networks at most")));
         }
         for (source, target) in &self.network_mappings {
+            if source.is_empty() || target.trim().is_empty() {
+                return Err(invalid(
+                    "network_mappings",
+                    "has an empty name: map the source's name of a network to the target's",
+                ));
+            }
             plain("network_mappings", source)?;
             plain("network_mappings", target.trim())?;
         }

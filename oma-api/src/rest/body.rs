@@ -49,7 +49,8 @@ impl<T: DeserializeOwned> Body<T> {
         let mut text = serde_json::Deserializer::from_slice(bytes);
         let value = serde_path_to_error::deserialize(&mut text).map_err(|error| {
             let at = error.path().to_string();
-            let at = if at == "." { String::new() } else { format!(" at {at}") };
+            // Of the whole, and of a place that has no name yet.
+            let at = if at == "." || at == "?" { String::new() } else { format!(" at {at}") };
             Refusal::invalid(format!("the body{at}: {}", error.inner()))
         })?;
         text.end().map_err(|error| Refusal::invalid(format!("the body: {error}")))?;

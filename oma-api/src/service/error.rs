@@ -4,6 +4,7 @@ use super::adopt::Unfit;
 use super::failovers::Refused;
 use super::transfer::TransferError;
 use crate::compute;
+use crate::failover::plan::Unplannable;
 use crate::preflight::Finding;
 use crate::schedule;
 use crate::storage;
@@ -243,11 +244,15 @@ impl Error {
 
 fn of_failover(refused: &Refused) -> (Code, &'static str) {
     match refused {
-        Refused::Invalid(_) | Refused::OtherName { .. } => (Code::InvalidArgument, "INVALID_REQUEST"),
+        Refused::Invalid(_)
+        | Refused::OtherName { .. }
+        | Refused::Unplannable(Unplannable::Custom { .. } | Unplannable::NoSize { .. }) => {
+            (Code::InvalidArgument, "INVALID_REQUEST")
+        }
         Refused::VmNotFound { .. } => (Code::NotFound, "VM_NOT_FOUND"),
         Refused::NoRestorePoint { asked: Some(_), .. } => (Code::NotFound, "RESTORE_POINT_NOT_FOUND"),
         Refused::NoRestorePoint { asked: None, .. } => (Code::FailedPrecondition, "NOTHING_COMMITTED"),
-        Refused::Unplannable(_) => (Code::InvalidArgument, "VALIDATION_FAILED"),
+        Refused::Unplannable(Unplannable::NoDisk { .. }) => (Code::FailedPrecondition, "VALIDATION_FAILED"),
         Refused::NoCompute => (Code::FailedPrecondition, "NO_COMPUTE"),
         Refused::JobNotFound { .. } => (Code::NotFound, "JOB_NOT_FOUND"),
         Refused::NotEnded { .. } => (Code::FailedPrecondition, "ACTION_IN_PROGRESS"),

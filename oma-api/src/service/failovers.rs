@@ -41,7 +41,7 @@ pub enum Refused {
     VmNotFound { asked: String },
     #[error("vm_id {vm} is the VM {have:?}, not {asked:?}: make sure which one is meant")]
     OtherName { vm: VmUuid, have: String, asked: String },
-    #[error("{vm} has no restore point{}: `migratekit migration sync {vm}` makes one", asked.as_ref().map(|id| format!(" {id}")).unwrap_or_default())]
+    #[error("{}", no_point(.vm, .asked.as_deref()))]
     NoRestorePoint { vm: String, asked: Option<String> },
     #[error(transparent)]
     Unplannable(#[from] Unplannable),
@@ -53,6 +53,18 @@ pub enum Refused {
     NotEnded { job: WorkflowId },
     #[error("the failover {job} has no machine now")]
     NoMachine { job: WorkflowId },
+}
+
+fn no_point(vm: &str, asked: Option<&str>) -> String {
+    match asked {
+        None => format!("{vm} has no restore point: `migratekit migration sync {vm}` makes one"),
+        Some(id) => {
+            let id: String = id.chars().take(80).collect();
+            format!(
+                "{vm} has no restore point {id:?}: `migratekit migration get {vm}` shows those that are there"
+            )
+        }
+    }
 }
 
 /// Which failovers are asked for.

@@ -137,8 +137,9 @@ fn text(f: &v1::Failover) -> String {
         lines.push(format!("machine     {} ({})", f.machine, f.destination_vm_id));
     }
     if f.rto_seconds > 0.0 {
-        // It may have gone on without being ready.
-        let what = if f.warnings.is_empty() { "ready in" } else { "took" };
+        // Whether it is ready is known only of one that was waited for, and that showed it.
+        let waited = f.steps.iter().flat_map(|step| &step.parts).any(|part| part.name == "ready");
+        let what = if waited && f.warnings.is_empty() { "ready in" } else { "runs after" };
         lines.push(format!("{what:<11} {:.1}s", f.rto_seconds));
     }
     lines.extend(f.warnings.iter().map(|warning| format!("warning     {warning}")));

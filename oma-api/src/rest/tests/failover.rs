@@ -226,7 +226,7 @@ async fn refusals_have_the_documents_shape() {
         (with("wait_for_ready", json!({ "console": "" })), 400, "INVALID_REQUEST"),
         (with("wait_for_ready", json!({ "console": "x", "timeout": "now" })), 400, "INVALID_REQUEST"),
         (with("restore_point", json!("rp-none")), 404, "RESTORE_POINT_NOT_FOUND"),
-        (with("custom_config", json!({ "memory_mb": "much" })), 400, "VALIDATION_FAILED"),
+        (with("custom_config", json!({ "memory_mb": "much" })), 400, "INVALID_REQUEST"),
         (json!([]), 400, "INVALID_REQUEST"),
     ] {
         let (got, body) = api.post("failover/test", &new).await;
