@@ -235,6 +235,10 @@ impl Store {
                     if wanted == Wanted::Run && !job.kind.writes() {
                         return Err(Error::JobActive { migration: changed.id, job: id });
                     }
+                    // It was not gone on with yet: nobody has anything to stop, and nobody would say that it has.
+                    if wanted == Wanted::Pause && job.status == JobStatus::Paused {
+                        changed.position = apply(Some(changed.position), Event::Done, changed.facts())?.to;
+                    }
                 }
                 (None, Some(Wanted::Pause)) => {
                     changed.position = apply(Some(changed.position), Event::Done, changed.facts())?.to;

@@ -114,3 +114,23 @@ async fn a_switch_at_a_set_time_outlives_automatic() {
     let wishes = plant.migration().await.wishes;
     assert!(wishes.automatic.is_none() && wishes.scheduled_at.is_some(), "{wishes:?}");
 }
+
+/// Red when a cycle that was paused, asked for again and paused before it went on stays running for ever: the agent has
+/// nothing to stop, and would never say that it has.
+#[tokio::test]
+async fn a_pause_of_a_cycle_that_was_not_gone_on_with_is_done_at_once() {
+    let plant = Plant::begun().await;
+    plant.act(Action::Sync).await;
+    plant.step().await;
+    plant.act(Action::Pause).await;
+    plant.app.step(&plant.job().await, crate::store::JobStep::Paused).await.expect("said by the agent");
+    plant.act(Action::Sync).await;
+    assert_eq!(plant.migration().await.position, Position::SyncRunning);
+    plant.act(Action::Pause).await;
+    assert_eq!(plant.migration().await.position, Position::SyncPaused);
+    plant.step().await;
+    assert_eq!(plant.migration().await.position, Position::SyncPaused, "and stays so");
+    plant.act(Action::Sync).await;
+    plant.step().await;
+    assert_eq!(plant.job().await.status, crate::store::JobStatus::Running, "it goes on");
+}
