@@ -1,7 +1,7 @@
 //! A report as one page: no script, nothing loaded from elsewhere, and everything that somebody else wrote is escaped.
 
-use super::text::{console_source, facts, plain, seconds, time, title};
-use super::{Report, ReportStep};
+use super::Report;
+use super::text::{STEP_HEADER, console_source, facts, plain, step_rows, time, title};
 
 const STYLE: &str = "body{font:14px/1.45 system-ui,sans-serif;color:#1a1a1a;max-width:60rem;margin:2rem auto;padding:0 1rem}\
 h1{font-size:1.5rem}h2{font-size:1.1rem;margin-top:2rem;break-after:avoid}\
@@ -41,24 +41,11 @@ fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String
     format!("<table>\n{head}{}</table>\n", rows.collect::<String>())
 }
 
-fn steps(of: &[ReportStep]) -> String {
-    let rows = of.iter().map(|s| {
-        vec![
-            s.name.clone(),
-            s.status.to_owned(),
-            time(s.started_at),
-            time(s.completed_at),
-            seconds(s.seconds),
-        ]
-    });
-    table(&["Step", "Status", "Began", "Ended", "Took"], rows)
-}
-
 pub(super) fn render(report: &Report) -> String {
     let title = text(&title(report));
     let mut body = format!("<h1>{title}</h1>\n");
     body.push_str(&table(&[], facts(report).into_iter().map(|(name, value)| vec![name.to_owned(), value])));
-    body.push_str(&format!("<h2>Steps</h2>\n{}", steps(&report.steps)));
+    body.push_str(&format!("<h2>Steps</h2>\n{}", table(&STEP_HEADER, step_rows(&report.steps))));
     let findings = report.findings.iter().map(|f| {
         let (code, message) = (text(&f.code), text(&f.message));
         format!("<li class=\"{0}\">{0} <b>{code}</b>: {message}</li>\n", f.weight)
@@ -100,7 +87,7 @@ pub(super) fn render(report: &Report) -> String {
         body.push_str(&format!(
             "<h2>Clean-up</h2>\n<p>{job}, {}</p>\n{}",
             cleanup.status,
-            steps(&cleanup.steps)
+            table(&STEP_HEADER, step_rows(&cleanup.steps))
         ));
     }
     body.push_str(&format!("<footer>Made at {}</footer>\n", time(Some(report.made_at))));

@@ -1,7 +1,7 @@
 //! A report in Markdown. Everything in it that somebody else wrote is escaped, or stands in a fence longer than any in it.
 
-use super::text::{console_source, facts, plain, seconds, time, title};
-use super::{Report, ReportStep};
+use super::Report;
+use super::text::{STEP_HEADER, console_source, facts, plain, step_rows, time, title};
 
 /// Inline: on one line, and nothing in it is markup.
 fn text(of: &str) -> String {
@@ -41,23 +41,10 @@ fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String
     out
 }
 
-fn steps(of: &[ReportStep]) -> String {
-    let rows = of.iter().map(|s| {
-        vec![
-            s.name.clone(),
-            s.status.to_owned(),
-            time(s.started_at),
-            time(s.completed_at),
-            seconds(s.seconds),
-        ]
-    });
-    table(&["Step", "Status", "Began", "Ended", "Took"], rows)
-}
-
 pub(super) fn render(report: &Report) -> String {
     let mut parts = vec![format!("# {}\n", text(&title(report)))];
     parts.push(table(&["", ""], facts(report).into_iter().map(|(name, value)| vec![name.to_owned(), value])));
-    parts.push(format!("## Steps\n\n{}", steps(&report.steps)));
+    parts.push(format!("## Steps\n\n{}", table(&STEP_HEADER, step_rows(&report.steps))));
     let findings = report
         .findings
         .iter()
@@ -89,7 +76,7 @@ pub(super) fn render(report: &Report) -> String {
     }
     if let Some(cleanup) = &report.cleanup {
         let status = format!("{}, {}", text(&cleanup.job_id), cleanup.status);
-        parts.push(format!("## Clean-up\n\n{status}\n\n{}", steps(&cleanup.steps)));
+        parts.push(format!("## Clean-up\n\n{status}\n\n{}", table(&STEP_HEADER, step_rows(&cleanup.steps))));
     }
     parts.push(format!("Made at {}\n", time(Some(report.made_at))));
     parts.join("\n")

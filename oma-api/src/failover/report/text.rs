@@ -1,6 +1,6 @@
 //! What both renderings share.
 
-use super::Report;
+use super::{Report, ReportStep};
 use jiff::Timestamp;
 
 /// Without what would change how the text around it is shown: controls, and those that turn its direction.
@@ -38,6 +38,17 @@ pub(super) fn facts(report: &Report) -> Vec<(&'static str, String)> {
         ("RTO: from the request to the machine", seconds(report.rto_seconds)),
         ("Health", health),
     ]
+}
+
+/// Over [`step_rows`].
+pub(super) const STEP_HEADER: [&str; 5] = ["Step", "Status", "Began", "Ended", "Took"];
+
+/// A row a public step.
+pub(super) fn step_rows(of: &[ReportStep]) -> impl Iterator<Item = Vec<String>> {
+    of.iter().map(|s| {
+        let (began, ended) = (time(s.started_at), time(s.completed_at));
+        vec![s.name.clone(), s.status.to_owned(), began, ended, seconds(s.seconds)]
+    })
 }
 
 pub(super) fn title(report: &Report) -> String {
