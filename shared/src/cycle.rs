@@ -4,9 +4,11 @@
 //! repeated message changes nothing. [`Report`]s may be repeated as well.
 
 mod compare;
+mod power;
 pub mod tally;
 
 pub use compare::compare_disks;
+pub use power::{How, PowerFailure, PowerOrder, PowerReport, PowerWish};
 
 use crate::ids::{AgentId, DiskId, DiskKey, Epoch, JobId, MigrationId, VmUuid};
 use crate::vm::Configuration;
@@ -19,7 +21,7 @@ use std::time::Duration;
 pub const PROTOCOL_VERSIONS: &[u32] = &[1];
 
 /// What this build can do beyond the protocol's version. Unknown ones of the other side are ignored.
-pub const CAPABILITIES: &[&str] = &["hash-diff", "verify-source"];
+pub const CAPABILITIES: &[&str] = &["hash-diff", "verify-source", "power"];
 
 /// First message of an agent.
 #[derive(Clone, Debug, PartialEq)]
@@ -77,6 +79,8 @@ pub struct DesiredVm {
     /// Bytes a second to the OMA, of all disks together; 0: no limit.
     pub rate: u64,
     pub cycle: Option<DesiredCycle>,
+    /// `None`: its power is left alone.
+    pub power: Option<PowerOrder>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,6 +6,7 @@
 mod agent;
 pub mod call;
 mod migration;
+mod power;
 mod profile;
 mod progress;
 pub mod push;

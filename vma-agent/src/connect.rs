@@ -177,6 +177,7 @@ impl Session<'_> {
                         let released = v1::VmReleased { vm_uuid: vm.into(), migration_id: migration.into() };
                         up.send(request(Up::Released(released))).await
                     }
+                    Some(Outgoing::Power(report)) => up.send(request(Up::Power(report.into()))).await,
                     None => return Ended::Broken("shutting down".to_owned()),
                 },
                 found = &mut looking => {

@@ -19,7 +19,7 @@ mod vm;
 pub use manager::Manager;
 pub(crate) use progress::Counters;
 
-use shared::cycle::Report;
+use shared::cycle::{PowerReport, Report};
 use shared::ids::{MigrationId, VmUuid};
 
 /// What goes up to the OMA.
@@ -31,4 +31,6 @@ pub enum Outgoing {
         vm: VmUuid,
         migration: MigrationId,
     },
+    /// How an order about the VM's power came out.
+    Power(PowerReport),
 }

@@ -50,6 +50,7 @@ const EVENTS: &[&str] = &[
     "ConnectRequest.report.failed",
     "ConnectRequest.inventory",
     "ConnectRequest.released",
+    "ConnectRequest.power",
 ];
 
 const MOMENTS: [Moment; 2] = [Moment::Before, Moment::After];

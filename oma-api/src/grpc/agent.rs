@@ -5,7 +5,7 @@ use crate::service::App;
 use proto::v1::agent_service_server::AgentService;
 use proto::v1::{self, connect_request::Kind as Up, connect_response::Kind as Down};
 use shared::correlation::carried;
-use shared::cycle::{Hello, Report};
+use shared::cycle::{Hello, PowerReport, Report};
 use shared::ids::{AgentId, MigrationId};
 use shared::tls::Peer;
 use shared::wire::{Invalid, inventory_from_wire, refusal};
@@ -121,6 +121,11 @@ impl Session {
                 let id = MigrationId::parse(released.migration_id)
                     .map_err(|e| invalid(Invalid::new("released.migration_id", e)))?;
                 self.app.agent_released(&self.agent, &id).await
+            }
+            Some(Up::Power(report)) => {
+                let report = PowerReport::try_from(report).map_err(invalid)?;
+                tracing::debug!(agent = %self.agent, ?report, "power report");
+                Ok(())
             }
             Some(Up::Hello(_)) => return Err(invalid(Invalid::new("kind", "a second hello"))),
             // A newer agent's word; what was negotiated does not have it.

@@ -23,6 +23,7 @@ pub(super) fn of_migration(
         },
         rate,
         cycle: active.filter(|_| going).map(|job| cycle(job, disks)),
+        power: None,
     }
 }
 

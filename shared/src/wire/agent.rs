@@ -114,6 +114,7 @@ impl From<DesiredVm> for v1::DesiredVm {
             keep: vm.keep.into_iter().map(keep).collect(),
             rate_bytes_per_second: vm.rate,
             cycle: vm.cycle.map(Into::into),
+            power: vm.power.map(Into::into),
         }
     }
 }
@@ -129,6 +130,7 @@ impl TryFrom<v1::DesiredVm> for DesiredVm {
             keep: vm.keep.into_iter().map(keep).collect::<Result<_, Invalid>>()?,
             rate: vm.rate_bytes_per_second,
             cycle: vm.cycle.map(DesiredCycle::try_from).transpose()?,
+            power: vm.power.map(PowerOrder::try_from).transpose()?,
         })
     }
 }

@@ -8,14 +8,14 @@ use proto::v1;
 /// Words ↔ an enum of the schema. A number of a newer peer is `Unknown`, never a failure.
 macro_rules! words {
     ($domain:ident, $wire:ident, $from:ident, $to:ident, { $($name:ident = $theirs:ident),* $(,)? }) => {
-        fn $from(value: i32) -> $domain {
+        pub(super) fn $from(value: i32) -> $domain {
             match v1::$wire::try_from(value) {
                 $(Ok(v1::$wire::$theirs) => $domain::$name,)*
                 Ok(v1::$wire::Unspecified) | Err(_) => $domain::Unknown,
             }
         }
 
-        fn $to(value: $domain) -> i32 {
+        pub(super) fn $to(value: $domain) -> i32 {
             match value {
                 $($domain::$name => v1::$wire::$theirs,)*
                 $domain::Unknown => v1::$wire::Unspecified,

@@ -110,6 +110,7 @@ async fn a_cycle_is_paused_without_its_source() {
         keep: vec![],
         rate: 0,
         cycle: Some(cycle),
+        power: None,
     };
     manager.desire(DesiredState { revision: 1, vms: vec![wanted] });
     match outgoing.recv().await {
