@@ -1,7 +1,7 @@
 //! Hands the desired state to the tasks of the VMs.
 
 use super::Outgoing;
-use super::vm::{Sealed, Task, Wanted};
+use super::vm::{Orders, Sealed, Task, Wanted};
 use crate::source::Source;
 use crate::transfer::Settings;
 use migratekit::rate::Limit;
@@ -81,6 +81,7 @@ impl Manager {
                 register: Arc::clone(register),
                 shown: Mutex::default(),
                 sealed: Sealed::default(),
+                orders: Orders::default(),
             };
             tasks.spawn(task.run(wanted.subscribe(), stop.clone()));
             vms.insert(uuid, handle);
@@ -154,6 +155,10 @@ impl Manager {
         }
         for (uuid, vm) in named {
             warn!(vm = %uuid, migration = %vm.migration, "the OMA wants a VM that is not in this agent's inventory");
+            if let Some(order) = &vm.power {
+                let report = super::vm::power_of_unknown(&vm, order);
+                let _ = self.0.outgoing.try_send(Outgoing::Power(report));
+            }
             if let Some(cycle) = vm.cycle {
                 let finding = super::vm::vm_unknown(&uuid, cycle.job);
                 // Full: the OMA sends the state again.

@@ -1,3 +1,6 @@
+mod power;
+
+use self::power::Machine;
 use super::{Manager, Outgoing};
 use crate::source::{ChangeId, ChangedPage, Error, OpenDisk, PowerState, Snapshot, SnapshotName, Source};
 use crate::transfer::{Budget, Settings};
@@ -15,8 +18,8 @@ const HERE: u8 = 0;
 const AWAY: u8 = 1;
 const SILENT: u8 = 2;
 
-/// A source that can be away or silent; it can do nothing but describe its VM.
-struct Away(Vm, Arc<AtomicU8>);
+/// A source that can be away or silent; it can do nothing but describe its VM, switch its power, and forget.
+struct Away(Vm, Arc<AtomicU8>, Arc<Machine>);
 
 #[async_trait]
 impl Source for Away {
@@ -34,7 +37,7 @@ impl Source for Away {
         Err(Error::ShuttingDown)
     }
     async fn snapshots(&self) -> Result<Vec<SnapshotName>, Error> {
-        Err(Error::ShuttingDown)
+        self.2.looked_for_snapshots()
     }
     async fn changed(&self, _: &Snapshot, _: &DiskKey, _: &ChangeId, _: u64) -> Result<ChangedPage, Error> {
         Err(Error::ShuttingDown)
@@ -49,14 +52,27 @@ impl Source for Away {
         Err(Error::ShuttingDown)
     }
     async fn forget_change_ids(&self, _: &[(DiskKey, ChangeId)]) -> Result<(), Error> {
-        Err(Error::ShuttingDown)
+        Ok(())
     }
     async fn power(&self) -> Result<PowerState, Error> {
-        Err(Error::ShuttingDown)
+        self.2.power()
+    }
+    async fn shut_down(&self) -> Result<(), Error> {
+        self.2.shut_down()
+    }
+    async fn power_off(&self) -> Result<(), Error> {
+        self.2.power_off()
+    }
+    async fn power_on(&self) -> Result<(), Error> {
+        self.2.power_on()
     }
 }
 
 fn start() -> (Manager, tokio::sync::mpsc::Receiver<Outgoing>, Vm, Arc<AtomicU8>) {
+    start_with(Arc::default())
+}
+
+fn start_with(machine: Arc<Machine>) -> (Manager, tokio::sync::mpsc::Receiver<Outgoing>, Vm, Arc<AtomicU8>) {
     let uuid: VmUuid = "00000000-0000-4000-8000-000000000001".parse().expect("a uuid");
     let vm = Vm { uuid: uuid.clone(), name: "web-1".to_owned(), disks: vec![], configuration: None };
     let away = Arc::new(AtomicU8::new(AWAY));
@@ -71,7 +87,7 @@ fn start() -> (Manager, tokio::sync::mpsc::Receiver<Outgoing>, Vm, Arc<AtomicU8>
         compression: Mode::Off,
         read_deadline: Duration::from_secs(1),
     };
-    let source: Arc<dyn Source> = Arc::new(Away(vm.clone(), Arc::clone(&away)));
+    let source: Arc<dyn Source> = Arc::new(Away(vm.clone(), Arc::clone(&away), machine));
     let (manager, outgoing) = Manager::start(vec![(uuid, source)], &settings, &Arc::default());
     (manager, outgoing, vm, away)
 }

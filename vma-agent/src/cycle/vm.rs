@@ -1,10 +1,12 @@
 //! The task of one VM: policy of a cycle at the source.
 
 mod interrupt;
+mod power;
 mod report;
 mod sealed;
 mod transfer;
 
+pub(super) use power::{Orders, power_of_unknown};
 pub(super) use report::vm_unknown;
 pub(super) use sealed::Sealed;
 
@@ -60,6 +62,7 @@ pub(super) struct Task {
     /// The cycle that the register was last told of.
     pub(super) shown: Mutex<Option<Feed>>,
     pub(super) sealed: Sealed,
+    pub(super) orders: Orders,
 }
 
 /// What a reconciliation came to.
@@ -80,11 +83,11 @@ impl Task {
                 // Of another target: a look that finds nothing to do is no trace.
                 let migration = now.as_ref().map(|w| display(&w.vm.migration));
                 let span = info_span!(target: "work", "vm", vm = %self.vm, migration_id = migration);
-                let work = self.reconcile(now.as_ref().map(|w| &w.vm), &pause).instrument(span);
+                let work = self.reconcile(now.as_ref(), &pause).instrument(span);
                 tokio::pin!(work);
                 tokio::select! {
                     next = &mut work => next,
-                    interruption = interrupted(&mut wanted, now.as_ref()) => match interruption {
+                    interruption = interrupted(&mut wanted, now.as_ref(), &self.orders) => match interruption {
                         Some(Interruption::Drop) => continue,
                         Some(Interruption::Pause) => {
                             pause.cancel();
@@ -119,34 +122,42 @@ impl Task {
         }
     }
 
-    async fn reconcile(&self, wanted: Option<&DesiredVm>, pause: &CancellationToken) -> Next {
-        let Some(wanted) = wanted else { return Next::Wait };
+    async fn reconcile(&self, now: Option<&Wanted>, pause: &CancellationToken) -> Next {
+        let Some(now) = now else {
+            self.orders.withdraw();
+            return Next::Wait;
+        };
+        let wanted = &now.vm;
         let job = wanted.cycle.as_ref().map(|cycle| &cycle.job);
         self.show_end_of_other_than(job);
+        // Nothing is read or written, which is all that a pause asks for: it waits for no source and for no guest.
+        if let Some(cycle) = wanted.cycle.as_ref().filter(|cycle| cycle.run == CycleRun::Pause) {
+            self.report(&cycle.job, CycleEvent::Paused).await;
+        }
+        // Nor does the end of a protection wait for a guest.
+        if !wanted.release {
+            self.obey(now, pause).await;
+            if pause.is_cancelled() {
+                return Next::Wait;
+            }
+        }
         match self.clean_up(wanted).await {
             Ok(()) if wanted.release => {
                 info!(vm = %self.vm, migration = %wanted.migration, "source released");
                 self.say(Outgoing::Released { vm: self.vm.clone(), migration: wanted.migration.clone() })
                     .await;
+                self.obey(now, pause).await;
                 return Next::Wait;
             }
             Ok(()) => {}
             Err(error) => {
-                // Nothing is read or written, which is all that a pause asks for: it does not wait for the source.
-                if let Some(cycle) = wanted.cycle.as_ref().filter(|cycle| cycle.run == CycleRun::Pause) {
-                    self.report(&cycle.job, CycleEvent::Paused).await;
-                }
                 self.waiting(job, "SOURCE_UNAVAILABLE", &error).await;
                 return Next::Retry;
             }
         }
         let Some(cycle) = &wanted.cycle else { return Next::Wait };
         match cycle.run {
-            CycleRun::Committing => Next::Wait,
-            CycleRun::Pause => {
-                self.report(&cycle.job, CycleEvent::Paused).await;
-                Next::Wait
-            }
+            CycleRun::Committing | CycleRun::Pause => Next::Wait,
             CycleRun::Run => {
                 self.running.send_replace(Some(cycle.job.clone()));
                 let span =

@@ -63,6 +63,9 @@ pub enum Error {
     /// Something of ours is still there after its time.
     #[error("{what} of snapshot {name} is still there after {seconds} s")]
     NotGone { name: SnapshotName, what: String, seconds: u64 },
+    /// The source cannot tell or switch the power of its VM. Asking again does not help.
+    #[error("this source cannot switch the power of its VM: {why}; switch it by hand where the VM runs")]
+    PowerUnsupported { why: String },
     /// A thread of the runtime is gone; the agent is ending.
     #[error("the agent is shutting down")]
     ShuttingDown,
@@ -88,6 +91,7 @@ impl Error {
             | Self::Child { .. }
             | Self::Scratch { .. }
             | Self::NotGone { .. }
+            | Self::PowerUnsupported { .. }
             | Self::ShuttingDown => return None,
         };
         let mut message = self.to_string();

@@ -89,7 +89,7 @@ pub struct OpenDisk {
 pub enum PowerState {
     /// It runs, or is paused with its state in memory.
     Running,
-    /// It does not run and holds nothing unwritten.
+    /// It does not run and holds nothing unwritten, and stays so until somebody switches it on.
     Off,
     /// The source cannot tell. Never to be taken for [`Off`](Self::Off).
     Unknown,
@@ -146,6 +146,19 @@ pub trait Source: Send + Sync {
 
     /// Whether the guest runs.
     async fn power(&self) -> Result<PowerState, Error>;
+
+    /// Asks the guest to power itself off, as its power button does. Returns at once, whether or not the guest obeys or
+    /// hears it; one that is off is left so. Its disks can be read on.
+    ///
+    /// # Errors
+    /// [`Error::PowerUnsupported`] where the source has no power to switch; of the other two as well.
+    async fn shut_down(&self) -> Result<(), Error>;
+
+    /// Cuts the power: the guest is not asked, what it did not write is lost. It may be off a little later only.
+    async fn power_off(&self) -> Result<(), Error>;
+
+    /// Switches the power on, and does not wait for the guest. On already is success.
+    async fn power_on(&self) -> Result<(), Error>;
 }
 
 /// Runs what may block where it may.

@@ -133,6 +133,10 @@ fn private(folder: &Path) -> Result<(), Error> {
     made.map_err(failed("make the folder", folder))
 }
 
+fn powerless() -> Error {
+    Error::PowerUnsupported { why: "an NBD server or a file has the disks and not the machine".to_owned() }
+}
+
 #[async_trait]
 impl Source for PlainSource {
     async fn describe(&self) -> Result<Vm, Error> {
@@ -211,5 +215,17 @@ impl Source for PlainSource {
 
     async fn power(&self) -> Result<PowerState, Error> {
         Ok(PowerState::Unknown)
+    }
+
+    async fn shut_down(&self) -> Result<(), Error> {
+        Err(powerless())
+    }
+
+    async fn power_off(&self) -> Result<(), Error> {
+        Err(powerless())
+    }
+
+    async fn power_on(&self) -> Result<(), Error> {
+        Err(powerless())
     }
 }

@@ -13,7 +13,7 @@
 //! made (see [`super::record`]). Bitmaps are stored when QEMU ends in order; after a crash they are inconsistent or
 //! gone, and that is [`Error::ChangeIdUnknown`].
 //!
-//! Not here: the VM's own configuration, its power (only asked), images without persistent bitmaps (raw).
+//! Not here: the VM's own configuration, images without persistent bitmaps (raw).
 
 mod changes;
 mod config;
@@ -23,6 +23,7 @@ mod freeze;
 mod graph;
 mod jobs;
 mod make;
+mod power;
 pub mod qmp;
 mod scratch;
 #[cfg(test)]
@@ -31,7 +32,6 @@ mod tests;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
-use serde::Deserialize;
 use serde_json::json;
 use shared::cycle::{Vm, VmDisk};
 use shared::ids::{DiskKey, VmUuid};
@@ -310,7 +310,7 @@ impl Source for QemuSource {
         let mut configuration = self.declared.clone();
         configuration.change_tracking = Some(true);
         // A qemu-storage-daemon knows no guest; a QEMU knows better than a file.
-        match power(&mut session).await? {
+        match power::state(&mut session).await? {
             PowerState::Running => configuration.power = vm::Power::On,
             PowerState::Off => configuration.power = vm::Power::Off,
             PowerState::Unknown => {}
@@ -424,23 +424,22 @@ impl Source for QemuSource {
 
     async fn power(&self) -> Result<PowerState, Error> {
         let _turn = self.turn.lock().await;
-        power(&mut self.monitor.open().await?).await
+        power::state(&mut self.monitor.open().await?).await
     }
-}
 
-async fn power(session: &mut Session) -> Result<PowerState, Error> {
-    #[derive(Deserialize)]
-    struct Status {
-        status: String,
+    async fn shut_down(&self) -> Result<(), Error> {
+        let _turn = self.turn.lock().await;
+        power::shut_down(&mut self.monitor.open().await?).await
     }
-    match session.execute::<Status>("query-status", json!({})).await {
-        Ok(Status { status }) => Ok(match status.as_str() {
-            "running" | "paused" | "suspended" => PowerState::Running,
-            "shutdown" => PowerState::Off,
-            _ => PowerState::Unknown,
-        }),
-        Err(error) if error.is_unknown_command() => Ok(PowerState::Unknown),
-        Err(error) => Err(error.into()),
+
+    async fn power_off(&self) -> Result<(), Error> {
+        let _turn = self.turn.lock().await;
+        power::power_off(&mut self.monitor.open().await?).await
+    }
+
+    async fn power_on(&self) -> Result<(), Error> {
+        let _turn = self.turn.lock().await;
+        power::power_on(&mut self.monitor.open().await?).await
     }
 }
 
