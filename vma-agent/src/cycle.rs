@@ -13,7 +13,7 @@ mod feed;
 mod manager;
 mod progress;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod vm;
 
 pub use manager::Manager;

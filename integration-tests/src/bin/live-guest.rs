@@ -31,7 +31,7 @@ enum Command {
     ///
     /// Prints what the guest says, then "ready", and runs until SIGTERM or SIGINT. Fails when the guest is damaged.
     Boot(Boot),
-    /// Types a line on the console of a machine that runs, and prints the guest's answer: status, poweroff
+    /// Types a line on the console of a machine that runs, and prints the guest's answer: status, poweroff, deaf
     Ask {
         /// Its folder
         #[arg(long)]

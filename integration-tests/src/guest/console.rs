@@ -127,6 +127,17 @@ impl Console {
         found(&self.wait_for("boot ", 0, PATIENCE)?)
     }
 
+    /// Waits until the guest is ready in that boot, whoever switched it on, and gives what it found on its disks.
+    ///
+    /// # Errors
+    /// It is damaged, or does not boot.
+    pub fn booted(&self, boot: u64) -> anyhow::Result<Found> {
+        let line = self.wait_for(&format!("boot {boot}, "), 0, PATIENCE)?;
+        let at = self.said()?.iter().position(|said| *said == line).context("it was just said")?;
+        self.wait_for("ready", at, PATIENCE)?;
+        found(&line)
+    }
+
     /// Types a line, and gives the guest's next word.
     ///
     /// # Errors

@@ -5,7 +5,7 @@
 #   guest: boot 3, last record 1234, records 1..1234 intact       or: guest: DAMAGED: WHY
 #   guest: ready
 #
-# On the console it takes: status, poweroff. The button does what poweroff does.
+# On the console it takes: status, poweroff, deaf. The button does what poweroff does; after deaf, nothing.
 #
 # A record is a line of 4096 bytes: "rNUMBERbBOOT" over and over, so that nothing but the whole record is one. Record N is
 # synced to the log on disk data before it is written to the one on disk root: at every point in time that is one
@@ -152,7 +152,7 @@ write_on() {
 watch_buttons() {
     for input in /sys/class/input/event*; do
         [ "$(cat "$input/device/name" 2>/dev/null)" = "Power Button" ] || continue
-        (head -c 24 "/dev/input/${input##*/}" >/dev/null && say "the power button was pressed" && power_off) &
+        (head -c 24 "/dev/input/${input##*/}" >/dev/null && say "the power button was pressed" && [ ! -e /run/deaf ] && power_off) &
     done
 }
 
@@ -177,7 +177,8 @@ while :; do
     case $line in
         status) say "boot ${boot:-0}, record $(cat /run/last 2>/dev/null)" ;;
         poweroff) power_off ;;
+        deaf) : >/run/deaf && say "deaf" ;;
         "") ;;
-        *) say "no such command: status, poweroff" ;;
+        *) say "no such command: status, poweroff, deaf" ;;
     esac
 done

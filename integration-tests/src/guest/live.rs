@@ -70,6 +70,16 @@ impl LiveGuest {
         self.machine.power().off()
     }
 
+    /// Makes the guest ignore its power button until it boots again, as one that hangs does.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn deafen(&self) -> anyhow::Result<()> {
+        let answer = self.console().ask("deaf")?;
+        ensure!(answer == "deaf", "the guest says {answer:?}");
+        Ok(())
+    }
+
     /// A power cut of its host.
     pub fn kill9(&mut self) {
         self.machine.kill9();

@@ -76,6 +76,16 @@ fn start_with(machine: Arc<Machine>) -> (Manager, tokio::sync::mpsc::Receiver<Ou
     let uuid: VmUuid = "00000000-0000-4000-8000-000000000001".parse().expect("a uuid");
     let vm = Vm { uuid: uuid.clone(), name: "web-1".to_owned(), disks: vec![], configuration: None };
     let away = Arc::new(AtomicU8::new(AWAY));
+    let source: Arc<dyn Source> = Arc::new(Away(vm.clone(), Arc::clone(&away), machine));
+    let (manager, outgoing) = start_of(uuid, source);
+    (manager, outgoing, vm, away)
+}
+
+/// An agent with one VM.
+pub(crate) fn start_of(
+    uuid: VmUuid,
+    source: Arc<dyn Source>,
+) -> (Manager, tokio::sync::mpsc::Receiver<Outgoing>) {
     let settings = Settings {
         counted: Default::default(),
         connections: 1,
@@ -87,9 +97,7 @@ fn start_with(machine: Arc<Machine>) -> (Manager, tokio::sync::mpsc::Receiver<Ou
         compression: Mode::Off,
         read_deadline: Duration::from_secs(1),
     };
-    let source: Arc<dyn Source> = Arc::new(Away(vm.clone(), Arc::clone(&away), machine));
-    let (manager, outgoing) = Manager::start(vec![(uuid, source)], &settings, &Arc::default());
-    (manager, outgoing, vm, away)
+    Manager::start(vec![(uuid, source)], &settings, &Arc::default())
 }
 
 /// A VM that was away when the agent started is offered once it is there, and stays when it goes away again.

@@ -42,6 +42,10 @@ async fn a_file_is_served_for_as_long_as_it_is_needed() {
     let root = DiskKey::parse("root").unwrap();
     let described = source.describe().await.unwrap();
     assert_eq!(described.disks, [VmDisk { key: root.clone(), size: 4096 }]);
+    assert_eq!(source.power().await.unwrap(), PowerState::Unknown);
+    for switched in [source.shut_down().await, source.power_off().await, source.power_on().await] {
+        assert!(matches!(switched, Err(Error::PowerUnsupported { .. })), "{switched:?}");
+    }
     let snapshot = source.snapshot(&name("job-1")).await.unwrap();
     let open = source.open(&snapshot, &root).await.unwrap();
     assert_eq!(read(&open, 4096).await, [7; 4096]);

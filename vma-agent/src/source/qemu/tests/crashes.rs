@@ -311,4 +311,7 @@ async fn what_is_not_ours_is_left_alone() {
     left.sort();
     assert_eq!(left, ["backup-2026", "mk-", "mkjob.1"]);
     assert_eq!(agent.power().await.unwrap(), PowerState::Unknown, "a storage daemon cannot tell");
+    for switched in [agent.shut_down().await, agent.power_off().await, agent.power_on().await] {
+        assert!(matches!(switched, Err(Error::PowerUnsupported { .. })), "{switched:?}");
+    }
 }

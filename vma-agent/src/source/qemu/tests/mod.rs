@@ -2,6 +2,7 @@
 
 mod crashes;
 mod lookers;
+mod power;
 mod views;
 
 use std::path::Path;
