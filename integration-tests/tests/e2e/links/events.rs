@@ -1,5 +1,5 @@
 //! The connection ends at what is said when something other than a copy happens: a pause, a source that is away, a
-//! failure, another inventory, the end of a protection.
+//! failure, another inventory, an order about power, the end of a protection.
 
 use super::{Behind, MOMENTS};
 use crate::cycles::live_hashes;
@@ -13,19 +13,34 @@ use proto::v1::inventory_service_client::InventoryServiceClient;
 use proto::v1::{self, connect_request::Kind as Up, connect_response::Kind as Down, cycle_report::Event};
 use std::sync::Arc;
 
-/// The control plane allows so many bytes a second: a copy of this test lasts for seconds.
-fn slow() -> Rewrite {
-    Arc::new(|kind: Option<&Kind>, bytes: Bytes| {
+/// The control plane wants something else of every VM.
+fn desiring(change: fn(&mut v1::DesiredVm)) -> Rewrite {
+    Arc::new(move |kind: Option<&Kind>, bytes: Bytes| {
         if kind.is_some_and(|kind| kind.as_str() == "ConnectResponse.desired")
             && let Ok(v1::ConnectResponse { kind: Some(Down::Desired(mut state)) }) =
                 v1::ConnectResponse::decode(bytes.clone())
         {
-            for vm in &mut state.vms {
-                vm.rate_bytes_per_second = 2 * MIB;
-            }
+            state.vms.iter_mut().for_each(change);
             return vec![message(&v1::ConnectResponse { kind: Some(Down::Desired(state)) })];
         }
         vec![bytes]
+    })
+}
+
+/// So many bytes a second: a copy of this test lasts for seconds.
+fn slow() -> Rewrite {
+    desiring(|vm| vm.rate_bytes_per_second = 2 * MIB)
+}
+
+/// Off, which this source cannot do.
+fn ordering() -> Rewrite {
+    desiring(|vm| {
+        vm.power = Some(v1::PowerOrder {
+            order_id: "order-1".to_owned(),
+            wish: v1::PowerWish::Off.into(),
+            graceful_seconds: 300,
+            force: true,
+        });
     })
 }
 
@@ -55,6 +70,7 @@ async fn cut_at_every_message_of_other_events() -> anyhow::Result<()> {
     behind.paused().await?;
     behind.waiting().await?;
     behind.failed().await?;
+    behind.power().await?;
     behind.inventory().await?;
     behind.released().await?;
     behind.seed.survived();
@@ -153,6 +169,27 @@ impl Behind {
             .await?;
         }
         Ok(())
+    }
+
+    /// An order is answered over every connection anew, and what comes of it keeps no cycle from its end.
+    async fn power(&mut self) -> anyhow::Result<()> {
+        quiet(&self.world).await?;
+        self.middle.rewrite(ordering());
+        let rules = MOMENTS.map(|moment| self.cut("ConnectRequest.power", moment));
+        self.middle.arm(rules);
+        let how = self.how();
+        self.middle.cut(how);
+        self.middle.all_fired(SOON).await?;
+        let said = self.middle.seen("ConnectRequest.power");
+        eventually("the answer once more", SOON, || async {
+            Ok((self.middle.seen("ConnectRequest.power") > said).then_some(()))
+        })
+        .await?;
+        let logged = self.world.agent.logged()?;
+        ensure!(logged.contains("POWER_UNSUPPORTED"), "{logged}");
+        self.cycle(vec![]).await?;
+        self.middle.rewrite(as_it_is());
+        self.cycle(vec![]).await.map(|_| ())
     }
 
     /// Nothing of ours stays at the source, and the VM can be protected again.
