@@ -353,6 +353,9 @@ fn on_event(at: Position, event: Event) -> Result<Next, Refusal> {
             // The abort came first: a cycle that ends now must not make a restore point any more.
             Event::CycleCommitted => return Err(Refusal::UnexpectedEvent),
         },
+        // Somebody had what failed tried again.
+        P::SwitchFailed if event == Event::Started => P::SwitchRunning,
+        P::RollbackFailed if event == Event::Started => P::RollbackRunning,
         P::BeginPaused
         | P::BeginFailed
         | P::SyncPaused

@@ -66,9 +66,9 @@ sync/paused         .     SR   WR     SR        .     =    =       AR    .      
 sync/failed         .     SR   WR     SR        .     =    =       AR    .        .        | .       .          .               .           .      .
 switch/running      .     .    .      .         .     =    =       AR    .        .        | =       =          =               =           WF     WS
 switch/successful   .     .    .      .         .     =    =       .     FR       RR       | .       .          .               .           .      .
-switch/failed       .     .    .      .         .     =    =       AR    .        RR       | .       .          .               .           .      .
+switch/failed       .     .    .      .         .     =    =       AR    .        RR       | WR      .          .               .           .      .
 rollback/running    .     .    .      .         .     =    =       .     .        .        | =       =          .               =           RF     SP
-rollback/failed     .     .    .      .         .     =    =       .     .        RR       | .       .          .               .           .      .
+rollback/failed     .     .    .      .         .     =    =       .     .        RR       | RR      .          .               .           .      .
 finalize/running    .     .    .      .         .     =    =       .     .        .        | =       =          .               =           FF     FS
 finalize/failed     .     .    .      .         .     =    =       .     FR       .        | .       .          .               .           .      .
 finalize/successful .     .    .      .         .     .    .       .     .        .        | .       .          .               .           .      .
