@@ -2,6 +2,7 @@
 
 use crate::compute::Accel;
 use crate::conversion;
+use crate::failover::live::policy::Policy;
 use crate::storage::Floor;
 use serde::Deserialize;
 use shared::config::{self, Period};
@@ -35,6 +36,9 @@ pub struct Config {
     /// How guests are made to run on virtio.
     #[serde(default)]
     pub conversion: conversion::Settings,
+    /// What is asked of every live failover.
+    #[serde(default)]
+    pub failover: Policy,
     #[serde(default)]
     pub rest: Rest,
     #[serde(default)]

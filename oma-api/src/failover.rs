@@ -13,11 +13,13 @@
 
 mod effects;
 mod evidence;
+pub mod live;
 pub mod names;
 pub mod plan;
 mod record;
 pub mod report;
 pub mod request;
+pub mod source;
 pub mod status;
 mod steps;
 #[cfg(test)]
@@ -27,16 +29,27 @@ mod view;
 pub use effects::{Conversions, Hands};
 pub use evidence::Evidence;
 pub use plan::Plan;
-pub use record::{Failover, Kind, Record, is_there};
+pub use record::{Failover, Kind, Record, Standing, standing};
 pub use request::Request;
 pub use steps::{Cleanup, TestFailover, cleanup_job, test_job};
 pub use view::FailoverView;
 
-use crate::workflow::{Engine, Options};
+use crate::workflow::{Engine, Options, Workflow};
 use std::sync::Arc;
 
 /// The engine with all that a failover needs.
 pub fn engine(hands: Hands, options: Options) -> Engine {
     let (store, hands) = (hands.store.clone(), Arc::new(hands));
-    Engine::new(store, vec![Arc::new(TestFailover(Arc::clone(&hands))), Arc::new(Cleanup(hands))], options)
+    Engine::new(store, workflows(&hands), options)
+}
+
+/// All kinds of jobs that there are.
+fn workflows(hands: &Arc<Hands>) -> Vec<Arc<dyn Workflow>> {
+    let hands = || Arc::clone(hands);
+    vec![
+        Arc::new(TestFailover(hands())),
+        Arc::new(Cleanup(hands())),
+        Arc::new(live::LiveFailover(hands())),
+        Arc::new(live::Rollback(hands())),
+    ]
 }

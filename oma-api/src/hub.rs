@@ -10,8 +10,8 @@ use crate::service::journal::Journal;
 use crate::service::watch::Watches;
 use crate::store::{Failure, Job, JobDisk};
 use jiff::Timestamp;
-use shared::cycle::DiskProgress;
 use shared::cycle::tally::Tally;
+use shared::cycle::{DiskProgress, PowerReport};
 use shared::ids::{AgentId, DiskId, Epoch, JobId, MigrationId};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -149,6 +149,8 @@ pub struct Hub {
     agents: Mutex<HashMap<AgentId, Session>>,
     live: Mutex<HashMap<JobId, Live>>,
     watchers: Mutex<HashMap<MigrationId, watch::Sender<u64>>>,
+    /// What was last said of a VM's power.
+    power: Mutex<HashMap<MigrationId, PowerReport>>,
     /// When something was last heard of an agent.
     heard: Mutex<HashMap<AgentId, Heard>>,
     /// Why no cycle may run, for want of space on the target.
@@ -179,6 +181,7 @@ impl Default for Hub {
         Self {
             agents: Mutex::default(),
             live: Mutex::default(),
+            power: Mutex::default(),
             heard: Mutex::default(),
             space_low: Mutex::default(),
             watchers: Mutex::default(),
@@ -261,6 +264,16 @@ impl Hub {
         if let Some(session) = lock(&self.agents).get(agent) {
             session.changed.notify_one();
         }
+    }
+
+    /// An agent has carried an order about a VM's power out, or says why not.
+    pub fn power_said(&self, report: PowerReport) {
+        lock(&self.power).insert(report.migration.clone(), report);
+    }
+
+    /// How that order came out, if it has.
+    pub fn power(&self, migration: &MigrationId, order: &str) -> Option<PowerReport> {
+        lock(&self.power).get(migration).filter(|report| report.order == order).cloned()
     }
 
     /// Something was heard of this agent.

@@ -23,6 +23,7 @@ pub mod schedule;
 pub mod service;
 pub mod storage;
 pub mod store;
+pub mod strategy;
 #[cfg(test)]
 mod testing;
 mod work;

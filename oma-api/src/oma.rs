@@ -102,10 +102,13 @@ impl Oma {
             converter: Some(conversions),
             floor,
             clock,
+            hub: Arc::clone(&hub),
+            transfers: Arc::clone(&transfers),
         };
         let owner = Owner::new(&instance(&config.state_dir).await?);
         let engine = failover::engine(hands, workflow::Options::new(owner, clock));
-        let app = App { store, storage, compute, engine, hub, transfers, access, clock, heartbeat };
+        let policy = config.failover;
+        let app = App { store, storage, compute, engine, hub, transfers, access, clock, heartbeat, policy };
         let guards = Guards { floor, stalled: config.limits.stalled.0 };
         let tls = protection(&config.tls, &app)?;
         let rest_tls = config.rest.tls.then(|| config.tls.server_http()).transpose()?;

@@ -5,6 +5,8 @@
 //! sync/running   → a cycle            → (the agent transfers)
 //!                  all disks sealed   → storage snapshot → commit → sync/paused
 //! accepted disks → volumes made, made larger, removed with their last restore point
+//! switch/running, rollback/running → as their workflows stand (`switch`)
+//! finalize/running → snapshots, volumes, manifests gone → finalize/successful
 //! abort/running  → sessions closed, snapshots, volumes, manifests gone → abort/aborted
 //! a verification → all disks compared → its verdict
 //! automatic      → the next cycle, until the switch is short enough; a switch at its set time
@@ -19,9 +21,11 @@ mod abort;
 mod accept;
 mod begin;
 mod cycle;
+mod end;
 mod leftovers;
 mod schedule;
 mod space;
+mod switch;
 #[cfg(test)]
 mod tests;
 mod watchdog;
@@ -142,14 +146,14 @@ pub(crate) async fn one(app: &App, migration: &Migration) -> Result<(), Error> {
             accept::retired(app, migration).await?;
             cycle::compared(app, migration).await
         }
-        Position::BeginPaused
-        | Position::BeginFailed
-        | Position::SwitchRunning
-        | Position::SwitchSuccessful
+        Position::SwitchRunning
         | Position::SwitchFailed
         | Position::RollbackRunning
-        | Position::RollbackFailed
-        | Position::FinalizeRunning
+        | Position::RollbackFailed => switch::follow(app, migration).await,
+        Position::FinalizeRunning => end::finalize(app, migration).await,
+        Position::BeginPaused
+        | Position::BeginFailed
+        | Position::SwitchSuccessful
         | Position::FinalizeFailed
         | Position::FinalizeSuccessful
         | Position::AbortFailed

@@ -16,6 +16,7 @@ mod held_back;
 pub mod history;
 pub mod journal;
 pub mod list;
+mod live;
 pub mod metrics;
 pub mod migrations;
 pub mod orphans;
@@ -39,6 +40,7 @@ pub use view::{MigrationView, Waiting};
 use crate::access::Access;
 use crate::clock::Clock;
 use crate::compute::Compute;
+use crate::failover::live::policy::Policy;
 use crate::hub::Hub;
 use crate::storage::Storage;
 use crate::store::Store;
@@ -63,4 +65,6 @@ pub struct App {
     pub access: Arc<Access>,
     /// Between the heartbeats of an agent.
     pub heartbeat: Duration,
+    /// What is asked of every live failover.
+    pub policy: Policy,
 }

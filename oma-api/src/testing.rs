@@ -4,19 +4,22 @@
 use crate::access::Access;
 use crate::clock::Clock;
 use crate::compute::Compute;
+use crate::failover::live::policy::Policy;
 use crate::failover::{self, Hands};
 use crate::hub::{AgentConnection, Hub};
 use crate::reconcile;
 use crate::service::act::{Acted, Ask};
-use crate::service::transfer::{Mode, OpenRequest, Sent, Transfers};
+use crate::service::transfer::{Mode, OpenRequest, Sent, TransferError, Transfers};
 use crate::service::{App, Caller, Error, Role};
 use crate::storage::{Floor, LocalStorage, Storage};
 use crate::store::{Disk, Failure, Job, JobKind, JobStep, Migration, NewJob, Store};
 use crate::workflow::{self, Engine, lease::Owner};
+use bytes::Bytes;
 use jiff::Timestamp;
+use migratekit::manifest::leaf_hashes;
 use migratekit::piece::Piece;
 use shared::cycle::{
-    CycleEvent, DesiredVm, Hello, PROTOCOL_VERSIONS, Report, SnapshotDisk, Strategy, Vm, VmDisk,
+    CAPABILITIES, CycleEvent, DesiredVm, Hello, PROTOCOL_VERSIONS, Report, SnapshotDisk, Strategy, Vm, VmDisk,
 };
 use shared::ids::AgentId;
 use shared::migration::Action;
@@ -63,8 +66,9 @@ async fn open(folder: &Path, database: Option<&str>, machines: &Arc<Machines>) -
     let access = Arc::new(Access::new(store.token_list().await.expect("no tokens")));
     let clock = Clock::from(Timestamp::now());
     let compute: Option<Arc<dyn Compute>> = Some(Arc::clone(machines) as _);
-    let engine = engine(&store, &storage, compute.clone(), clock);
-    App { store, storage, compute, engine, hub, transfers, access, clock, heartbeat: Duration::from_secs(5) }
+    let engine = engine(&store, &storage, compute.clone(), clock, &hub, &transfers);
+    let (heartbeat, policy) = (Duration::from_secs(5), Policy::default());
+    App { store, storage, compute, engine, hub, transfers, access, clock, heartbeat, policy }
 }
 
 /// That drives failovers when it is run.
@@ -73,9 +77,13 @@ pub(crate) fn engine(
     storage: &Arc<dyn Storage>,
     compute: Option<Arc<dyn Compute>>,
     clock: Clock,
+    hub: &Arc<Hub>,
+    transfers: &Arc<Transfers>,
 ) -> Engine {
-    let (store, storage) = (store.clone(), Arc::clone(storage));
-    let hands = Hands { store, storage, compute, converter: None, floor: Floor::default(), clock };
+    let (store, storage, hub, transfers) =
+        (store.clone(), Arc::clone(storage), Arc::clone(hub), Arc::clone(transfers));
+    let floor = Floor::default();
+    let hands = Hands { store, storage, compute, converter: None, floor, clock, hub, transfers };
     failover::engine(hands, workflow::Options::new(Owner::new("plant"), clock))
 }
 
@@ -136,7 +144,7 @@ impl Plant {
             agent: self.agent.clone(),
             software_version: "test".to_owned(),
             protocol_versions: PROTOCOL_VERSIONS.to_vec(),
-            capabilities: vec![],
+            capabilities: CAPABILITIES.iter().map(ToString::to_string).collect(),
             inventory: vec![vm],
         };
         let address = ([127, 0, 0, 1], 1).into();
@@ -220,6 +228,19 @@ impl Plant {
         opened.transfer.write(Piece::Zero(range)).await.expect("taken");
         let sent = Sent { data, zero: SIZE - data };
         opened.transfer.seal(&self.app.hub, sent).await.expect("sealed");
+    }
+
+    /// A disk is sealed whose every byte is `byte` now.
+    pub(crate) async fn sent_all_of(&self, job: &Job, disk: usize, byte: u8) -> Result<(), TransferError> {
+        let d = &job.disks[disk];
+        let (job, disk) = (job.id.clone(), d.disk.clone());
+        let request = OpenRequest { job, disk, epoch: d.epoch, size: SIZE, mode: Mode::Data };
+        let opened = self.app.transfers.open(&self.agent, &request).await?;
+        opened.transfer.intend(RangeSet::from_iter([ByteRange::new(0, SIZE)]))?.await?;
+        let data = Bytes::from(vec![byte; usize::try_from(SIZE).expect("small")]);
+        let hashes = leaf_hashes(&data);
+        opened.transfer.write(Piece::Data { offset: 0, data, hashes }).await?;
+        opened.transfer.seal(&self.app.hub, Sent { data: SIZE, zero: 0 }).await
     }
 
     /// Every disk is sealed, as if it had been sent.

@@ -1,25 +1,33 @@
 //! What the steps of failovers do to storage and compute: one effect each, which may be looked up, repeated and undone.
 
 mod conversion;
+mod final_cycle;
 mod machine;
 mod ready;
 mod removal;
+mod source;
 mod validate;
 mod volumes;
+mod way_back;
 
 pub(super) use conversion::Convert;
+pub(super) use final_cycle::{Drain, FinalCycle};
 pub(super) use machine::{Attach, Define, Start};
 pub(super) use ready::{Ready, tail};
-pub(super) use removal::{Begin, DropClone, DropSnapshot, NothingThere, Remove, Stop};
+pub(super) use removal::{Begin, DropClone, DropSnapshot, NothingThere, Of, Remove, Stop};
+pub(super) use source::{PowerOff, PowerOn, SourceState, StillOff};
 pub(super) use validate::Validate;
 pub(super) use volumes::{CloneDisk, SnapshotClones};
+pub(super) use way_back::{Keep, Verify};
 
 use super::{Plan, names};
 use crate::clock::Clock;
 use crate::compute::{self, Compute, MachineName};
 use crate::conversion::Converter;
+use crate::hub::Hub;
+use crate::service::transfer::Transfers;
 use crate::storage::{self, Floor, SnapshotName, Storage, VolumeId};
-use crate::store::Store;
+use crate::store::{self, Store};
 use crate::workflow::{Job, Kind, Problem};
 use shared::error::chain;
 use std::path::PathBuf;
@@ -36,6 +44,10 @@ pub struct Hands {
     /// Of the storage, that failovers leave free too.
     pub floor: Floor,
     pub clock: Clock,
+    /// By which agents are told of a live failover, and their answers come.
+    pub hub: Arc<Hub>,
+    /// Whose writes have ended before its clones are made.
+    pub transfers: Arc<Transfers>,
 }
 
 /// What makes guests run on virtio, and where its logs are kept.
@@ -81,9 +93,10 @@ fn volume(name: &str) -> Result<VolumeId, Problem> {
     VolumeId::parse(name).map_err(|error| Problem::new(Kind::Permanent, "PLAN_UNREADABLE", error.to_string()))
 }
 
-/// A snapshot of the storage, by its name in a plan.
-fn point(name: &str) -> Result<SnapshotName, Problem> {
-    SnapshotName::parse(name)
+/// The storage's snapshot that the clones are made of: of its final cycle where there is one, else of its plan.
+fn point(job: &Job, plan: &Plan) -> Result<SnapshotName, Problem> {
+    let last = job.output("final-cycle").and_then(|output| output.get("snapshot")?.as_str());
+    SnapshotName::parse(last.unwrap_or(&plan.point_snapshot))
         .map_err(|error| Problem::new(Kind::Permanent, "PLAN_UNREADABLE", error.to_string()))
 }
 
@@ -93,6 +106,10 @@ fn clones(plan: &Plan) -> Result<Vec<VolumeId>, Problem> {
 
 fn machine_name(plan: &Plan) -> MachineName {
     names::machine_name(&plan.name)
+}
+
+fn of_store(error: &store::Error) -> Problem {
+    Problem::new(Kind::Transient, "DATABASE_UNAVAILABLE", chain(error))
 }
 
 /// `code` is that of the public step.

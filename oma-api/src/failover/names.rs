@@ -20,8 +20,17 @@ pub fn job(kind: Kind, vm: &VmUuid, seconds: i64) -> WorkflowId {
 /// `cleanup-test-<vm uuid>-<unix seconds>` of the failover that it is of; later ones, after one that was cancelled, have a
 /// number behind it.
 pub fn cleanup(of: &WorkflowId, before: Option<&WorkflowId>) -> WorkflowId {
+    after("cleanup", of, before)
+}
+
+/// `rollback-live-<vm uuid>-<unix seconds>` of the failover that it takes back; numbered in the same way.
+pub fn rollback(of: &WorkflowId, before: Option<&WorkflowId>) -> WorkflowId {
+    after("rollback", of, before)
+}
+
+fn after(what: &str, of: &WorkflowId, before: Option<&WorkflowId>) -> WorkflowId {
     let rest = of.as_str().strip_prefix("enhanced-").unwrap_or(of.as_str()).replacen("-failover-", "-", 1);
-    let first = format!("cleanup-{rest}");
+    let first = format!("{what}-{rest}");
     let id = match before.and_then(|id| id.as_str().strip_prefix(&first)) {
         None => first,
         Some(number) => {
@@ -35,6 +44,11 @@ pub fn cleanup(of: &WorkflowId, before: Option<&WorkflowId>) -> WorkflowId {
 /// `test-<first 8 of the vm's uuid>-<unix seconds>`: of the machine, and of the snapshot of its clones.
 pub fn name(kind: Kind, vm: &VmUuid, seconds: i64) -> String {
     format!("{kind}-{}-{seconds:010}", &vm.as_str().to_lowercase()[..8])
+}
+
+/// Of the snapshot that keeps what a live failover's machine wrote, after it was rolled back; from its [`name`].
+pub fn kept(name: &str) -> String {
+    format!("{name}-kept")
 }
 
 /// Of what kind of failover a name of that form would be: `test-<8 hex digits>-<10 or more digits>`.

@@ -1,6 +1,7 @@
 //! What a failover will make, decided once from what there is when it is asked for. Pure; kept with the job, so that every
 //! step and every look-up means the same.
 
+use super::live::Live;
 use super::names;
 use super::request::{Ready, Request};
 use super::{Kind, Record};
@@ -36,6 +37,9 @@ pub struct Plan {
     pub guest_id: Option<String>,
     pub skip_validation: bool,
     pub ready: Option<Ready>,
+    /// Of a live failover.
+    #[serde(default)]
+    pub live: Option<Live>,
 }
 
 /// One disk of it.
@@ -136,6 +140,7 @@ impl Plan {
             guest_id: configuration.and_then(|c| c.guest_id.clone()),
             skip_validation: request.skip_validation,
             ready: request.ready.clone(),
+            live: request.live.clone(),
         };
         Ok((plan, record))
     }

@@ -1,4 +1,4 @@
-//! What may be asked of a test failover, and what is wrong with a request by itself.
+//! What may be asked of a failover, and what is wrong with a request by itself.
 
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
@@ -45,6 +45,8 @@ pub struct Request {
     pub custom_config: Option<Map<String, Value>>,
     pub notification_config: Option<Map<String, Value>>,
     pub ready: Option<Ready>,
+    /// Of a live failover; `None`: a test.
+    pub live: Option<super::live::Live>,
 }
 
 /// What shows that a machine works.
@@ -142,6 +144,9 @@ impl Request {
                 return Err(invalid(field, format!("takes {MOST_CONFIG} bytes of JSON at most")));
             }
         }
+        if let Some(live) = &self.live {
+            live.check(self.restore_point.as_deref())?;
+        }
         match &self.ready {
             Some(ready) => ready.check(),
             None => Ok(()),
@@ -179,7 +184,7 @@ impl Ready {
 }
 
 /// Go's `time.ParseDuration`, but for signs and a bare 0, which are no durations of anything here.
-fn go_duration(text: &str) -> Option<Duration> {
+pub(crate) fn go_duration(text: &str) -> Option<Duration> {
     let known = |c: char| c.is_ascii_digit() || "hmsnuµ.".contains(c);
     if text.len() > LONGEST || !text.chars().all(known) || text.contains("ns.") {
         return None;

@@ -4,9 +4,10 @@
 use super::effects::{
     Attach, Begin, CloneDisk, Convert, Define, DropClone, DropSnapshot, Hands, NothingThere, Ready, Remove,
 };
-use super::effects::{SnapshotClones, Start, Stop, Validate};
+use super::effects::{Of, SnapshotClones, Start, Stop, Validate};
 use super::status::VALIDATION;
-use super::{Failover, Plan, Record, Request, names};
+use super::{Failover, Kind, Plan, Record, Request, names};
+use crate::compute::Stop as How;
 use crate::workflow::{Effect, Job, NewJob, NewStep, Step, Workflow};
 use serde_json::json;
 use std::sync::Arc;
@@ -54,6 +55,9 @@ pub fn cleanup_job(of: &Failover, correlation: &str) -> NewJob {
         NewStep::new("vm-removal", "remove").no_return().required(),
         NewStep::new("snapshot-removal", "drop-snapshot").no_return(),
     ];
+    if of.record.kind == Kind::Live {
+        steps.push(NewStep::new("snapshot-removal", "drop-kept").no_return());
+    }
     steps.extend((0..disks).map(|n| NewStep::new("volume-removal", format!("drop-clone-{n}")).no_return()));
     steps.push(NewStep::new("check", "nothing-there").no_return());
     NewJob {
@@ -114,15 +118,16 @@ impl Workflow for Cleanup {
         }
         Some(match step.plan.name.as_str() {
             "begin" => Arc::new(Begin),
-            "stop" => Arc::new(Stop(hands())),
+            "stop" => Arc::new(Stop(hands(), How::Now)),
             "remove" => Arc::new(Remove(hands())),
-            "drop-snapshot" => Arc::new(DropSnapshot(hands())),
+            "drop-snapshot" => Arc::new(DropSnapshot(hands(), Of::Start)),
+            "drop-kept" => Arc::new(DropSnapshot(hands(), Of::End)),
             "nothing-there" => Arc::new(NothingThere(hands())),
             name => Arc::new(DropClone(hands(), numbered(name, "drop-clone-")?)),
         })
     }
 }
 
-fn numbered(name: &str, prefix: &str) -> Option<usize> {
+pub(super) fn numbered(name: &str, prefix: &str) -> Option<usize> {
     name.strip_prefix(prefix)?.parse().ok()
 }

@@ -124,8 +124,7 @@ impl Session {
             }
             Some(Up::Power(report)) => {
                 let report = PowerReport::try_from(report).map_err(invalid)?;
-                tracing::debug!(agent = %self.agent, ?report, "power report");
-                Ok(())
+                self.app.agent_power(&self.agent, report).await
             }
             Some(Up::Hello(_)) => return Err(invalid(Invalid::new("kind", "a second hello"))),
             // A newer agent's word; what was negotiated does not have it.

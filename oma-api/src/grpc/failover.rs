@@ -155,6 +155,7 @@ fn asked(request: v1::FailoverServiceStartTestRequest) -> Result<Asked, Status> 
         network_mappings: request.network_mappings.into_iter().collect(),
         custom_config: said(request.custom_config).map(|text| object(&text)).transpose()?,
         notification_config: None,
+        live: None,
         ready: request.wait_for_ready.map(ready).transpose()?,
     })
 }

@@ -5,14 +5,14 @@ use crate::service::transfer::Transfers;
 use crate::service::{App, Error};
 use crate::storage::{SnapshotName, VolumeId};
 use crate::store::{
-    self, Arm, CycleCommit, Disk, DiskCommit, Job, JobKind, JobStatus, JobStep, Manifest, Migration, NewJob,
-    Wanted,
+    self, Arm, CycleCommit, Disk, DiskCommit, Failure, Job, JobKind, JobStatus, JobStep, Manifest, Migration,
+    NewJob, Wanted,
 };
-use shared::cycle::Strategy;
+use crate::strategy;
 use shared::ids::RestorePointId;
 use shared::migration::Phase;
 use shared::telemetry::adopt;
-use tracing::{Instrument as _, info, info_span};
+use tracing::{Instrument as _, error, info, info_span};
 
 /// One step towards the commit of a cycle.
 pub(super) async fn drive(app: &App, migration: &Migration) -> Result<(), Error> {
@@ -21,7 +21,7 @@ pub(super) async fn drive(app: &App, migration: &Migration) -> Result<(), Error>
         accept::volumes(app, migration).await?;
         let disks = app.store.disk_list(&migration.id).await?;
         let kind = app.store.job_kind_next(&migration.id).await?;
-        let disks = disks.iter().map(|d| (d.id.clone(), strategy(d))).collect();
+        let disks = disks.iter().map(|d| (d.id.clone(), strategy::of(d))).collect();
         let span = info_span!("cycle", migration_id = %migration.id, %kind);
         adopt(&span, app.hub.trace_take(&migration.id).as_deref());
         let new = NewJob { migration: migration.id.clone(), kind, disks };
@@ -30,6 +30,21 @@ pub(super) async fn drive(app: &App, migration: &Migration) -> Result<(), Error>
         app.touched(&migration.id).await;
         return Ok(());
     };
+    advance(app, migration, job).await
+}
+
+/// The cycle of a switch's final delta, once there is one: nobody but its failover begins it.
+pub(super) async fn last(app: &App, migration: &Migration) -> Result<(), Error> {
+    let Some(job) = app.store.job_active(&migration.id).await? else { return Ok(()) };
+    match advance(app, migration, job).await {
+        // Its failover is taken back, and has ended it meanwhile.
+        Err(Error::Store(store::Error::JobStatus { .. } | store::Error::JobClosed { .. })) => Ok(()),
+        done => done,
+    }
+}
+
+async fn advance(app: &App, migration: &Migration, job: Job) -> Result<(), Error> {
+    let now = app.clock.now();
     if !job.kind.writes() {
         return compared(app, migration).await;
     }
@@ -63,17 +78,6 @@ pub(super) async fn drive(app: &App, migration: &Migration) -> Result<(), Error>
     }
 }
 
-/// A source without change ids, and one whose ids are not to be trusted, is compared, and so is an adopted replica; any
-/// other first cycle takes all.
-fn strategy(disk: &Disk) -> Strategy {
-    match (&disk.manifest, &disk.change_id) {
-        (None, _) if disk.needs_hash_diff => Strategy::HashDiff,
-        (None, _) => Strategy::Full,
-        (Some(_), Some(since)) if !disk.needs_hash_diff => Strategy::Changed { since: since.clone() },
-        (Some(_), _) => Strategy::HashDiff,
-    }
-}
-
 async fn commit_traced(app: &App, migration: &Migration, job: &Job) -> Result<(), Error> {
     let span = info_span!("commit", migration_id = %migration.id, job_id = %job.id);
     adopt(&span, job.traceparent.as_deref());
@@ -85,6 +89,9 @@ async fn commit(app: &App, migration: &Migration, job: &Job) -> Result<(), Error
     let disks = app.store.disk_list(&migration.id).await?;
     let ids: Vec<_> = disks.iter().map(|d| d.id.clone()).collect();
     app.transfers.close(&ids, "the cycle is being committed").await;
+    if migration.position.phase() == Phase::Switch && !read_back(app, job, &disks).await? {
+        return Ok(());
+    }
     let volumes = disks.iter().map(|d| VolumeId::parse(d.volume.clone())).collect::<Result<Vec<_>, _>>()?;
     let snapshot = SnapshotName::of_commit(&job.id)?;
     app.storage.snapshot(&volumes, &snapshot).await?;
@@ -126,6 +133,34 @@ async fn commit(app: &App, migration: &Migration, job: &Job) -> Result<(), Error
     }
     accept::retired(app, migration).await?;
     leftovers::remove_manifests(app, &migration.id).await
+}
+
+/// After the final delta only its own blocks are read back (DESIGN §6 rule 10): before they make the restore point that the
+/// VM starts from. Whether they are what was sent.
+async fn read_back(app: &App, job: &Job, disks: &[Disk]) -> Result<bool, Error> {
+    for disk in disks {
+        let written = app.store.checkpoint_load(&job.id, &disk.id).await?.durable;
+        let found = app.read_back(disk, &job.id, &written).await?;
+        if found.different_bytes == 0 {
+            info!(job_id = %job.id, disk_id = %disk.id, bytes = found.compared_bytes, "final delta read back");
+            continue;
+        }
+        error!(job_id = %job.id, disk_id = %disk.id, bytes = found.different_bytes, ranges = ?found.different,
+               "the final delta does not read back as it was sent");
+        // The next cycle sends them again, whatever the source says.
+        app.store.required_append(&disk.id, &found.different, app.clock.now()).await?;
+        let why = Failure {
+            reason: "READ_BACK_FAILED".to_owned(),
+            message: format!(
+                "{} bytes of the final delta on disk {} read back as something else than was sent: look at the storage",
+                found.different_bytes, disk.key
+            ),
+        };
+        app.step(job, JobStep::Failed(why)).await?;
+        app.touched(&job.migration).await;
+        return Ok(false);
+    }
+    Ok(true)
 }
 
 async fn is_aborted(app: &App, migration: &Migration) -> Result<bool, Error> {

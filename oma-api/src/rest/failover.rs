@@ -113,6 +113,7 @@ impl New {
             network_mappings: self.network_mappings,
             custom_config: self.custom_config,
             notification_config: None,
+            live: None,
             ready: ready.transpose().map_err(Refused::from)?,
         })
     }

@@ -7,6 +7,7 @@
 use super::attempt::attempt;
 use super::migrations::OfferedVm;
 use super::{App, Caller, Error, MigrationView};
+use crate::failover::Request;
 use crate::store::{self, Attempt, Automatic, LastAction, Migration, NewDisk, NewMigration, Wanted, Wishes};
 use jiff::{SignedDuration, Timestamp};
 use shared::ids::{DiskId, MigrationId};
@@ -49,6 +50,8 @@ pub struct Ask {
     pub max_downtime: Option<Duration>,
     /// Of automatic.
     pub max_cycles: Option<u32>,
+    /// Of switch: how; `None`: as usual.
+    pub live: Option<Request>,
     pub key: Option<Key>,
 }
 
@@ -78,6 +81,7 @@ impl Ask {
             schedule: None,
             max_downtime: None,
             max_cycles: None,
+            live: None,
             key: None,
         }
     }
@@ -332,7 +336,7 @@ impl App {
         if let Some(asked) = &ask.target_profile {
             let name = self.profile_get(asked).await?.name;
             // What is refused changes nothing.
-            decide(&migration, caller, ask, self.clock.now())?;
+            decide(&migration, self.migration_facts(&migration).await?, caller, ask, self.clock.now())?;
             if migration.target_profile.as_ref() != Some(&name) {
                 let now = self.clock.now();
                 migration = self.store.migration_profile_set(&migration.id, Some(&name), now).await?;
@@ -346,43 +350,65 @@ impl App {
         }
         loop {
             let now = self.clock.now();
-            let (changed, wanted) = decide(&migration, caller, ask, now)?;
-            if let (Some(Wanted::Run), Some(why)) = (wanted, self.hub.space_low()) {
-                return Err(Error::SpaceLow(why));
-            }
-            match self.store.migration_direct(&changed, wanted, attempt, now).await {
-                Ok(now) => {
-                    if wanted == Some(Wanted::Run) {
-                        self.hub.trace_leave(&now.id);
-                    }
-                    info!(migration_id = %now.id, vm = %now.vm_name, action = %ask.action, position = %now.position,
-                          by = %caller, "action taken");
-                    return Ok(now.id);
+            let facts = self.migration_facts(&migration).await?;
+            let (changed, wanted, work) = decide(&migration, facts, caller, ask, now)?;
+            let done = match work {
+                Effect::RunSwitch => self.switch(&changed, caller, ask.live.as_ref(), attempt).await,
+                Effect::RunRollback => self.roll_back(&changed, caller, attempt).await,
+                Effect::RunFinalize => self.finalize(&changed, caller, attempt).await,
+                _ => self.direct(&changed, wanted, attempt, now).await,
+            };
+            match done {
+                Ok(()) => {
+                    info!(migration_id = %changed.id, vm = %changed.vm_name, action = %ask.action,
+                          position = %changed.position, by = %caller, "action taken");
+                    return Ok(changed.id);
                 }
-                Err(store::Error::Conflict { .. }) => {
+                Err(Error::Store(store::Error::Conflict { .. } | store::Error::WorkflowMoved { .. })) => {
                     migration = self.store.migration_fetch(&migration.id).await?
                 }
-                Err(store::Error::JobActive { job, .. }) => return Err(Error::CycleRunning { job }),
-                Err(error) => return Err(error.into()),
+                Err(Error::Store(store::Error::JobActive { job, .. })) => {
+                    return Err(Error::CycleRunning { job });
+                }
+                Err(error) => return Err(error),
             }
         }
     }
+
+    /// What the reconcilers do.
+    async fn direct(
+        &self,
+        changed: &Migration,
+        wanted: Option<Wanted>,
+        attempt: Option<&Attempt>,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        if let (Some(Wanted::Run), Some(why)) = (wanted, self.hub.space_low()) {
+            return Err(Error::SpaceLow(why));
+        }
+        let stored = self.store.migration_direct(changed, wanted, attempt, now).await?;
+        if wanted == Some(Wanted::Run) {
+            self.hub.trace_leave(&stored.id);
+        }
+        self.given_up(&stored).await
+    }
 }
 
-/// The migration as it is to be, and what its cycle is to do.
+/// The migration as it is to be, what its cycle is to do, and who does the rest.
 fn decide(
     migration: &Migration,
+    facts: Facts,
     caller: &Caller,
     ask: &Ask,
     now: Timestamp,
-) -> Result<(Migration, Option<Wanted>), Error> {
+) -> Result<(Migration, Option<Wanted>, Effect), Error> {
     let mut changed = migration.clone();
     changed.wishes = ask.wishes(&migration.wishes, caller, now);
     if let Some(schedule) = ask.schedule {
-        schedulable(migration, schedule)?;
-        return Ok((changed, None));
+        schedulable(migration, facts, schedule)?;
+        return Ok((changed, None, Effect::Nothing));
     }
-    let next = apply(Some(migration.position), ask.action, migration.facts())
+    let next = apply(Some(migration.position), ask.action, facts)
         .map_err(|denied| Error::NotNow { denied, last: migration.wishes.last.clone() })?;
     let wanted = match next.effect {
         Effect::StopCycle => Some(Wanted::Pause),
@@ -410,18 +436,18 @@ fn decide(
         changed.error = None;
     }
     changed.position = next.to;
-    Ok((changed, wanted))
+    Ok((changed, wanted, next.effect))
 }
 
 /// A switch may be scheduled while something runs: it is judged when it is due.
-fn schedulable(migration: &Migration, schedule: Schedule) -> Result<(), Error> {
+fn schedulable(migration: &Migration, facts: Facts, schedule: Schedule) -> Result<(), Error> {
     if schedule == Schedule::Cancel && migration.wishes.scheduled_at.is_none() {
         return Err(Error::NothingScheduled { vm: migration.vm_name.clone() });
     }
     match migration.position.phase() {
         Phase::Begin | Phase::Sync => Ok(()),
         Phase::Switch | Phase::Finalize | Phase::Abort | Phase::Rollback => {
-            match apply(Some(migration.position), Action::Switch, migration.facts()) {
+            match apply(Some(migration.position), Action::Switch, facts) {
                 Err(denied) => Err(Error::NotNow { denied, last: migration.wishes.last.clone() }),
                 Ok(_) => Ok(()),
             }

@@ -2,14 +2,16 @@
 
 use super::accept::with_ways;
 use super::{App, Error, Waiting, desired};
+use crate::failover;
 use crate::hub::AgentConnection;
 use crate::store::{self, AgentHello, Failure, Job, JobStep, Migration, Wanted};
 use jiff::Timestamp;
 use shared::cycle::{
-    CAPABILITIES, CycleEvent, DesiredState, Finding, FindingKind, Hello, PROTOCOL_VERSIONS, Report,
-    SnapshotDisk, Strategy, Vm, VmDisk, Welcome, compare_disks, negotiate,
+    CAPABILITIES, CycleEvent, DesiredState, Finding, FindingKind, Hello, PROTOCOL_VERSIONS, PowerReport,
+    Report, SnapshotDisk, Strategy, Vm, VmDisk, Welcome, compare_disks, negotiate,
 };
 use shared::ids::{AgentId, MigrationId, VmUuid};
+use shared::migration::Phase;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::time::interval;
@@ -99,7 +101,13 @@ impl App {
         let mut vms = Vec::new();
         for of in self.store.protection_list_of_agent(agent).await? {
             let rate = self.rate_now(&of.migration).await?;
-            vms.push(desired::of_migration(&of.migration, &of.disks, of.active.as_ref(), rate));
+            let mut vm = desired::of_migration(&of.migration, &of.disks, of.active.as_ref(), rate);
+            // Elsewhere nothing orders anything about a VM's power.
+            if matches!(of.migration.position.phase(), Phase::Switch | Phase::Rollback | Phase::Abort) {
+                let live = self.store.failover_live(&of.migration.id).await?;
+                vm.power = live.as_ref().and_then(failover::source::order);
+            }
+            vms.push(vm);
         }
         // An ended migration whose VM is protected anew must not take away what the new one needs.
         let going: Vec<VmUuid> = vms.iter().filter(|v| !v.release).map(|v| v.vm.clone()).collect();
@@ -176,6 +184,23 @@ impl App {
                 }
             }
         }
+    }
+
+    /// How an order about a VM's power came out; another agent's word is none.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn agent_power(&self, agent: &AgentId, report: PowerReport) -> Result<(), Error> {
+        let migration = self.store.migration_fetch(&report.migration).await?;
+        if migration.agent != *agent || migration.vm != report.vm {
+            warn!(%agent, owner = %migration.agent, vm = %report.vm, "another agent's word on a VM's power is ignored");
+            return Ok(());
+        }
+        info!(migration_id = %migration.id, order = report.order, state = %report.state, "power at the source");
+        let id = report.migration.clone();
+        self.hub.power_said(report);
+        self.hub.migration_changed(&id);
+        Ok(())
     }
 
     /// What happened to a cycle. Repeated, late or foreign reports change nothing.

@@ -4,6 +4,7 @@ use super::adopt::Unfit;
 use super::failovers::Refused;
 use super::transfer::TransferError;
 use crate::compute;
+use crate::failover::live::policy::Barred;
 use crate::failover::plan::Unplannable;
 use crate::preflight::Finding;
 use crate::schedule;
@@ -224,6 +225,7 @@ impl Error {
             Self::Store(store::Error::FailoverThere { .. }) => {
                 (Code::FailedPrecondition, "ACTION_IN_PROGRESS")
             }
+            Self::Store(store::Error::Workflow(denied)) => (Code::FailedPrecondition, denied.why.reason()),
             Self::Store(store::Error::TooManyTests { .. }) => (Code::ResourceExhausted, "TOO_MANY_FAILOVERS"),
             Self::Store(store::Error::NotReady { .. }) => (Code::FailedPrecondition, "NOT_READY"),
             Self::Store(_) => (Code::Unavailable, "DATABASE_UNAVAILABLE"),
@@ -257,5 +259,12 @@ fn of_failover(refused: &Refused) -> (Code, &'static str) {
         Refused::JobNotFound { .. } => (Code::NotFound, "JOB_NOT_FOUND"),
         Refused::NotEnded { .. } => (Code::FailedPrecondition, "ACTION_IN_PROGRESS"),
         Refused::NoMachine { .. } => (Code::FailedPrecondition, "NO_MACHINE"),
+        Refused::Barred(Barred::NoTest { .. }) => (Code::FailedPrecondition, "CHAIN_POLICY"),
+        Refused::Barred(Barred::Unverified { .. }) => (Code::FailedPrecondition, "VERIFICATION_DUE"),
+        Refused::Barred(Barred::Loss { .. }) => (Code::FailedPrecondition, "DATA_LOSS_NOT_ACCEPTED"),
+        Refused::AgentTooOld { .. } => (Code::FailedPrecondition, "AGENT_TOO_OLD"),
+        Refused::NotLive { .. } => (Code::InvalidArgument, "INVALID_REQUEST"),
+        Refused::Undecided { .. } => (Code::FailedPrecondition, "ACTION_IN_PROGRESS"),
+        Refused::NothingToCommit { .. } => (Code::FailedPrecondition, "NOTHING_TO_COMMIT"),
     }
 }

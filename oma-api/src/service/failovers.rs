@@ -2,14 +2,16 @@
 
 use super::{App, Caller, Error};
 use crate::compute::Console;
+use crate::failover::live::live_job;
+use crate::failover::live::policy::Barred;
 use crate::failover::plan::{Facts, Unplannable};
 use crate::failover::request::Invalid;
 use crate::failover::status::Status;
-use crate::failover::{FailoverView, Kind, Plan, Request, cleanup_job, names, test_job};
-use crate::store::{self, FailoversOf, Migration, RestorePoint};
+use crate::failover::{Failover, FailoverView, Kind, Plan, Request, Standing, cleanup_job, names, test_job};
+use crate::store::{self, Attempt, FailoversOf, Migration, RestorePoint};
 use crate::workflow::{self, Ask, JobState, WorkflowId};
 use shared::correlation;
-use shared::ids::VmUuid;
+use shared::ids::{AgentId, VmUuid};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -53,6 +55,20 @@ pub enum Refused {
     NotEnded { job: WorkflowId },
     #[error("the failover {job} has no machine now")]
     NoMachine { job: WorkflowId },
+    #[error(transparent)]
+    Barred(#[from] Barred),
+    #[error(
+        "the agent {agent} cannot switch a VM's power: update vma-agent, or power the VM off by hand and ask for an unplanned failover"
+    )]
+    AgentTooOld { agent: AgentId },
+    #[error("{job} is a test: `migratekit failover cleanup {job}` ends it")]
+    NotLive { job: WorkflowId },
+    #[error("the live failover {job} owns the VM: commit it, or roll it back")]
+    Undecided { job: WorkflowId },
+    #[error(
+        "{what} of the live failover {job} is not there: the replica stays; roll it back, or make it good"
+    )]
+    NothingToCommit { job: WorkflowId, what: String },
 }
 
 fn no_point(vm: &str, asked: Option<&str>) -> String {
@@ -87,6 +103,23 @@ pub struct FailoverPage {
     pub next_before: Option<WorkflowId>,
 }
 
+/// How a failover is stored that is made.
+#[derive(Clone, Copy)]
+pub(super) enum Made<'a> {
+    Test,
+    /// With its migration, which was changed for it, and the attempt to do so.
+    Live(Option<&'a Attempt>),
+}
+
+impl Made<'_> {
+    const fn kind(self) -> Kind {
+        match self {
+            Self::Test => Kind::Test,
+            Self::Live(_) => Kind::Live,
+        }
+    }
+}
+
 impl App {
     /// Begins a test failover; it goes on by itself.
     ///
@@ -95,48 +128,70 @@ impl App {
     /// then.
     pub async fn failover_test(&self, caller: &Caller, request: &Request) -> Result<FailoverView, Error> {
         request.check().map_err(Refused::from)?;
-        let keep = request.keep().map_err(Refused::from)?;
         if self.compute.is_none() {
             return Err(Refused::NoCompute.into());
         }
         let migration = self.failover_subject(request).await?;
         let point = self.restore_point(&migration, request.restore_point.as_deref()).await?;
+        let made = self.failover_made(&migration, caller, request, &point, Made::Test).await?;
+        info!(migration_id = %migration.id, workflow = %made.record.job, vm = %migration.vm_name, by = %caller,
+              restore_point = %point.id, "test failover begun");
+        self.engine.wake();
+        self.hub.migration_changed(&migration.id);
+        Ok(made.into())
+    }
+
+    /// Plans it, and stores it under names that are free.
+    pub(super) async fn failover_made(
+        &self,
+        migration: &Migration,
+        caller: &Caller,
+        request: &Request,
+        point: &RestorePoint,
+        made: Made<'_>,
+    ) -> Result<Failover, Error> {
         let configuration = self.store.migration_configuration(&migration.id).await?;
         let disks = self.store.disk_list(&migration.id).await?;
         let retired = self.store.disk_list_retired(&migration.id).await?;
         let profile = self.profile_named(migration.target_profile.as_ref().map(|p| p.as_str())).await?;
         let facts = Facts {
-            kind: Kind::Test,
-            migration: &migration,
+            kind: made.kind(),
+            migration,
             configuration: configuration.as_ref(),
-            point: &point,
+            point,
             disks: &disks,
             retired: &retired,
             profile: profile.as_ref().map(|profile| &profile.settings),
             requested_by: &caller.name,
+        };
+        let keep = match made.kind() {
+            Kind::Test => request.keep().map_err(Refused::from)?,
+            Kind::Live => self.policy.keep.0,
         };
         let correlation = correlation::current().map_or_else(String::new, |id| id.as_str().to_owned());
         let now = self.clock.now();
         let mut second = now.as_second();
         loop {
             let (plan, record) = Plan::make(facts, request, keep, second).map_err(Refused::from)?;
-            let job = test_job(&plan, &record, request, &correlation);
-            match self.store.failover_create(&record, &job, now).await {
-                Err(store::Error::WorkflowExists { .. }) if second < now.as_second() + SECONDS => second += 1,
-                made => {
-                    let made = made?;
-                    info!(migration_id = %migration.id, workflow = %made.record.job, vm = %migration.vm_name, by = %caller,
-                          restore_point = %point.id, "test failover begun");
-                    self.engine.wake();
-                    self.hub.migration_changed(&migration.id);
-                    return Ok(made.into());
+            let stored = match made {
+                Made::Test => {
+                    let job = test_job(&plan, &record, request, &correlation);
+                    self.store.failover_create(&record, &job, now).await
                 }
+                Made::Live(attempt) => {
+                    let job = live_job(&plan, &record, request, &correlation);
+                    self.store.failover_switch(migration, &record, &job, attempt, now).await
+                }
+            };
+            match stored {
+                Err(store::Error::WorkflowExists { .. }) if second < now.as_second() + SECONDS => second += 1,
+                stored => return Ok(stored?),
             }
         }
     }
 
     /// The migration that a request means.
-    async fn failover_subject(&self, request: &Request) -> Result<Migration, Error> {
+    pub(super) async fn failover_subject(&self, request: &Request) -> Result<Migration, Error> {
         let unknown = || Refused::VmNotFound { asked: request.vm_id.clone() };
         let vm = VmUuid::parse(request.vm_id.to_lowercase()).map_err(|_| unknown())?;
         let migration = self.store.migration_of_vm(&vm).await?.ok_or_else(unknown)?;
@@ -148,7 +203,11 @@ impl App {
         }
     }
 
-    async fn restore_point(&self, of: &Migration, asked: Option<&str>) -> Result<RestorePoint, Error> {
+    pub(super) async fn restore_point(
+        &self,
+        of: &Migration,
+        asked: Option<&str>,
+    ) -> Result<RestorePoint, Error> {
         let mut points = self.store.restore_point_list(&of.id).await?;
         let found = match asked {
             None => points.pop(),
@@ -164,8 +223,12 @@ impl App {
     /// [`Refused::JobNotFound`], [`Refused::NotEnded`], [`Error::Store`].
     pub async fn failover_cleanup(&self, caller: &Caller, asked: &str) -> Result<FailoverView, Error> {
         let found = self.failover_fetch(asked).await?;
-        if !found.job.state.ended() {
-            return Err(Refused::NotEnded { job: found.record.job }.into());
+        match (found.record.kind, found.standing()) {
+            (Kind::Live, Standing::There) => return Err(Refused::Undecided { job: found.record.job }.into()),
+            (Kind::Test, _) if !found.job.state.ended() => {
+                return Err(Refused::NotEnded { job: found.record.job }.into());
+            }
+            (Kind::Test | Kind::Live, _) => {}
         }
         let ended = found.cleanup.as_ref().is_none_or(|job| job.state == JobState::RolledBack);
         if found.is_there() && ended {
@@ -176,7 +239,7 @@ impl App {
                 Err(store::Error::WorkflowExists { .. }) => {}
                 made => drop(made?),
             }
-            info!(migration_id = %found.record.migration, workflow = %job.id, by = %caller, "clean-up of a test begun");
+            info!(migration_id = %found.record.migration, workflow = %job.id, by = %caller, "clean-up of a failover begun");
             self.engine.wake();
             self.hub.migration_changed(&found.record.migration);
         }
@@ -189,7 +252,7 @@ impl App {
         Ok(self.failover_fetch(asked).await?.into())
     }
 
-    async fn failover_fetch(&self, asked: &str) -> Result<crate::failover::Failover, Error> {
+    pub(super) async fn failover_fetch(&self, asked: &str) -> Result<Failover, Error> {
         let unknown = || Refused::JobNotFound { asked: asked.chars().take(80).collect() };
         let id = WorkflowId::parse(asked).map_err(|_| unknown())?;
         match self.store.failover_fetch(&id).await {
@@ -236,8 +299,7 @@ impl App {
     /// [`Error::Workflow`], [`Refused::JobNotFound`], [`Error::Store`].
     pub async fn failover_ask(&self, caller: &Caller, asked: &str, ask: &Ask) -> Result<FailoverView, Error> {
         let found = self.failover_fetch(asked).await?;
-        let job = found.cleanup.as_ref().map_or(&found.job.id, |cleanup| &cleanup.id);
-        self.engine.ask(job, ask, &caller.name).await?;
+        self.engine.ask(&found.newest_job().id, ask, &caller.name).await?;
         self.hub.migration_changed(&found.record.migration);
         self.failover_find(asked).await
     }
@@ -300,6 +362,7 @@ impl App {
         let expire = async {
             loop {
                 self.failovers_expire().await;
+                self.failovers_decide().await;
                 tokio::select! {
                     () = tokio::time::sleep(PERIOD) => {}
                     () = shutdown.cancelled() => return,

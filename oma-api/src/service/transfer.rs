@@ -254,6 +254,16 @@ impl Transfers {
         blocking(move || Ok(Manifest::open(&path, size)?)).await
     }
 
+    /// What the replica should hold once that cycle is committed.
+    ///
+    /// # Errors
+    /// The file cannot be used.
+    pub async fn working_manifest(&self, disk: &Disk, job: &JobId) -> Result<Manifest, TransferError> {
+        let path = self.manifest_path(&Self::manifest_file(&disk.id, job));
+        let size = disk.size;
+        blocking(move || Ok(Manifest::open(&path, size)?)).await
+    }
+
     fn slot(&self, disk: &DiskId) -> Arc<Slot> {
         let mut disks = self.disks.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(disks.entry(disk.clone()).or_default())

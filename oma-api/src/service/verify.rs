@@ -5,7 +5,7 @@ use super::{App, Error};
 use crate::storage::VolumeId;
 use crate::store::{Arm, Disk, JobKind, JobStatus, Migration, NewJob};
 use jiff::Timestamp;
-use migratekit::verify::{Progress, verify_replica};
+use migratekit::verify::{Progress, Report, verify_replica};
 use shared::cycle::Strategy;
 use shared::ids::{DiskId, DiskKey, JobId, RestorePointId};
 use shared::range::{ByteRange, RangeSet};
@@ -150,6 +150,26 @@ impl App {
             self.tell(disk, &found.different, &events).await;
         }
         Ok(summary)
+    }
+
+    /// Compares what a cycle has written, and not committed, with what it was sent.
+    ///
+    /// # Errors
+    /// What failed.
+    pub(crate) async fn read_back(
+        &self,
+        disk: &Disk,
+        job: &JobId,
+        written: &RangeSet,
+    ) -> Result<Report, Error> {
+        let manifest = self.transfers.working_manifest(disk, job).await?;
+        let target = self.storage.open(&VolumeId::parse(disk.volume.clone())?).await?;
+        let mut skip = RangeSet::from_iter([ByteRange::new(0, manifest.disk_size())]);
+        skip.subtract(written);
+        let never = CancellationToken::new();
+        let report =
+            tokio::task::spawn_blocking(move || verify_replica(&*target, &manifest, &skip, &|_| {}, &never));
+        Ok(report.await.map_err(|_| Error::Interrupted)??)
     }
 
     async fn give_up<T>(&self, job: &JobId) -> Result<T, Error> {

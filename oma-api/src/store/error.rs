@@ -157,6 +157,10 @@ pub enum Error {
     #[error("there is a workflow job {id} already")]
     WorkflowExists { id: WorkflowId },
 
+    /// It cannot be asked of the job.
+    #[error(transparent)]
+    Workflow(#[from] crate::workflow::Denied),
+
     /// Nothing to start from.
     #[error("nothing of the migration {migration} was committed yet: `migratekit migration sync` first")]
     NotCommitted { migration: MigrationId },

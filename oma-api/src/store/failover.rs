@@ -33,14 +33,15 @@ macro_rules! columns {
     () => {
         "job_id, job_type, migration_id, vm_uuid, vm_name, restore_point_id, name, protected, machine_uuid, source_vm_spec, \
          network_mappings, custom_config, notification_config, auto_cleanup, keep_seconds, test_duration, requested_by, \
-         cleanup_job_id"
+         cleanup_job_id, rollback_job_id, final_job_id, committed_at"
     };
 }
 
-/// Something of it may be there: as [`Failover::is_there`].
+/// Those at [`Standing::There`](crate::failover::Standing::There).
 const THERE: &str = "SELECT f.job_id, f.job_type FROM failovers f JOIN workflow_jobs j ON j.id = f.job_id \
-     LEFT JOIN workflow_jobs c ON c.id = f.cleanup_job_id \
-     WHERE j.state <> 'rolled_back' AND (c.state IS NULL OR c.state <> 'succeeded')";
+     LEFT JOIN workflow_jobs c ON c.id = f.cleanup_job_id LEFT JOIN workflow_jobs b ON b.id = f.rollback_job_id \
+     WHERE j.state <> 'rolled_back' AND f.committed_at IS NULL AND (c.state IS NULL OR c.state <> 'succeeded') \
+     AND (b.state IS NULL OR b.state <> 'succeeded')";
 
 impl Store {
     /// Makes a failover and its job, if its migration and the others of its VM let it.
@@ -59,8 +60,9 @@ impl Store {
             w.failover_allowed(record).await?;
             let job = w.workflow_insert(new, now).await?;
             w.failover_insert(record).await?;
+            let made = failover(&mut w.tx, &job.id).await?;
             w.commit().await?;
-            Ok(Failover { record: record.clone(), job, cleanup: None })
+            Ok(made)
         })
         .await
     }
@@ -137,7 +139,7 @@ impl Store {
         .await
     }
 
-    /// Tests that are cleaned up by themselves, and have no clean-up yet.
+    /// Tests that are cleaned up by themselves, and live ones that were rolled back, without a clean-up.
     ///
     /// # Errors
     /// [`Error::Corrupt`], [`Error::Database`].
@@ -145,7 +147,9 @@ impl Store {
         self.reading(|| async {
             let mut tx = self.read.begin().await.doing("listing tests")?;
             let rows = sql("SELECT f.job_id FROM failovers f JOIN workflow_jobs j ON j.id = f.job_id \
-                 WHERE f.auto_cleanup = 1 AND f.cleanup_job_id IS NULL AND j.state = 'succeeded' ORDER BY f.number")
+                 LEFT JOIN workflow_jobs b ON b.id = f.rollback_job_id WHERE f.cleanup_job_id IS NULL AND \
+                 ((f.job_type = 'test' AND f.auto_cleanup = 1 AND j.state = 'succeeded') OR b.state = 'succeeded') \
+                 ORDER BY f.number")
             .fetch_all(&mut *tx)
             .await
             .doing("listing tests")?;
@@ -162,7 +166,7 @@ impl Store {
 }
 
 impl Write {
-    async fn failover_allowed(&mut self, record: &Record) -> Result<(), Error> {
+    pub(super) async fn failover_allowed(&mut self, record: &Record) -> Result<(), Error> {
         let migration = self.migration(&record.migration).await?;
         if !migration.has_committed {
             return Err(Error::NotCommitted { migration: migration.id });
@@ -217,7 +221,7 @@ impl Write {
         Ok(row.doing("looking for a failover")?.as_ref().map(there).transpose()?.map(|(job, _)| job))
     }
 
-    async fn failover_insert(&mut self, record: &Record) -> Result<(), Error> {
+    pub(super) async fn failover_insert(&mut self, record: &Record) -> Result<(), Error> {
         let json = |value: &Option<Value>| value.as_ref().map(Value::to_string);
         sql("INSERT INTO failovers (number, job_id, job_type, migration_id, vm_uuid, vm_name, restore_point_id, name, protected, \
              machine_uuid, source_vm_spec, network_mappings, custom_config, notification_config, auto_cleanup, keep_seconds, \
@@ -259,17 +263,22 @@ async fn number_of(c: &mut AnyConnection, job: &WorkflowId) -> Result<i64, Error
     int("a number", Row::new(&row, "failovers", "job_id")?.count("number")?)
 }
 
-async fn failover(c: &mut AnyConnection, job: &WorkflowId) -> Result<Failover, Error> {
+pub(super) async fn failover(c: &mut AnyConnection, job: &WorkflowId) -> Result<Failover, Error> {
     let row = sql(concat!("SELECT ", columns!(), " FROM failovers WHERE job_id = ?")).bind(job.as_str());
     let row = row.fetch_optional(&mut *c).await.doing("reading a failover")?;
     let row = row.ok_or_else(|| Error::NotFound { what: "failover job", id: job.to_string() })?;
     let row = Row::new(&row, "failovers", "job_id")?;
     let record = record(&row)?;
-    let cleanup = match row.opt_parsed::<WorkflowId>("cleanup_job_id")? {
-        Some(id) => Some(workflow(&mut *c, &id).await?),
-        None => None,
-    };
-    Ok(Failover { job: workflow(c, &record.job).await?, record, cleanup })
+    let mut others = Vec::new();
+    for column in ["cleanup_job_id", "rollback_job_id"] {
+        others.push(match row.opt_parsed::<WorkflowId>(column)? {
+            Some(id) => Some(workflow(&mut *c, &id).await?),
+            None => None,
+        });
+    }
+    let (rollback, cleanup) = (others.pop().flatten(), others.pop().flatten());
+    let (final_job, committed_at) = (row.opt_parsed("final_job_id")?, row.opt_time("committed_at")?);
+    Ok(Failover { job: workflow(c, &record.job).await?, record, cleanup, rollback, final_job, committed_at })
 }
 
 fn record(row: &Row<'_>) -> Result<Record, Error> {

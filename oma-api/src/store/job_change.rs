@@ -13,7 +13,7 @@
 use super::error::Doing as _;
 use super::row::{counted, int, shown, sql, strategy_columns, time};
 use super::words::{JobKind, JobStatus, Wanted};
-use super::{Attempt, Error, Failure, Job, Migration, Store, VolumeWork};
+use super::{Attempt, Error, Failure, Job, Migration, Store};
 use jiff::Timestamp;
 use shared::cycle::{DiskProgress, SnapshotDisk, Strategy};
 use shared::ids::{DiskId, Epoch, JobId, MigrationId};
@@ -75,53 +75,13 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::JobActive`]; [`Error::NotReady`] (a writing cycle needs sync/running or switch/running, a
-    /// verification sync/paused or sync/failed); [`Error::DisksDiffer`] unless it has every disk of the
+    /// verification sync/paused, sync/failed or rollback/running); [`Error::DisksDiffer`] unless it has every disk of the
     /// migration; [`Error::VolumePending`] while a volume is to be made; [`Error::NotFound`], [`Error::Database`].
     pub async fn job_create(&self, new: &NewJob, now: Timestamp) -> Result<Job, Error> {
         self.write(|mut w| async move {
-        let migration = w.migration(&new.migration).await?;
-        let ready = match new.kind {
-            JobKind::Full | JobKind::Incremental => {
-                matches!(migration.position, Position::SyncRunning | Position::SwitchRunning)
-            }
-            JobKind::VerifySource => {
-                matches!(migration.position, Position::SyncPaused | Position::SyncFailed)
-            }
-        };
-        if !ready {
-            return Err(Error::NotReady { migration: migration.id, kind: new.kind, at: migration.position });
-        }
-        if let Some(job) = w.job_active(&new.migration).await? {
-            return Err(Error::JobActive { migration: migration.id, job });
-        }
-        if let Some(disk) = w.disk_list(&new.migration).await?.into_iter().find(|d| d.work == VolumeWork::Pending) {
-            return Err(Error::VolumePending { migration: migration.id, disk: disk.id });
-        }
-        let id = w.job_id_free(&new.migration, now).await?;
-        w.same_disks(&id, &new.migration, new.disks.iter().map(|(disk, _)| disk)).await?;
-        sql("INSERT INTO replication_jobs (id, migration_id, active_migration, kind, status, wanted, started_at, \
-             progress_percent, current_operation, bytes_transferred, total_bytes, transfer_speed_bps, updated_at, traceparent) \
-             VALUES (?, ?, ?, ?, ?, ?, ?, 0, 'Discover', 0, 0, 0, ?, ?)")
-        .bind(id.as_str())
-        .bind(new.migration.as_str())
-        .bind(new.migration.as_str())
-        .bind(new.kind.as_str())
-        .bind(JobStatus::Running.as_str())
-        .bind(Wanted::Run.as_str())
-        .bind(time(now))
-        .bind(time(now))
-        .bind(shared::telemetry::traceparent())
-        .execute(&mut *w.tx)
-        .await
-        .doing("making a cycle")?;
-        for (disk, strategy) in &new.disks {
-            let epoch = w.disk_epoch_raise(disk, &id).await?;
-            w.job_disk_insert(&id, disk, strategy, epoch).await?;
-        }
-        w.job_event(&id, &new.migration, JobStatus::Running, now).await?;
-        let made = w.job(&id).await?;
-        w.commit().await?;
-        Ok(made)
+            let made = w.job_insert(new, now).await?;
+            w.commit().await?;
+            Ok(made)
         })
         .await
     }
@@ -249,10 +209,9 @@ impl Store {
                 w.attempt_insert(attempt, &changed.id, now).await?;
             }
             // It would take away what they stand on, and leave what they have made.
-            if changed.position.phase() == Phase::Abort
-                && let Some((job, _)) = w.failovers_there(&changed.id).await?.into_iter().next()
-            {
-                return Err(Error::FailoverThere { migration: changed.id, job });
+            if changed.position.phase() == Phase::Abort {
+                let by = changed.wishes.last.as_ref().map_or("abort", |last| last.by.as_str());
+                w.failovers_give_way(&changed.id, by).await?;
             }
             let stored = w.migration_swap(&changed, now).await?;
             w.commit().await?;

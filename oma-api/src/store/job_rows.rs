@@ -1,15 +1,17 @@
 //! The rows behind a cycle's changes: what a writing transaction reads and sets of them.
 
 use super::error::Doing as _;
+use super::job_change::NewJob;
 use super::row::{int, sql, strategy_columns, time};
-use super::words::{JobStatus, Wanted};
-use super::{Error, Failure, Job, Write};
+use super::words::{JobKind, JobStatus, Wanted};
+use super::{Error, Failure, Job, VolumeWork, Write};
 use jiff::civil::DateTime;
 use jiff::tz::Offset;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use shared::cycle::Strategy;
 use shared::ids::{DiskId, Epoch, JobId, MigrationId};
+use shared::migration::Position;
 
 impl Write {
     pub(super) async fn job_wanted(
@@ -57,6 +59,56 @@ impl Write {
         let Some(row) = row else { return Ok(None) };
         let id = super::row::Row::new(&row, "replication_jobs", "id")?.parsed("id")?;
         self.job(&id).await.map(Some)
+    }
+
+    /// See [`Store::job_create`].
+    pub(super) async fn job_insert(&mut self, new: &NewJob, now: Timestamp) -> Result<Job, Error> {
+        let migration = self.migration(&new.migration).await?;
+        let ready = match new.kind {
+            JobKind::Full | JobKind::Incremental => {
+                matches!(migration.position, Position::SyncRunning | Position::SwitchRunning)
+            }
+            JobKind::VerifySource => {
+                matches!(
+                    migration.position,
+                    Position::SyncPaused | Position::SyncFailed | Position::RollbackRunning
+                )
+            }
+        };
+        if !ready {
+            return Err(Error::NotReady { migration: migration.id, kind: new.kind, at: migration.position });
+        }
+        if let Some(job) = self.job_active(&new.migration).await? {
+            return Err(Error::JobActive { migration: migration.id, job });
+        }
+        if let Some(disk) =
+            self.disk_list(&new.migration).await?.into_iter().find(|d| d.work == VolumeWork::Pending)
+        {
+            return Err(Error::VolumePending { migration: migration.id, disk: disk.id });
+        }
+        let id = self.job_id_free(&new.migration, now).await?;
+        self.same_disks(&id, &new.migration, new.disks.iter().map(|(disk, _)| disk)).await?;
+        sql("INSERT INTO replication_jobs (id, migration_id, active_migration, kind, status, wanted, started_at, \
+             progress_percent, current_operation, bytes_transferred, total_bytes, transfer_speed_bps, updated_at, traceparent) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, 0, 'Discover', 0, 0, 0, ?, ?)")
+        .bind(id.as_str())
+        .bind(new.migration.as_str())
+        .bind(new.migration.as_str())
+        .bind(new.kind.as_str())
+        .bind(JobStatus::Running.as_str())
+        .bind(Wanted::Run.as_str())
+        .bind(time(now))
+        .bind(time(now))
+        .bind(shared::telemetry::traceparent())
+        .execute(&mut *self.tx)
+        .await
+        .doing("making a cycle")?;
+        for (disk, strategy) in &new.disks {
+            let epoch = self.disk_epoch_raise(disk, &id).await?;
+            self.job_disk_insert(&id, disk, strategy, epoch).await?;
+        }
+        self.job_event(&id, &new.migration, JobStatus::Running, now).await?;
+        self.job(&id).await
     }
 
     /// Ids say in which order the cycles of a migration were, also where the clock was set back between two.

@@ -44,6 +44,7 @@ impl Store {
                 columns!(),
                 " FROM migrations WHERE unfinished_vm IS NOT NULL AND id IN (\
                  SELECT id FROM migrations WHERE state = 'running' \
+                 UNION SELECT id FROM migrations WHERE state = 'failed' AND phase IN ('switch', 'rollback') \
                  UNION SELECT id FROM migrations WHERE automatic = 1 \
                  UNION SELECT id FROM migrations WHERE scheduled_at IS NOT NULL \
                  UNION SELECT migration_id FROM disks WHERE volume_pending = 1 \

@@ -34,6 +34,7 @@ mod history;
 mod job;
 mod job_change;
 mod job_rows;
+mod live;
 mod load;
 mod measured;
 mod meter;

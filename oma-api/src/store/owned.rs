@@ -3,7 +3,7 @@
 use super::error::Doing as _;
 use super::row::{Row, sql};
 use super::{Error, Store};
-use crate::failover::{Kind, is_there};
+use crate::failover::{Kind, Standing, names, standing};
 use crate::workflow::{JobState, WorkflowId};
 use serde_json::Value;
 use sqlx::any::AnyRow;
@@ -18,8 +18,19 @@ pub struct Makes {
     /// Of the machine, and of the snapshot of its clones.
     pub name: String,
     pub clones: BTreeSet<String>,
-    /// Something of it may be there.
-    pub is_there: bool,
+    pub standing: Standing,
+}
+
+impl Makes {
+    /// Nothing of it should be there.
+    pub fn is_gone(&self) -> bool {
+        self.standing == Standing::Gone
+    }
+
+    /// Whether a machine or a snapshot of this name would be its own.
+    pub fn is_called(&self, name: &str) -> bool {
+        self.name == name || names::kept(&self.name) == name
+    }
 }
 
 /// Every name that a record owns, as of one moment.
@@ -39,9 +50,10 @@ impl Store {
     /// # Errors
     /// [`Error::Corrupt`], [`Error::Database`].
     pub async fn owned(&self) -> Result<Owned, Error> {
-        const FAILOVERS: &str = "SELECT f.job_id, f.job_type, f.vm_name, f.name, j.params, j.state, c.state AS cleanup_state \
-             FROM failovers f JOIN workflow_jobs j ON j.id = f.job_id \
-             LEFT JOIN workflow_jobs c ON c.id = f.cleanup_job_id ORDER BY f.number";
+        const FAILOVERS: &str = "SELECT f.job_id, f.job_type, f.vm_name, f.name, f.committed_at, j.params, j.state, \
+             c.state AS cleanup_state, b.state AS rollback_state FROM failovers f JOIN workflow_jobs j ON j.id = f.job_id \
+             LEFT JOIN workflow_jobs c ON c.id = f.cleanup_job_id LEFT JOIN workflow_jobs b ON b.id = f.rollback_job_id \
+             ORDER BY f.number";
         const REPLICAS: &str = "SELECT d.id, d.volume FROM disks d JOIN migrations m ON m.id = d.migration_id \
              WHERE m.unfinished_vm IS NOT NULL \
              UNION SELECT d.id, d.volume FROM disks d JOIN retired_disks r ON r.disk_id = d.id WHERE r.volume_gone = 0";
@@ -83,6 +95,11 @@ fn makes(row: &AnyRow) -> Result<Makes, Error> {
         vm_name: row.text("vm_name")?,
         name: row.text("name")?,
         clones: disks.into_iter().flatten().filter_map(clone).collect(),
-        is_there: is_there(row.parsed("state")?, row.opt_parsed::<JobState>("cleanup_state")?),
+        standing: standing(
+            row.parsed("state")?,
+            row.opt_parsed::<JobState>("cleanup_state")?,
+            row.opt_parsed::<JobState>("rollback_state")?,
+            row.opt_text("committed_at")?.is_some(),
+        ),
     })
 }

@@ -111,6 +111,12 @@ const VERSIONS: &[Version] = &[
         up: include_str!("../../migrations/0017_failover.up.sql"),
         down: include_str!("../../migrations/0017_failover.down.sql"),
     },
+    Version {
+        number: 18,
+        name: "live",
+        up: include_str!("../../migrations/0018_live.up.sql"),
+        down: include_str!("../../migrations/0018_live.down.sql"),
+    },
 ];
 
 /// Tables of a version that hold what is worth keeping, each after those it refers to. Not `writer`: who writes is not the

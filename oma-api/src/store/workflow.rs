@@ -12,7 +12,7 @@ use sqlx::any::AnyRow;
 macro_rules! columns {
     () => {
         "id, kind, version, subject, params, correlation_id, state, wish, error_reason, error_message, generation, \
-         lease_owner, lease_epoch, lease_beat, created_at, started_at, ended_at"
+         lease_owner, lease_epoch, lease_beat, created_at, started_at, ended_at, superseded_by"
     };
 }
 
@@ -154,6 +154,7 @@ fn job(row: &AnyRow, steps: Vec<Step>) -> Result<Job, Error> {
         state,
         wish: row.opt_parsed("wish")?,
         error: failure(&row)?,
+        superseded: row.opt_parsed("superseded_by")?,
         generation: row.count("generation")?,
         held: held(&row)?,
         created_at: row.time("created_at")?,

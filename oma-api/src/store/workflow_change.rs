@@ -5,7 +5,8 @@ use super::row::{flag, int, opt_time, sql, time};
 use super::workflow::workflow;
 use super::{Error, Store, Write};
 use crate::store::Failure;
-use crate::workflow::{Job, NewJob, NewStep, Step, WorkflowId};
+use crate::workflow::policy::ask;
+use crate::workflow::{Ask, Job, JobState, NewJob, NewStep, Step, Wish, WorkflowId};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use shared::ids::MigrationId;
@@ -36,7 +37,7 @@ impl Store {
                  generation = generation + 1, started_at = ?, ended_at = ? \
                  WHERE id = ? AND generation = ? AND lease_epoch = ?")
                 .bind(after.state.as_str())
-                .bind(after.wish.map(crate::workflow::Wish::as_str))
+                .bind(after.wish.map(Wish::as_str))
                 .bind(reason(after.error.as_ref()))
                 .bind(message(after.error.as_ref()))
                 .bind(opt_time(after.started_at))
@@ -93,6 +94,48 @@ impl Write {
         Ok(made)
     }
 
+    /// One that waits for a decision, or has ended, has `by` in its place from now on: whoever decides on what was read
+    /// before, decides anew.
+    ///
+    /// # Errors
+    /// [`Error::WorkflowMoved`]: it goes on. [`Error::Database`].
+    pub(super) async fn workflow_supersede(&mut self, id: &WorkflowId, by: &WorkflowId) -> Result<(), Error> {
+        let done = sql("UPDATE workflow_jobs SET superseded_by = ?, generation = generation + 1 \
+             WHERE id = ? AND state IN ('needs_attention', 'succeeded', 'rolled_back')")
+        .bind(by.as_str())
+        .bind(id.as_str())
+        .execute(&mut *self.tx)
+        .await
+        .doing("ending what can be asked of a workflow job")?;
+        match done.rows_affected() {
+            0 => Err(Error::WorkflowMoved { id: id.clone() }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Asks for a job's end; its driver sees it before its next step.
+    ///
+    /// # Errors
+    /// [`Error::Workflow`]: it cannot be had. [`Error::NotFound`], [`Error::Database`].
+    pub(super) async fn workflow_cancel(&mut self, id: &WorkflowId, by: &str) -> Result<(), Error> {
+        let job = workflow(&mut self.tx, id).await?;
+        if job.state == JobState::Unwinding || job.wish == Some(Wish::Cancel) {
+            return Ok(());
+        }
+        let after = ask(&job, &Ask::Cancel, by)?;
+        sql("UPDATE workflow_jobs SET state = ?, wish = ?, error_reason = ?, error_message = ?, \
+             generation = generation + 1 WHERE id = ?")
+        .bind(after.state.as_str())
+        .bind(after.wish.map(Wish::as_str))
+        .bind(reason(after.error.as_ref()))
+        .bind(message(after.error.as_ref()))
+        .bind(id.as_str())
+        .execute(&mut *self.tx)
+        .await
+        .doing("cancelling a workflow job")?;
+        Ok(())
+    }
+
     async fn workflow_step_insert(
         &mut self,
         job: &WorkflowId,
@@ -146,7 +189,7 @@ impl Write {
             "job_id": after.id.as_str(),
             "kind": after.kind,
             "state": after.state.as_str(),
-            "wish": after.wish.map(crate::workflow::Wish::as_str),
+            "wish": after.wish.map(Wish::as_str),
             "error_reason": reason(after.error.as_ref()),
             "steps": steps,
         });

@@ -106,6 +106,14 @@ impl Engine {
         self.0.woken.notify_one();
     }
 
+    /// Somebody asked for its end in the database: what its step waits for is not waited for.
+    pub fn stop(&self, id: &WorkflowId) {
+        if let Some(stop) = self.0.stops().get(id) {
+            stop.cancel();
+        }
+        self.wake();
+    }
+
     /// Asks something of a job; gives it as it is then.
     ///
     /// # Errors
@@ -117,12 +125,10 @@ impl Engine {
             match self.0.store.workflow_save(&job, &after, self.0.options.clock.now()).await {
                 Ok(stored) => {
                     info!(workflow = %id, asked = asked.as_str(), by, "asked of a workflow job");
-                    if *asked == Ask::Cancel
-                        && let Some(stop) = self.0.stops().get(id)
-                    {
-                        stop.cancel();
+                    match asked {
+                        Ask::Cancel => self.stop(id),
+                        _ => self.wake(),
                     }
-                    self.wake();
                     return Ok(stored);
                 }
                 Err(store::Error::WorkflowMoved { .. }) => {}

@@ -126,6 +126,7 @@ pub enum Refusal {
     StepRequired,
     ReasonNeeded,
     NeedsAttention,
+    Superseded,
 }
 
 impl Refusal {
@@ -143,6 +144,7 @@ impl Refusal {
             Self::StepRequired => "STEP_REQUIRED",
             Self::ReasonNeeded => "REASON_NEEDED",
             Self::NeedsAttention => "NEEDS_ATTENTION",
+            Self::Superseded => "SUPERSEDED",
         }
     }
 
@@ -159,6 +161,7 @@ impl Refusal {
             Self::StepRequired => "what failed protects data, and cannot be left out",
             Self::ReasonNeeded => "a step is skipped for a reason, which is recorded: say it",
             Self::NeedsAttention => "a step failed and waits for a decision",
+            Self::Superseded => "another job took its place: ask that one",
         }
     }
 }
@@ -216,6 +219,9 @@ pub fn allowed(job: &Job) -> Vec<&'static str> {
 fn decide(job: &Job, asked: &Ask, by: &str) -> Result<Job, Refusal> {
     if job.state.ended() {
         return Err(Refusal::Ended);
+    }
+    if job.superseded.is_some() {
+        return Err(Refusal::Superseded);
     }
     match asked {
         Ask::Pause => match job.state {

@@ -68,6 +68,8 @@ pub struct Job {
     pub wish: Option<Wish>,
     /// Why it is taken back, or needs attention.
     pub error: Option<Failure>,
+    /// The job that took its place while it waited for a decision.
+    pub superseded: Option<WorkflowId>,
     /// Grows with each change.
     pub generation: u64,
     pub held: Held,

@@ -70,7 +70,7 @@ impl Convert {
                 storage.reset(&clone, &names::snapshot(&plan.name)).await.map_err(of_storage(CODE))?;
             } else {
                 storage.delete(&clone).await.map_err(of_storage(CODE))?;
-                let (snapshot, from) = (point(&plan.point_snapshot)?, super::volume(&planned.volume)?);
+                let (snapshot, from) = (point(turn.job, plan)?, super::volume(&planned.volume)?);
                 storage.clone_snapshot(&snapshot, &from, &clone).await.map_err(of_storage(CODE))?;
             }
         }

@@ -5,7 +5,8 @@ use super::volumes::remove;
 use super::{Hands, clones, disk, machine_name, of_compute, of_storage, plan};
 use crate::compute::{State, Stop as How};
 use crate::failover::evidence::Evidence;
-use crate::failover::names;
+use crate::failover::{Plan, names};
+use crate::storage::SnapshotName;
 use crate::workflow::{Effect, Job, Kind, Problem, Turn};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -35,7 +36,7 @@ impl Effect for Begin {
 }
 
 /// The machine is off.
-pub(crate) struct Stop(pub(crate) Arc<Hands>);
+pub(crate) struct Stop(pub(crate) Arc<Hands>, pub(crate) How);
 
 #[async_trait::async_trait]
 impl Effect for Stop {
@@ -62,7 +63,7 @@ impl Effect for Stop {
         // For the report: it goes with the machine.
         let evidence = Evidence::of(compute, &name).await;
         turn.check()?;
-        compute.stop(&name, How::Now).await.map_err(of_compute(CODE))?;
+        compute.stop(&name, self.1).await.map_err(of_compute(CODE))?;
         Ok(json!(evidence))
     }
 
@@ -98,13 +99,31 @@ impl Effect for Remove {
     }
 }
 
-/// The snapshot of the clones is gone.
-pub(crate) struct DropSnapshot(pub(crate) Arc<Hands>);
+/// Which snapshot of the clones.
+#[derive(Clone, Copy)]
+pub(crate) enum Of {
+    /// As they were before anything changed them.
+    Start,
+    /// As a machine that was rolled back left them.
+    End,
+}
+
+impl Of {
+    fn snapshot(self, plan: &Plan) -> SnapshotName {
+        match self {
+            Self::Start => names::snapshot(&plan.name),
+            Self::End => names::snapshot(&names::kept(&plan.name)),
+        }
+    }
+}
+
+/// A snapshot of the clones is gone.
+pub(crate) struct DropSnapshot(pub(crate) Arc<Hands>, pub(crate) Of);
 
 #[async_trait::async_trait]
 impl Effect for DropSnapshot {
     fn name(&self, job: &Job) -> Option<String> {
-        plan(job).ok().map(|plan| plan.name)
+        plan(job).ok().map(|plan| self.1.snapshot(&plan).to_string())
     }
 
     async fn look_up(&self, _: Turn<'_>) -> Result<Option<Value>, Problem> {
@@ -114,7 +133,7 @@ impl Effect for DropSnapshot {
     async fn act(&self, turn: Turn<'_>) -> Result<Value, Problem> {
         let plan = plan(turn.job)?;
         turn.check()?;
-        self.0.storage.delete_snapshot(&names::snapshot(&plan.name)).await.map_err(of_storage(CODE))?;
+        self.0.storage.delete_snapshot(&self.1.snapshot(&plan)).await.map_err(of_storage(CODE))?;
         Ok(json!({}))
     }
 
@@ -169,9 +188,11 @@ impl Effect for NothingThere {
         if self.0.machine(&plan, CODE).await?.is_some() {
             there.push(format!("machine {}", plan.name));
         }
-        let name = names::snapshot(&plan.name);
-        if self.0.storage.snapshots().await.map_err(of_storage(CODE))?.iter().any(|s| s.name == name) {
-            there.push(format!("snapshot {name}"));
+        let snapshots = self.0.storage.snapshots().await.map_err(of_storage(CODE))?;
+        for name in [Of::Start, Of::End].map(|of| of.snapshot(&plan)) {
+            if snapshots.iter().any(|s| s.name == name) {
+                there.push(format!("snapshot {name}"));
+            }
         }
         for clone in clones(&plan)? {
             if self.0.storage.volume(&clone).await.map_err(of_storage(CODE))?.is_some() {

@@ -1,9 +1,8 @@
 //! What has to be true before anything is made: rules that keep data always, policy unless it is to be skipped.
 
-use super::{Hands, of_compute, plan};
+use super::{Hands, of_compute, of_store, plan};
 use crate::failover::Plan;
 use crate::storage::PointCost;
-use crate::store;
 use crate::workflow::{Effect, Job, Kind, Problem, Turn};
 use serde_json::{Value, json};
 use shared::error::chain;
@@ -15,10 +14,6 @@ const CODE: &str = "VALIDATION_FAILED";
 
 fn failed(why: impl Into<String>) -> Problem {
     Problem::new(Kind::Permanent, CODE, why)
-}
-
-fn of_store(error: &store::Error) -> Problem {
-    Problem::new(Kind::Transient, "DATABASE_UNAVAILABLE", chain(error))
 }
 
 /// The restore point is there, the networks are no live ones, and there is what the machine needs.
@@ -39,7 +34,9 @@ impl Effect for Validate {
         let plan = plan(turn.job)?;
         turn.check()?;
         self.commit(&plan).await?;
-        self.networks(&plan).await?;
+        if plan.live.is_none() {
+            self.networks(&plan).await?;
+        }
         if !plan.skip_validation {
             self.room(&plan).await?;
             self.0.compute()?.check(&plan.machine).await.map_err(of_compute(CODE))?;

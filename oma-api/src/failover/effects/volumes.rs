@@ -29,7 +29,7 @@ impl Effect for CloneDisk {
     async fn act(&self, turn: Turn<'_>) -> Result<Value, Problem> {
         let plan = plan(turn.job)?;
         let (disk, clone) = disk(&plan, self.1)?;
-        let (from, snapshot) = (super::volume(&disk.volume)?, point(&plan.point_snapshot)?);
+        let (from, snapshot) = (super::volume(&disk.volume)?, point(turn.job, &plan)?);
         turn.check()?;
         let info = self.0.storage.clone_snapshot(&snapshot, &from, &clone).await.map_err(of_storage(CODE))?;
         Ok(json!({ "volume": clone.as_str(), "size_bytes": info.size }))

@@ -1,7 +1,7 @@
 //! A migration with a restore point, failovers of it, and what is there of them by the backends' own inventories.
 
 use crate::compute::State;
-use crate::failover::{Cleanup, Failover, Hands, Request, TestFailover, names};
+use crate::failover::{self, Failover, Hands, Request, names};
 use crate::service::{Caller, Role};
 use crate::storage::{Floor, VolumeId};
 use crate::testing::Plant;
@@ -61,7 +61,7 @@ impl World {
         Self::on(Some(Server::shared().database().expect("a database"))).await
     }
 
-    async fn on(database: Option<String>) -> Self {
+    pub(super) async fn on(database: Option<String>) -> Self {
         let plant = Plant::begun_on(database).await;
         for (n, disk) in plant.disks().await.into_iter().enumerate() {
             let volume = VolumeId::parse(disk.volume).expect("a name");
@@ -71,6 +71,11 @@ impl World {
             target.flush().expect("flushed");
         }
         plant.cycle("1").await;
+        Self::of(plant)
+    }
+
+    /// On what is there now, which stays as it is.
+    pub(super) fn of(plant: Plant) -> Self {
         let mut world = Self { plant, faults: Arc::default(), before: BTreeMap::new() };
         world.before = world.kept();
         world
@@ -90,6 +95,8 @@ impl World {
             converter: None,
             floor: Floor::default(),
             clock: app.clock,
+            hub: Arc::clone(&app.hub),
+            transfers: Arc::clone(&app.transfers),
         };
         let hands = Arc::new(hands);
         let faulty = |of: Arc<dyn Workflow>| -> Arc<dyn Workflow> {
@@ -101,8 +108,7 @@ impl World {
             pause: (Duration::from_millis(1), Duration::from_millis(2)),
             ..Options::new(Owner::new("oma"), app.clock)
         };
-        let workflows =
-            vec![faulty(Arc::new(TestFailover(Arc::clone(&hands)))), faulty(Arc::new(Cleanup(hands)))];
+        let workflows = failover::workflows(&hands).into_iter().map(faulty).collect();
         Engine::new(app.store.clone(), workflows, options)
     }
 
@@ -138,11 +144,15 @@ impl World {
     }
 
     /// Replicas and restore points, by their content.
-    fn kept(&self) -> BTreeMap<String, blake3::Hash> {
+    pub(super) fn kept(&self) -> BTreeMap<String, blake3::Hash> {
         let mut found = BTreeMap::new();
         let root = self.plant.folder.path().join("storage");
         for (folder, file) in files(&root.join("volumes")).chain(files(&root.join("snapshots"))) {
-            if !file.starts_with("cs-") && !folder.ends_with("volumes/cs") && !folder.contains("/test-") {
+            if !file.starts_with("cs-")
+                && !folder.ends_with("volumes/cs")
+                && !folder.contains("/test-")
+                && !folder.contains("/live-")
+            {
                 let content = std::fs::read(format!("{folder}/{file}")).expect("readable");
                 found.insert(format!("{folder}/{file}"), blake3::hash(&content));
             }

@@ -2,7 +2,7 @@
 
 use super::{Orphan, OrphanKind, Sight};
 use crate::compute::{Machine, State};
-use crate::failover::{Kind, names};
+use crate::failover::{Kind, Standing, names};
 use crate::storage::{Listed, Snapshot};
 use crate::store::{Makes, Migration};
 
@@ -31,10 +31,14 @@ pub(super) fn is_there(sight: &Sight, orphan: &Orphan) -> bool {
 /// Why a name that is no orphan's is none.
 pub(super) fn owner(sight: &Sight, name: &str) -> String {
     let owned = &sight.owned;
-    let mine = |f: &&Makes| f.is_there && (f.name == name || f.clones.contains(name));
+    let mine = |f: &&Makes| !f.is_gone() && (f.is_called(name) || f.clones.contains(name));
     if let Some(failover) = owned.failovers.iter().find(mine) {
         let job = &failover.job;
-        return format!("it belongs to the failover {job}: `migratekit failover cleanup {job}` removes it");
+        return match failover.standing {
+            Standing::HandedOver => format!("it is production: the live failover {job} was committed"),
+            _ if failover.kind == Kind::Live => format!("it belongs to the live failover {job}"),
+            _ => format!("it belongs to the failover {job}: `migratekit failover cleanup {job}` removes it"),
+        };
     }
     match (owned.replicas.contains(name), owned.points.contains(name)) {
         (true, _) => "it is the replica of a migration: `migratekit migration abort` removes it".to_owned(),
@@ -147,8 +151,8 @@ fn source(migration: &Migration) -> Orphan {
 /// Why the machine or the snapshot of this name is nobody's; `None`: it is a failover's.
 fn of_failover(sight: &Sight, name: &str) -> Option<String> {
     // The name is unique: a job that was made since has it, or no one.
-    match sight.owned.failovers.iter().find(|f| f.name == name) {
-        Some(failover) if failover.is_there => None,
+    match sight.owned.failovers.iter().find(|f| f.is_called(name)) {
+        Some(failover) if !failover.is_gone() => None,
         Some(failover) => Some(ended(failover)),
         None => Some("no failover of this database has this name".to_owned()),
     }
@@ -163,7 +167,7 @@ fn ended(failover: &Makes) -> String {
 
 /// Why a machine or a snapshot is not removed by its name.
 fn form(sight: &Sight, name: &str) -> Option<String> {
-    let known = sight.owned.failovers.iter().any(|f| f.name == name);
+    let known = sight.owned.failovers.iter().any(|f| f.is_called(name));
     match names::kind_of(name) {
         _ if known => None,
         Some(Kind::Test) => None,
@@ -183,6 +187,6 @@ fn is_replica(sight: &Sight, volume: &str) -> bool {
 
 /// A volume that a record owns.
 fn is_owned(sight: &Sight, volume: &str) -> bool {
-    let there = |f: &Makes| f.is_there && f.clones.contains(volume);
+    let there = |f: &Makes| !f.is_gone() && f.clones.contains(volume);
     sight.owned.replicas.contains(volume) || sight.owned.failovers.iter().any(there)
 }

@@ -63,6 +63,7 @@ fn queued(new: NewJob, now: Timestamp) -> Job {
         state: JobState::Queued,
         wish: None,
         error: None,
+        superseded: None,
         generation: 1,
         held: Held::default(),
         created_at: now,

@@ -1,0 +1,203 @@
+//! A world whose VM can fail over for good: its agent does what it is told, and its source can be switched.
+
+use super::world::{World, somebody};
+use crate::compute::State;
+use crate::failover::live::Live;
+use crate::failover::{Failover, FailoverView, Request};
+use crate::service::Error;
+use crate::store::{Arm, JobStatus, Wanted};
+use crate::testing::{Plant, cut};
+use crate::workflow::{Ask, Job, WorkflowId};
+use integration_tests::mariadb::Server;
+use shared::cycle::{CycleKind, CycleRun, How, PowerFailure, PowerReport, PowerWish};
+use shared::migration::{Action, Position};
+use shared::vm::Power;
+use std::sync::Mutex;
+use std::time::Duration;
+
+pub(crate) struct Site {
+    pub(crate) world: World,
+    /// The VM at its source, and how it has been since the failover began.
+    power: Mutex<Vec<Power>>,
+    /// Its guest does not hear the button.
+    pub(crate) deaf: Mutex<bool>,
+    /// What the final cycle brings; none: it never ends.
+    pub(crate) last: Mutex<Option<u8>>,
+}
+
+impl Site {
+    pub(crate) async fn sqlite() -> Self {
+        Self::on(None).await
+    }
+
+    pub(crate) async fn mariadb() -> Self {
+        Self::on(Some(Server::shared().database().expect("a database"))).await
+    }
+
+    /// With a restore point of `a`, both arms of verification run, and nothing else.
+    async fn on(database: Option<String>) -> Self {
+        let plant = Plant::begun_on(database).await;
+        cycle(&plant, b'a', "1").await;
+        for disk in plant.disks().await {
+            for arm in [Arm::Replica, Arm::Source] {
+                let now = jiff::Timestamp::now();
+                plant.app.store.disk_verified_set(&disk.id, arm, now).await.expect("stored");
+            }
+        }
+        Self {
+            world: World::of(plant),
+            power: Mutex::new(vec![Power::On]),
+            deaf: Mutex::new(false),
+            last: Mutex::new(Some(b'z')),
+        }
+    }
+
+    pub(crate) fn power(&self) -> Power {
+        *self.power.lock().expect("whole").last().expect("always one")
+    }
+
+    pub(crate) fn switch_source(&self, to: Power) {
+        self.power.lock().expect("whole").push(to);
+    }
+
+    /// Without a test, for a reason.
+    pub(crate) async fn request(&self) -> Request {
+        let override_reason = Some("no time for a test".to_owned());
+        Request {
+            live: Some(Live { override_reason, graceful: Duration::ZERO, ..Live::default() }),
+            ..self.world.request().await
+        }
+    }
+
+    pub(crate) async fn ask(&self, request: &Request) -> Result<FailoverView, Error> {
+        self.world.plant.app.failover_live(&somebody(), request).await
+    }
+
+    pub(crate) async fn begin(&self) -> WorkflowId {
+        self.ask(&self.request().await).await.expect("taken").failover.record.job
+    }
+
+    /// Until nothing goes on by itself, and the migration follows.
+    pub(crate) async fn drive(&self, id: &WorkflowId) -> Job {
+        let engine = self.world.engine();
+        tokio::select! {
+            driven = engine.drive_now(id) => driven.expect("driven"),
+            () = self.agent() => {}
+        }
+        self.world.plant.step().await;
+        self.world.plant.app.store.workflow_fetch(id).await.expect("read")
+    }
+
+    /// The program dies after so many polls; whether it did.
+    pub(crate) async fn drive_and_die(&self, id: &WorkflowId, after: u32) -> bool {
+        let engine = self.world.engine();
+        tokio::select! {
+            ended = cut(engine.drive_now(id), after) => ended.is_none(),
+            () = self.agent() => false,
+        }
+    }
+
+    pub(crate) async fn roll_back(&self, id: &WorkflowId) -> WorkflowId {
+        let view = self.world.plant.app.failover_rollback(&somebody(), id.as_str()).await.expect("taken");
+        view.failover.rollback.expect("made").id
+    }
+
+    pub(crate) async fn failover(&self, id: &WorkflowId) -> Failover {
+        self.world.failover(id).await
+    }
+
+    pub(crate) async fn position(&self) -> Position {
+        self.world.plant.migration().await.position
+    }
+
+    pub(crate) async fn cancel(&self, id: &WorkflowId) {
+        self.world.engine().ask(id, &Ask::Cancel, "tester").await.expect("taken");
+    }
+
+    /// What all of a volume's bytes are; `None`: they differ, or it is not there.
+    pub(crate) fn content(&self, volume: &str) -> Option<u8> {
+        let path = self.world.plant.folder.path().join("storage/volumes").join(format!("{volume}.img"));
+        let bytes = std::fs::read(path).ok()?;
+        let first = *bytes.first()?;
+        bytes.iter().all(|b| *b == first).then_some(first)
+    }
+
+    pub(crate) fn target_runs(&self) -> bool {
+        self.world.there().machines.iter().any(|(.., state)| *state == State::Running)
+    }
+
+    /// The agent, and the control plane's reconcilers: they go on as long as they are polled.
+    pub(crate) async fn agent(&self) {
+        let plant = &self.world.plant;
+        loop {
+            self.obey().await;
+            plant.step().await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    async fn obey(&self) {
+        let plant = &self.world.plant;
+        let Some(desired) = plant.app.agent_desired(&plant.agent, 1).await.expect("read").vms.pop() else {
+            return;
+        };
+        if let Some(order) = desired.power {
+            let was = self.power();
+            let deaf = *self.deaf.lock().expect("whole") && !order.force;
+            let (how, failure) = match (order.wish, was) {
+                (PowerWish::Report, _) | (PowerWish::Off, Power::Off) | (PowerWish::On, Power::On) => {
+                    (Some(How::Already), None)
+                }
+                (PowerWish::Off, _) if deaf => {
+                    let (reason, message) = ("POWER_OFF_TIMEOUT".to_owned(), "it does not hear".to_owned());
+                    (None, Some(PowerFailure { reason, message }))
+                }
+                (PowerWish::Off, _) => {
+                    self.switch_source(Power::Off);
+                    (Some(if order.force { How::Forced } else { How::Graceful }), None)
+                }
+                (PowerWish::On, _) => {
+                    assert!(!self.target_runs(), "the source is switched on beside its target");
+                    self.switch_source(Power::On);
+                    (Some(How::Graceful), None)
+                }
+            };
+            let (vm, migration) = (desired.vm.clone(), desired.migration.clone());
+            let report = PowerReport { vm, migration, order: order.id, state: self.power(), how, failure };
+            plant.app.agent_power(&plant.agent, report).await.expect("taken");
+        }
+        let last = *self.last.lock().expect("whole");
+        if let (Some(wanted), Some(byte)) = (desired.cycle, last)
+            && wanted.run == CycleRun::Run
+        {
+            let job = plant.app.store.job_fetch(&wanted.job).await.expect("read");
+            if job.status != JobStatus::Running || job.wanted != Wanted::Run {
+                return;
+            }
+            if job.snapshot.is_none() {
+                plant.snapshot_taken(&job, "2").await;
+                return;
+            }
+            if wanted.kind == CycleKind::VerifySource {
+                plant.seal(&job).await;
+                return;
+            }
+            for disk in 0..job.disks.len() {
+                // Its program may have died meanwhile.
+                let _ = plant.sent_all_of(&job, disk, byte).await;
+            }
+        }
+    }
+}
+
+/// A whole cycle that sends `byte` everywhere.
+pub(crate) async fn cycle(plant: &Plant, byte: u8, change_id: &str) {
+    plant.act(Action::Sync).await;
+    plant.step().await;
+    let job = plant.job().await;
+    plant.snapshot_taken(&job, change_id).await;
+    for disk in 0..job.disks.len() {
+        plant.sent_all_of(&job, disk, byte).await.expect("sent");
+    }
+    plant.step().await;
+}
