@@ -9,7 +9,7 @@ use crate::failover::{self, Hands};
 use crate::hub::{AgentConnection, Hub};
 use crate::reconcile;
 use crate::service::act::{Acted, Ask};
-use crate::service::transfer::{Mode, OpenRequest, Sent, TransferError, Transfers};
+use crate::service::transfer::{Hashed, Mode, OpenRequest, Sent, TransferError, Transfers};
 use crate::service::{App, Caller, Error, Role};
 use crate::storage::{Floor, LocalStorage, Storage};
 use crate::store::{Disk, Failure, Job, JobKind, JobStep, Migration, NewJob, Store};
@@ -241,6 +241,17 @@ impl Plant {
         let hashes = leaf_hashes(&data);
         opened.transfer.write(Piece::Data { offset: 0, data, hashes }).await?;
         opened.transfer.seal(&self.app.hub, Sent { data: SIZE, zero: 0 }).await
+    }
+
+    /// The source's disk is all `byte`, as a verification sees it.
+    pub(crate) async fn compared_with(&self, job: &Job, disk: usize, byte: u8) -> Result<(), TransferError> {
+        let d = &job.disks[disk];
+        let (job, disk, mode) = (job.id.clone(), d.disk.clone(), Mode::Verify);
+        let request = OpenRequest { job, disk, epoch: d.epoch, size: SIZE, mode };
+        let opened = self.app.transfers.open(&self.agent, &request).await?;
+        let hashes = leaf_hashes(&vec![byte; usize::try_from(SIZE).expect("small")]);
+        opened.transfer.compare(Hashed { range: ByteRange::new(0, SIZE), hashes }).await?;
+        Ok(())
     }
 
     /// Every disk is sealed, as if it had been sent.

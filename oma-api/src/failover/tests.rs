@@ -6,6 +6,7 @@ mod crashes;
 mod faults;
 mod live;
 mod live_crashes;
+mod live_rules;
 mod plans;
 mod site;
 pub(crate) mod world;

@@ -23,6 +23,16 @@ pub(crate) struct Site {
     pub(crate) deaf: Mutex<bool>,
     /// What the final cycle brings; none: it never ends.
     pub(crate) last: Mutex<Option<u8>>,
+    /// What goes wrong at storage and source.
+    pub(crate) trouble: Mutex<Option<Trouble>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// The storage loses what is written to the first disk.
+    Loses,
+    /// The source changes what its change tracking calls unchanged.
+    Hides,
 }
 
 impl Site {
@@ -49,6 +59,7 @@ impl Site {
             power: Mutex::new(vec![Power::On]),
             deaf: Mutex::new(false),
             last: Mutex::new(Some(b'z')),
+            trouble: Mutex::default(),
         }
     }
 
@@ -122,6 +133,15 @@ impl Site {
         bytes.iter().all(|b| *b == first).then_some(first)
     }
 
+    /// Behind everybody's back.
+    pub(crate) async fn write_replica(&self, disk: usize, byte: u8) {
+        let volume = self.world.plant.disks().await.swap_remove(disk).volume;
+        let path = self.world.plant.folder.path().join("storage/volumes").join(format!("{volume}.img"));
+        let file = std::fs::File::options().write(true).open(path).expect("there");
+        std::os::unix::fs::FileExt::write_all_at(&file, &[byte; 4096], 0).expect("written");
+        file.sync_all().expect("on disk");
+    }
+
     pub(crate) fn target_runs(&self) -> bool {
         self.world.there().machines.iter().any(|(.., state)| *state == State::Running)
     }
@@ -178,13 +198,20 @@ impl Site {
                 plant.snapshot_taken(&job, "2").await;
                 return;
             }
+            let trouble = *self.trouble.lock().expect("whole");
             if wanted.kind == CycleKind::VerifySource {
+                if trouble == Some(Trouble::Hides) {
+                    let _ = plant.compared_with(&job, 0, b'!').await;
+                }
                 plant.seal(&job).await;
                 return;
             }
             for disk in 0..job.disks.len() {
                 // Its program may have died meanwhile.
                 let _ = plant.sent_all_of(&job, disk, byte).await;
+            }
+            if trouble == Some(Trouble::Loses) {
+                self.write_replica(0, b'?').await;
             }
         }
     }

@@ -1,0 +1,125 @@
+//! The rules that keep data while a VM moves, each broken by somebody else: the storage, the source, an agent that comes
+//! back. Each of these is red without its rule.
+
+use super::site::{Site, Trouble, cycle};
+use crate::failover::Request;
+use crate::failover::live::{Live, Mode};
+use crate::service::transfer::{OpenRequest, TransferError};
+use crate::storage::VolumeId;
+use crate::workflow::JobState;
+use bytes::Bytes;
+use migratekit::manifest::leaf_hashes;
+use migratekit::piece::Piece;
+use shared::leaf::LEAF;
+use shared::migration::{Action, Position};
+use shared::range::{ByteRange, RangeSet};
+use shared::vm::Power;
+use std::time::Duration;
+
+const SIZE: u64 = 2 * LEAF;
+
+/// DESIGN §6 rule 10: a final delta that the storage lost makes no restore point, let alone a machine.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_final_delta_is_read_back_before_anything_starts_from_it() {
+    let site = Site::sqlite().await;
+    *site.trouble.lock().expect("whole") = Some(Trouble::Loses);
+    let points = site.world.plant.app.store.snapshots_kept().await.expect("read");
+    let id = site.begin().await;
+    let job = site.drive(&id).await;
+    assert_eq!(job.state, JobState::RolledBack, "{job:#?}");
+    let error = job.error.expect("why");
+    assert_eq!(error.reason, "FINAL_SYNC_FAILED");
+    assert!(error.message.contains("READ_BACK_FAILED"), "{}", error.message);
+    assert_eq!(site.world.plant.app.store.snapshots_kept().await.expect("read"), points, "no restore point");
+    assert_eq!((site.position().await, site.power()), (Position::SyncPaused, Power::On));
+    // What was lost is sent again, whatever the source says.
+    let disk = site.world.plant.disks().await.swap_remove(0).id;
+    let next = "job-29991231-235959".parse().expect("an id");
+    let required = site.world.plant.app.store.required_load(&disk, &next).await.expect("read");
+    assert!(required.contains(ByteRange::new(0, LEAF)), "{required:?}");
+    *site.trouble.lock().expect("whole") = None;
+    cycle(&site.world.plant, b'd', "6").await;
+    let id = site.begin().await;
+    assert_eq!(site.drive(&id).await.state, JobState::Succeeded);
+}
+
+/// Change ids of a source that ran, stood still and was switched on again are believed only after they were checked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn change_ids_are_trusted_after_a_rollback_only_where_they_tell_the_truth() {
+    let site = Site::sqlite().await;
+    let id = site.begin().await;
+    site.drive(&id).await;
+    *site.trouble.lock().expect("whole") = Some(Trouble::Hides);
+    let back = site.roll_back(&id).await;
+    let job = site.drive(&back).await;
+    assert_eq!(job.state, JobState::Succeeded, "{job:#?}");
+    let verified = job.output("verify").expect("done");
+    assert_eq!(verified["trusted"], false, "{verified}");
+    let disks = site.world.plant.disks().await;
+    assert!(disks.iter().all(|d| d.needs_hash_diff), "all of it is compared by the next cycle");
+}
+
+/// DESIGN §6 rule 14: an agent that was cut off in the middle of a cycle comes back after its VM has moved. Nothing that it
+/// sends, under whatever epoch it knows, reaches the replica.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_that_comes_back_writes_no_byte() {
+    let mut site = Site::sqlite().await;
+    site.world.plant.act(Action::Sync).await;
+    site.world.plant.step().await;
+    let job = site.world.plant.job().await;
+    site.world.plant.snapshot_taken(&job, "2").await;
+    let d = &job.disks[0];
+    let (of, disk) = (job.id.clone(), d.disk.clone());
+    let mode = crate::service::transfer::Mode::Data;
+    let request = OpenRequest { job: of, disk, epoch: d.epoch, size: SIZE, mode };
+    let agent = site.world.plant.agent.clone();
+    let transfers = std::sync::Arc::clone(&site.world.plant.app.transfers);
+    let opened = transfers.open(&agent, &request).await.expect("opened");
+    let piece = |offset: u64| {
+        let data = Bytes::from(vec![b'x'; usize::try_from(LEAF).expect("small")]);
+        Piece::Data { offset, hashes: leaf_hashes(&data), data }
+    };
+    let all = RangeSet::from_iter([ByteRange::new(0, SIZE)]);
+    opened.transfer.intend(all).expect("open").await.expect("announced");
+    opened.transfer.write(piece(0)).await.expect("half of it");
+    site.world.plant.disconnect();
+    site.world.plant.act(Action::Pause).await;
+    site.world.plant.step().await;
+    assert_eq!(site.position().await, Position::SyncPaused);
+
+    let live = Live {
+        mode: Mode::Unplanned,
+        accepted_loss: Some(Duration::from_secs(3600)),
+        override_reason: Some("the site is cut off".to_owned()),
+        ..Live::default()
+    };
+    let request_live = Request { live: Some(live), ..site.request().await };
+    let id = site.ask(&request_live).await.expect("taken").failover.record.job;
+    assert_eq!(site.drive(&id).await.state, JobState::Succeeded);
+    let replica = site.world.kept();
+    for clone in &site.world.there().clones {
+        assert_eq!(site.content(clone.trim_end_matches(".img")), Some(b'a'), "nothing of the broken cycle");
+    }
+    // It is back: its stream goes on where it was, it opens new ones, it asks for a cycle.
+    site.world.plant.connect().await;
+    assert!(opened.transfer.write(piece(LEAF)).await.is_err(), "its stream was closed");
+    let again = transfers.open(&agent, &request).await.err();
+    assert!(matches!(again, Some(TransferError::Overtaken { .. })), "{again:?}");
+    let newer = OpenRequest { epoch: site.world.plant.disks().await.swap_remove(0).epoch, ..request.clone() };
+    assert!(transfers.open(&agent, &newer).await.is_err(), "whatever epoch it guesses");
+    site.world.plant.ask(&crate::service::act::Ask::new(Action::Sync)).await.expect_err("no cycle");
+    site.world.plant.step().await;
+    let desired = site.world.plant.desired().await;
+    assert!(desired.cycle.is_none() && desired.power.is_none(), "{desired:?}");
+    assert_eq!(site.world.kept(), replica, "not one byte");
+    // The way back: what was half written is sent again before anything is committed.
+    site.switch_source(Power::On);
+    let back = site.roll_back(&id).await;
+    assert_eq!(site.drive(&back).await.state, JobState::Succeeded);
+    let of = site.world.plant.disks().await.swap_remove(0);
+    let next = "job-29991231-235959".parse().expect("an id");
+    let required = site.world.plant.app.store.required_load(&of.id, &next).await.expect("read");
+    assert_eq!(required.total(), SIZE, "{required:?}");
+    cycle(&site.world.plant, b'e', "7").await;
+    assert_eq!(site.content(VolumeId::parse(of.volume).expect("a name").as_str()), Some(b'e'));
+}
