@@ -9,11 +9,13 @@
 
 mod clock;
 mod daemon;
+mod machines;
 mod terminal;
 mod world;
 
 pub use clock::Clock;
 pub use daemon::{Daemon, binary};
+pub use machines::Machines;
 pub use world::{Options, SourceKind, Transport, VM_UUID, World, hash_file, write_agent_config};
 
 use std::time::{Duration, Instant};

@@ -3,69 +3,10 @@
 
 use anyhow::{Context as _, ensure};
 use integration_tests::guest::{Bus, LiveGuest, Options as GuestOptions, Tools};
-use integration_tests::harness::{Options, VM_UUID, World, eventually};
+use integration_tests::harness::{Machines, Options, VM_UUID, World, eventually};
 use integration_tests::mariadb::Server;
 use serde_json::Value;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-/// A machine's process outlives the control plane: this ends what a test that failed left of them.
-struct Machines {
-    /// Of the world, where their disks lie.
-    dir: PathBuf,
-}
-
-impl Machines {
-    fn of(world: &World) -> Self {
-        Self { dir: world.dir.clone() }
-    }
-
-    fn folder(&self) -> PathBuf {
-        self.dir.join("machines/machines")
-    }
-
-    /// Of the machines in the world's folder.
-    fn processes(&self) -> Vec<u32> {
-        let clones = format!("{}/replicas/volumes/cs-", self.dir.display());
-        let mut found = Vec::new();
-        for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-            let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
-                continue;
-            };
-            let arguments = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            found.extend(String::from_utf8_lossy(&arguments).contains(&clones).then_some(id));
-        }
-        found
-    }
-}
-
-impl Drop for Machines {
-    fn drop(&mut self) {
-        for id in self.processes() {
-            let id = rustix::process::Pid::from_raw(id.cast_signed()).expect("of a process");
-            let _ = rustix::process::kill_process(id, rustix::process::Signal::KILL);
-        }
-    }
-}
-
-fn names(folder: &Path, of: impl Fn(&str) -> bool) -> anyhow::Result<Vec<String>> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).with_context(|| folder.display().to_string())? {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        found.extend(of(&name).then_some(name));
-    }
-    Ok(found)
-}
-
-/// Clones, their snapshots, half-made files, folders of machines and their processes.
-fn left(world: &World, machines: &Machines) -> anyhow::Result<Vec<String>> {
-    let replicas = world.dir.join("replicas");
-    let mut found = names(&replicas.join("volumes"), |n| n.starts_with("cs-") || n.ends_with(".tmp"))?;
-    found.extend(names(&replicas.join("snapshots"), |n| !n.starts_with("rp-"))?);
-    found.extend(names(&machines.folder(), |_| true)?);
-    found.extend(machines.processes().into_iter().map(|id| format!("process {id}")));
-    Ok(found)
-}
 
 async fn job(world: &World, id: &str) -> anyhow::Result<Value> {
     world.said_json(&["failover", "get", id]).await
@@ -111,7 +52,7 @@ async fn killed(world: &mut World, after: Duration) -> anyhow::Result<()> {
     world.oma_restart(&[])?;
     let clean = until(world, &id, "the end of the clean-up", is_clean).await;
     clean.with_context(|| format!("killed after {:?} of a clean-up", after / 4))?;
-    let left = left(world, &machines)?;
+    let left = machines.left()?;
     ensure!(left.is_empty(), "killed after {after:?}: {left:?} is left");
     Ok(())
 }
@@ -188,7 +129,7 @@ async fn a_running_machine_is_tested_on_the_target() -> anyhow::Result<()> {
     world.sync().await?;
     let ended = until(&world, &id, "its own clean-up", is_clean).await?;
     ensure!(ended["status"] == "completed" && ended["rto_seconds"].as_f64() > Some(0.0), "{ended}");
-    let left = left(&world, &machines)?;
+    let left = machines.left()?;
     ensure!(left.is_empty(), "{left:?} is left");
     let (replica, mismatches) = world.verify(false).await?;
     ensure!(replica.equal, "{mismatches:?}");
@@ -209,7 +150,7 @@ async fn a_test_that_fails_says_why_and_leaves_nothing() -> anyhow::Result<()> {
     let arguments = [&["failover", "test", VM_UUID, "--skip-virtio-injection"][..], &silent].concat();
     let (code, error) = world.refused(&arguments).await?;
     ensure!(code == 1 && error.contains("VM_NOT_READY"), "{code}: {error}");
-    let left = left(&world, &machines)?;
+    let left = machines.left()?;
     ensure!(left.is_empty(), "{left:?} is left");
     let (code, error) = world.refused(&["failover", "cleanup", "enhanced-test-failover-nobody"]).await?;
     ensure!(code == 1 && error.contains("there is no failover job"), "{code}: {error}");

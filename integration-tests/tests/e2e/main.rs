@@ -26,6 +26,7 @@ mod hand;
 mod interrupted;
 mod kills;
 mod links;
+mod live;
 mod metrics;
 mod preflight;
 mod profiles;
