@@ -33,15 +33,13 @@ fn slow() -> Rewrite {
 }
 
 /// Off, which this source cannot do.
-fn ordering() -> Rewrite {
-    desiring(|vm| {
-        vm.power = Some(v1::PowerOrder {
-            order_id: "order-1".to_owned(),
-            wish: v1::PowerWish::Off.into(),
-            graceful_seconds: 300,
-            force: true,
-        });
-    })
+fn order_off(vm: &mut v1::DesiredVm) {
+    vm.power = Some(v1::PowerOrder {
+        order_id: "order-1".to_owned(),
+        wish: v1::PowerWish::Off.into(),
+        graceful_seconds: 300,
+        force: true,
+    });
 }
 
 /// The agent gives up where it would try again.
@@ -174,7 +172,7 @@ impl Behind {
     /// An order is answered over every connection anew, and what comes of it keeps no cycle from its end.
     async fn power(&mut self) -> anyhow::Result<()> {
         quiet(&self.world).await?;
-        self.middle.rewrite(ordering());
+        self.middle.rewrite(desiring(order_off));
         let rules = MOMENTS.map(|moment| self.cut("ConnectRequest.power", moment));
         self.middle.arm(rules);
         let how = self.how();
@@ -187,7 +185,37 @@ impl Behind {
         .await?;
         let logged = self.world.agent.logged()?;
         ensure!(logged.contains("POWER_UNSUPPORTED"), "{logged}");
+        self.middle.rewrite(as_it_is());
         self.cycle(vec![]).await?;
+        self.order_in_a_cycle().await
+    }
+
+    /// One that comes while a cycle runs is carried out at once, and the cycle goes on to its end.
+    async fn order_in_a_cycle(&mut self) -> anyhow::Result<()> {
+        self.guest_writes()?;
+        let source = live_hashes(&self.world)?;
+        self.middle.rewrite(slow());
+        let [said, chunks] = ["ConnectRequest.power", "PushResponse.durable"].map(|k| self.middle.seen(k));
+        self.world.act(v1::Action::Sync).await?;
+        eventually("a running copy", SOON, || async {
+            Ok((self.middle.seen("PushResponse.durable") > chunks).then_some(()))
+        })
+        .await?;
+        self.middle.rewrite(desiring(|vm| {
+            vm.rate_bytes_per_second = 2 * MIB;
+            order_off(vm);
+        }));
+        // The desired state comes again.
+        self.world.act(v1::Action::Hold).await?;
+        eventually("the answer", SOON, || async {
+            Ok((self.middle.seen("ConnectRequest.power") > said).then_some(()))
+        })
+        .await?;
+        let m = self.world.get().await?;
+        ensure!(m.state() == v1::State::Running, "it waited for the end of the cycle: {m:?}");
+        let m = self.world.synced().await?;
+        self.proof.of(&self.world, &m, &source).await?;
+        self.world.act(v1::Action::Release).await?;
         self.middle.rewrite(as_it_is());
         self.cycle(vec![]).await.map(|_| ())
     }

@@ -15,6 +15,9 @@ use crate::cycle::tests::start_of;
 /// For a guest that is emulated on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Bytes of every disk.
+type Contents = Vec<(String, Vec<u8>)>;
+
 /// A guest that is up, and the agent's view of it. The guest's kernel comes from the network, so it may be missing.
 fn guest(dir: &Path) -> Option<(LiveGuest, QemuSource)> {
     if let Err(error) = Tools::find() {
@@ -39,11 +42,11 @@ fn guest(dir: &Path) -> Option<(LiveGuest, QemuSource)> {
 }
 
 /// Every disk of the snapshot, read as the engine does.
-async fn contents(source: &QemuSource, snapshot: &Snapshot) -> Vec<(String, Vec<u8>)> {
+async fn contents(source: &QemuSource, snapshot: &Snapshot) -> Contents {
     let mut all = Vec::new();
     for disk in &snapshot.disks {
         let open = source.open(snapshot, &disk.key).await.unwrap();
-        let (bytes, _) = tokio::task::block_in_place(|| engine_content(&open.uri, MIB));
+        let (bytes, _) = blocking(move || Ok(engine_content(&open.uri, MIB))).await.unwrap();
         source.confirm(snapshot, &disk.key).await.unwrap();
         all.push((disk.key.as_str().to_owned(), bytes));
     }
@@ -51,11 +54,7 @@ async fn contents(source: &QemuSource, snapshot: &Snapshot) -> Vec<(String, Vec<
 }
 
 /// A snapshot, what it holds, and whether all that differs from the one before was told of.
-async fn cycle(
-    source: &QemuSource,
-    job: &str,
-    base: Option<&(Snapshot, Vec<(String, Vec<u8>)>)>,
-) -> (Snapshot, Vec<(String, Vec<u8>)>) {
+async fn cycle(source: &QemuSource, job: &str, base: Option<&(Snapshot, Contents)>) -> (Snapshot, Contents) {
     let snapshot = source.snapshot(&name(job)).await.unwrap();
     let now = contents(source, &snapshot).await;
     if let Some((before, was)) = base {
@@ -91,7 +90,7 @@ async fn until(source: &QemuSource, state: PowerState) {
 }
 
 /// What a guest on a copy of these disks finds.
-fn found(dir: &Path, disks: &[(String, Vec<u8>)]) -> integration_tests::guest::Found {
+fn found(dir: &Path, disks: &Contents) -> integration_tests::guest::Found {
     std::fs::create_dir_all(dir).unwrap();
     let images: Vec<_> = disks
         .iter()
@@ -132,11 +131,15 @@ async fn off_and_on_again_with_its_change_ids() {
     assert_eq!(source.power().await.unwrap(), PowerState::Running);
     let again = guest.console().booted(2).unwrap();
     assert_eq!((again.boot, again.last), (copy.boot, copy.last), "the copy was of all that it wrote");
+    let running = source.snapshot(&name("job-3")).await.unwrap();
+    let in_it = contents(&source, &running).await;
     let written = guest.wait_for_records(3).unwrap();
     source.power_off().await.unwrap();
     until(&source, PowerState::Off).await;
     guest.machine().ensure_running().unwrap();
-    let third = cycle(&source, "job-3", Some(&second)).await;
+    assert!(contents(&source, &running).await == in_it, "a point in time outlives the power");
+    source.delete(&running.name).await.unwrap();
+    let third = cycle(&source, "job-4", Some(&second)).await;
     let copy = found(&dir.path().join("cut"), &third.1);
     assert!(copy.boot == 3 && copy.last >= written.record, "{copy:?} after {written:?}");
 
@@ -149,7 +152,7 @@ async fn off_and_on_again_with_its_change_ids() {
     source.power_on().await.unwrap();
     source.power_off().await.unwrap();
     until(&source, PowerState::Off).await;
-    cycle(&source, "job-4", Some(&third)).await;
+    cycle(&source, "job-5", Some(&third)).await;
     source.power_on().await.unwrap();
     // Its reboots are reboots, and the button works as before.
     guest.console().booted(4).unwrap();
