@@ -20,7 +20,7 @@ pub use steps::{LiveFailover, Rollback, live_job, rollback_job};
 use super::Plan;
 use super::request::Invalid;
 use crate::store::Migration;
-use crate::workflow::Job;
+use crate::workflow::{Job, JobState, StepState};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use shared::words;
@@ -139,10 +139,17 @@ pub fn usual(migration: &Migration) -> super::Request {
     }
 }
 
-/// What the commit policy of a live failover that has succeeded says, and when.
+/// What the commit policy of a live failover says whose machine has run, and when.
 pub fn due(job: &Job) -> Option<(CommitPolicy, Timestamp)> {
     let plan: Plan = serde_json::from_value(job.params.clone()).ok()?;
     let live = plan.live?;
-    let at = job.ended_at?.checked_add(live.decided_within).ok()?;
-    (live.commit_policy != CommitPolicy::None).then_some((live.commit_policy, at))
+    let started =
+        || job.steps.iter().find(|s| s.plan.name == "start" && s.state == StepState::Done)?.ended_at;
+    let since = match (job.state, live.commit_policy) {
+        (JobState::Succeeded, CommitPolicy::Commit | CommitPolicy::Rollback) => job.ended_at,
+        // It never became ready, and nobody decides: its VM is to be back where it was.
+        (JobState::NeedsAttention, CommitPolicy::Rollback) => started(),
+        _ => None,
+    };
+    Some((live.commit_policy, since?.checked_add(live.decided_within).ok()?))
 }

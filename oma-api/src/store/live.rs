@@ -166,13 +166,13 @@ impl Store {
         Ok(found.into_iter().next())
     }
 
-    /// Live failovers that have succeeded, and are neither committed nor rolled back.
+    /// Live failovers that go on no more, and are neither committed nor rolled back.
     ///
     /// # Errors
     /// [`Error::Corrupt`], [`Error::Database`].
     pub async fn failover_list_undecided(&self) -> Result<Vec<Failover>, Error> {
         self.failovers_by(sql("SELECT f.job_id FROM failovers f JOIN workflow_jobs j ON j.id = f.job_id \
-             WHERE f.job_type = 'live' AND f.committed_at IS NULL AND f.rollback_job_id IS NULL AND j.state = 'succeeded' \
+             WHERE f.job_type = 'live' AND f.committed_at IS NULL AND f.rollback_job_id IS NULL AND j.state IN ('succeeded', 'needs_attention') \
              ORDER BY f.number"))
         .await
     }

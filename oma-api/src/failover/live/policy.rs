@@ -61,7 +61,7 @@ pub enum Barred {
     NoTest { vm: String, within: Period, last: Option<Timestamp> },
     #[error(
         "disk {disk} of {vm} was not compared with the manifest (arm {}) since its last full copy and within the last {within}: \
-         `migratekit migration verify {vm} --arm {}`", word(.arm), word(.arm)
+         `migratekit verify {vm}{}`", word(.arm), option(.arm)
     )]
     Unverified { vm: String, disk: String, arm: Arm, within: Period },
     #[error(
@@ -79,6 +79,13 @@ const fn word(arm: &Arm) -> &'static str {
     match arm {
         Arm::Replica => "replica",
         Arm::Source => "source",
+    }
+}
+
+const fn option(arm: &Arm) -> &'static str {
+    match arm {
+        Arm::Replica => "",
+        Arm::Source => " --source",
     }
 }
 

@@ -3,6 +3,7 @@
 use super::site::{Site, cycle};
 use super::world::{At, Fault, somebody};
 use crate::failover::live::{CommitPolicy, Live, Mode};
+use crate::failover::request::{Ready, Weight};
 use crate::failover::{Request, Standing};
 use crate::service::act::Ask as Act;
 use crate::workflow::{JobState, StepState};
@@ -377,4 +378,23 @@ async fn a_commit_policy_decides_when_nobody_does() {
         }
         assert_eq!(site.failover(&id).await.standing(), ends, "{commit_policy}");
     }
+}
+
+/// A machine that ran and never became ready is taken back too, where that was asked for; what it wrote is kept.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_that_is_never_ready_comes_back_by_itself() {
+    let site = Site::sqlite().await;
+    let mut request = site.request().await;
+    if let Some(live) = &mut request.live {
+        (live.commit_policy, live.decided_within) = (CommitPolicy::Rollback, Duration::from_secs(1));
+    }
+    request.ready = Ready::console("login:", Some("1s"), Weight::Required).ok();
+    let id = site.ask(&request).await.expect("taken").failover.record.job;
+    let job = site.drive(&id).await;
+    assert_eq!((job.state, site.position().await), (JobState::NeedsAttention, Position::SwitchFailed));
+    site.world.plant.app.failovers_decide().await;
+    let back = site.failover(&id).await.rollback.expect("its time is over").id;
+    assert_eq!(site.drive(&back).await.state, JobState::Succeeded);
+    assert_eq!((site.position().await, site.power()), (Position::SyncPaused, Power::On));
+    assert_eq!(site.failover(&id).await.standing(), Standing::Kept);
 }
