@@ -10,6 +10,7 @@ use crate::storage::VolumeId;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -230,6 +231,14 @@ impl Compute for Machines {
 
     async fn screenshot(&self, _: &MachineName) -> Result<Option<Vec<u8>>, Error> {
         Ok(None)
+    }
+
+    async fn reach(&self, _: &MachineName, _: u16) -> Result<Option<SocketAddr>, Error> {
+        Ok(None)
+    }
+
+    async fn guest_agent(&self, _: &MachineName) -> Result<bool, Error> {
+        Ok(false)
     }
 }
 

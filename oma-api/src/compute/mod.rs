@@ -21,6 +21,7 @@ mod local;
 mod name;
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -182,4 +183,11 @@ pub trait Compute: Send + Sync {
 
     /// What its screen shows, as PNG. `None`: it has none, or does not run.
     async fn screenshot(&self, name: &MachineName) -> Result<Option<Vec<u8>>, Error>;
+
+    /// Where a TCP port of its guest is reached from this host, if the guest takes connections there now. `None`: it does
+    /// not, within a second or two; or there is no card, no machine that runs, nobody who answers.
+    async fn reach(&self, name: &MachineName, port: u16) -> Result<Option<SocketAddr>, Error>;
+
+    /// Whether the QEMU guest agent in it answers now, within a second or two.
+    async fn guest_agent(&self, name: &MachineName) -> Result<bool, Error>;
 }

@@ -2,6 +2,9 @@
 
 use crate::compute::{self, Compute, Console, Definition, Error, Machine, MachineName, State, Stop};
 use crate::storage::VolumeId;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// See the module.
@@ -10,6 +13,9 @@ pub(crate) struct Machines {
     of: compute::Machines,
     fault: Mutex<Option<Fault>>,
     screen: Mutex<Option<Vec<u8>>>,
+    open: Mutex<BTreeMap<u16, SocketAddr>>,
+    agent: AtomicBool,
+    no_cards: AtomicBool,
 }
 
 /// What the backend does not do while a test says so.
@@ -34,6 +40,21 @@ impl Machines {
     /// What all screens show from now on.
     pub(crate) fn show(&self, png: &[u8]) {
         *self.screen.lock().unwrap_or_else(PoisonError::into_inner) = Some(png.to_vec());
+    }
+
+    /// From now on all guests take connections at that port; they are somebody's here.
+    pub(crate) fn listen(&self, port: u16, at: SocketAddr) {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).insert(port, at);
+    }
+
+    /// From now on no machine has a network card.
+    pub(crate) fn pull_cards(&self) {
+        self.no_cards.store(true, Ordering::Relaxed);
+    }
+
+    /// From now on the agents in all guests answer.
+    pub(crate) fn agent_answers(&self) {
+        self.agent.store(true, Ordering::Relaxed);
     }
 
     /// From now on.
@@ -82,7 +103,11 @@ impl Compute for Machines {
     }
 
     async fn find(&self, name: &MachineName) -> Result<Option<Machine>, Error> {
-        self.of.find(name).await
+        let mut found = self.of.find(name).await?;
+        if let Some(machine) = found.as_mut().filter(|_| self.no_cards.load(Ordering::Relaxed)) {
+            machine.definition.nics.clear();
+        }
+        Ok(found)
     }
 
     async fn list(&self) -> Result<Vec<Machine>, Error> {
@@ -100,5 +125,13 @@ impl Compute for Machines {
 
     async fn screenshot(&self, _: &MachineName) -> Result<Option<Vec<u8>>, Error> {
         Ok(self.screen.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+
+    async fn reach(&self, _: &MachineName, port: u16) -> Result<Option<SocketAddr>, Error> {
+        Ok(self.open.lock().unwrap_or_else(PoisonError::into_inner).get(&port).copied())
+    }
+
+    async fn guest_agent(&self, _: &MachineName) -> Result<bool, Error> {
+        Ok(self.agent.load(Ordering::Relaxed))
     }
 }

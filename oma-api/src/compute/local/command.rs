@@ -6,6 +6,7 @@
 //! ```text
 //! 03           virtio-scsi controller        10.0 … 17.7  virtio disks, eight to a place
 //! 04 … 0d      network cards                 18 … 1b      SATA controllers beyond the first
+//! 0e           the guest agent's channel
 //! ```
 
 use std::ffi::OsString;
@@ -14,7 +15,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::super::{Bus, Definition, Error, Isolation, MachineName};
-use super::monitor::{CONSOLE, QMP};
+use super::monitor::{AGENT, CONSOLE, QMP};
 
 /// As many as VMware gives a VM.
 const MOST_NICS: usize = 10;
@@ -129,6 +130,14 @@ pub(super) fn arguments(plan: &Plan<'_>) -> Result<Vec<OsString>, Error> {
     let console =
         format!("socket,id=serial0,path={CONSOLE},server=on,wait=off,logfile=console.log,logappend=on");
     args.pair("-chardev", console).pair("-serial", "chardev:serial0");
+    // As QEMU's documentation of the agent has it: agents look for a port of that name.
+    args.pair("-chardev", format!("socket,id=agent,path={AGENT},server=on,wait=off"));
+    args.json("-device", json!({ "driver": "virtio-serial-pci", "id": "agents", "addr": "0e.0" }));
+    args.json(
+        "-device",
+        json!({ "driver": "virtserialport", "bus": "agents.0", "chardev": "agent",
+            "name": "org.qemu.guest_agent.0" }),
+    );
     controllers(&mut args, machine.bus, plan.disks.len());
     for (position, disk) in plan.disks.iter().enumerate() {
         let file = format!("file{position}");

@@ -5,6 +5,7 @@
 //!                      pid            locked by its QEMU while that lives: whether it runs, and as which process
 //!                      qmp.sock       its monitor               console.sock  its serial console, for typing
 //!                      console.log    all it ever said there    qemu.log      what QEMU said at the last start
+//!                      agent.sock     the guest agent in it (`agent`)
 //!                      vars.fd        what its EFI firmware remembers
 //!                      *.tmp          half-written
 //! ROOT/machines/*.tmp                 half-made or half-removed; removed when it is found
@@ -16,17 +17,20 @@
 //! time uses a root; who opens it sees to that (see `claim`).
 
 mod accel;
+mod agent;
 mod command;
 mod folder;
 mod launch;
 mod monitor;
 mod process;
 mod programs;
+mod reach;
 mod running;
 #[cfg(test)]
 mod tests;
 mod turns;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -266,6 +270,14 @@ impl Compute for LocalCompute {
 
     async fn screenshot(&self, name: &MachineName) -> Result<Option<Vec<u8>>, Error> {
         self.screen(name).await
+    }
+
+    async fn reach(&self, name: &MachineName, port: u16) -> Result<Option<SocketAddr>, Error> {
+        self.open_port(name, port).await
+    }
+
+    async fn guest_agent(&self, name: &MachineName) -> Result<bool, Error> {
+        self.agent_answers(name).await
     }
 }
 

@@ -20,6 +20,9 @@ pub(super) const QMP: &str = "qmp.sock";
 /// The serial console's.
 pub(super) const CONSOLE: &str = "console.sock";
 
+/// The guest agent's.
+pub(super) const AGENT: &str = "agent.sock";
+
 /// The longest wait for an answer: a screenshot of a busy guest takes a second.
 const ANSWER: Duration = Duration::from_secs(10);
 
@@ -65,6 +68,13 @@ pub(super) async fn ask(folder: &Path, command: &'static str, arguments: Value) 
 pub(super) async fn status(folder: &Path) -> Result<String, Error> {
     let answer = ask(folder, "query-status", json!({})).await?;
     Ok(answer.get("status").and_then(Value::as_str).unwrap_or("unknown").to_owned())
+}
+
+/// Says a line to QEMU's monitor for people, which some things are for alone, and gives what it says. A refusal is text,
+/// too.
+pub(super) async fn human(folder: &Path, line: &str) -> Result<String, Error> {
+    let answer = ask(folder, "human-monitor-command", json!({ "command-line": line })).await?;
+    Ok(answer.as_str().unwrap_or_default().to_owned())
 }
 
 struct Session {

@@ -198,6 +198,6 @@ impl LocalCompute {
     }
 }
 
-fn unanswered(name: &MachineName, source: monitor::Error) -> Error {
+pub(super) fn unanswered(name: &MachineName, source: monitor::Error) -> Error {
     Error::Monitor { name: name.clone(), source: source.into() }
 }

@@ -1,4 +1,4 @@
-//! One caller at a time, for each machine: to change it, to ask its monitor, to type.
+//! One caller at a time, for each machine: to change it, to ask its monitor, to type, to ask its agent.
 //!
 //! Turns are held while something is waited for, each with a deadline; those of one machine hold up no other.
 
@@ -18,6 +18,8 @@ enum For {
     Monitor,
     /// Two texts at once would be one jumble.
     Console,
+    /// One client at a time, and answers say not whose they are.
+    Agent,
 }
 
 type Turn = Arc<tokio::sync::Mutex<()>>;
@@ -37,6 +39,10 @@ impl Turns {
 
     pub(super) async fn console(&self, name: &MachineName) -> OwnedMutexGuard<()> {
         self.of(name, For::Console).lock_owned().await
+    }
+
+    pub(super) async fn agent(&self, name: &MachineName) -> OwnedMutexGuard<()> {
+        self.of(name, For::Agent).lock_owned().await
     }
 
     fn of(&self, name: &MachineName, what: For) -> Turn {
