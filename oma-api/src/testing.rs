@@ -24,7 +24,7 @@ use shared::cycle::{
 use shared::ids::AgentId;
 use shared::migration::Action;
 use shared::range::{ByteRange, RangeSet};
-use shared::vm::Configuration;
+use shared::vm::{Configuration, Nic, NicModel};
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
@@ -137,6 +137,13 @@ impl Plant {
             configuration: Some(Configuration {
                 cpus: Some(2),
                 memory_bytes: Some(1 << 30),
+                nics: vec![Nic {
+                    key: "4000".parse().expect("a key"),
+                    mac: None,
+                    model: NicModel::default(),
+                    network: None,
+                    addresses: vec![],
+                }],
                 ..Configuration::default()
             }),
         };

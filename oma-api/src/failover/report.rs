@@ -9,7 +9,6 @@ mod tests;
 mod text;
 
 use super::Evidence;
-use super::request::Check;
 use super::status::{Status, public_steps};
 use super::{FailoverView, Plan};
 use crate::store::Disk;
@@ -217,10 +216,9 @@ fn evidence(view: &FailoverView, machine: Option<&Evidence>) -> (Evidence, &'sta
 
 fn health(plan: Option<&Plan>, job: &Job) -> Health {
     let ready = job.steps.iter().find(|s| s.plan.name == "ready");
-    let expected = plan.and_then(|plan| plan.ready.as_ref()).map(|wanted| {
-        let Check::Console { text } = &wanted.check;
-        format!("{text:?} on its console within {} s of its start", wanted.within.as_secs())
-    });
+    let expected = plan
+        .and_then(|plan| plan.ready.as_ref())
+        .map(|wanted| format!("{} within {} s of its start", wanted.check, wanted.within.as_secs()));
     let said = ready.and_then(|s| s.output.as_ref()?.get("ready")?.as_bool());
     let failed = ready.and_then(|s| s.error.as_ref()).is_some_and(|e| e.reason == "VM_NOT_READY");
     let result = match (ready, said) {

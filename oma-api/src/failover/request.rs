@@ -1,10 +1,13 @@
 //! What may be asked of a failover, and what is wrong with a request by itself.
 
+mod ready;
+
 use jiff::SignedDuration;
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::time::Duration;
+
+pub use ready::{Check, Checks, Http, HttpAsked, Ready, Weight};
 
 /// How long a test is kept when nobody says.
 pub const KEPT: Duration = Duration::from_secs(24 * 3600);
@@ -20,10 +23,6 @@ const MOST_NETWORKS: usize = 256;
 
 /// Bytes of a name or a text.
 const LONGEST: usize = 256;
-
-/// How long a machine is waited for when nobody says, and at most.
-const READY_WITHIN: Duration = Duration::from_secs(300);
-const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
 
 /// What is asked.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -47,33 +46,6 @@ pub struct Request {
     pub ready: Option<Ready>,
     /// Of a live failover; `None`: a test.
     pub live: Option<super::live::Live>,
-}
-
-/// What shows that a machine works.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ready {
-    pub check: Check,
-    pub within: Duration,
-    pub weight: Weight,
-}
-
-/// How it is found out.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Check {
-    /// The serial console says this.
-    Console { text: String },
-}
-
-/// What follows when it is not.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Weight {
-    /// The failover fails.
-    Required,
-    /// It succeeds, with a warning.
-    #[default]
-    Advisory,
 }
 
 /// Why a request cannot be taken, whatever there is.
@@ -150,35 +122,6 @@ impl Request {
         match &self.ready {
             Some(ready) => ready.check(),
             None => Ok(()),
-        }
-    }
-}
-
-impl Ready {
-    /// `within` is [`READY_WITHIN`] when left out.
-    ///
-    /// # Errors
-    /// A duration that is none.
-    pub fn console(text: &str, within: Option<&str>, weight: Weight) -> Result<Self, Invalid> {
-        let within = match within {
-            None => READY_WITHIN,
-            Some(text) => go_duration(text).ok_or_else(|| {
-                let shown: String = text.chars().take(32).collect();
-                invalid("wait_for_ready.timeout", format!("{shown:?} is no duration: write it as 90s or 5m"))
-            })?,
-        };
-        Ok(Self { check: Check::Console { text: text.to_owned() }, within, weight })
-    }
-
-    fn check(&self) -> Result<(), Invalid> {
-        let Check::Console { text } = &self.check;
-        if text.is_empty() || text.len() > LONGEST || text.contains(char::is_control) {
-            let why = format!("takes 1 to {LONGEST} bytes on one line");
-            return Err(invalid("wait_for_ready.console", why));
-        }
-        match (Duration::from_secs(1)..=LONGEST_WAIT).contains(&self.within) {
-            true => Ok(()),
-            false => Err(invalid("wait_for_ready.timeout", "must be 1s to 24h")),
         }
     }
 }

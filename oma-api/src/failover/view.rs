@@ -19,6 +19,8 @@ pub struct FailoverView {
     pub expires_at: Option<Timestamp>,
     /// The time that its data is of; the source's snapshot's.
     pub taken_at: Option<Timestamp>,
+    /// What shows that its machine works, where that was asked for.
+    pub waits_for: Option<String>,
     /// What went on although it was not as wanted.
     pub warnings: Vec<String>,
     /// From the request to the machine being ready (or started, where nothing more was waited for).
@@ -38,7 +40,8 @@ impl From<Failover> for FailoverView {
             allowed: policy::allowed(failover.cleanup.as_ref().unwrap_or(job)),
             is_there: failover.is_there(),
             expires_at: failover.expires(),
-            taken_at: plan.map(|plan| plan.taken_at),
+            taken_at: plan.as_ref().map(|plan| plan.taken_at),
+            waits_for: plan.and_then(|plan| plan.ready).map(|ready| ready.check.to_string()),
             warnings: job.steps.iter().filter_map(warning).collect(),
             rto_seconds: rto.map(|end| end.duration_since(job.created_at).as_secs_f64()),
             failover,

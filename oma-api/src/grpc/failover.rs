@@ -4,7 +4,7 @@ mod report;
 mod view;
 
 use super::access::caller_of;
-use crate::failover::request::{Invalid, Ready, Weight};
+use crate::failover::request::{Checks, HttpAsked, Invalid, Ready, Weight};
 use crate::failover::{FailoverView, Request as Asked};
 use crate::service::App;
 use crate::service::failovers::{FailoverFilter, Refused};
@@ -169,10 +169,18 @@ fn object(text: &str) -> Result<Map<String, Value>, Status> {
 }
 
 fn ready(wanted: v1::FailoverReady) -> Result<Ready, Status> {
-    let v1::FailoverReady { console, timeout, required } = wanted;
+    let v1::FailoverReady { console, timeout, required, tcp_port, http, guest_agent } = wanted;
+    let said = |text: String| Some(text).filter(|text| !text.is_empty());
+    let number = |n| Some(n).filter(|n| *n > 0);
+    let http = http.map(|v1::FailoverHttp { port, path, status, text }| HttpAsked {
+        port: number(port),
+        path: said(path),
+        status: number(status),
+        text: said(text),
+    });
+    let checks = Checks { console: said(console), tcp_port: number(tcp_port), http, guest_agent };
     let weight = if required { Weight::Required } else { Weight::Advisory };
-    let timeout = Some(timeout.as_str()).filter(|text| !text.is_empty());
-    Ready::console(&console, timeout, weight).map_err(|wrong| invalid(wrong.field, wrong.why))
+    Ready::new(checks, said(timeout).as_deref(), weight).map_err(|wrong| invalid(wrong.field, wrong.why))
 }
 
 fn action(action: i32, why: String) -> Result<Ask, Status> {

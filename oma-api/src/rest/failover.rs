@@ -12,7 +12,7 @@ use super::Server;
 use super::body::{Body, Query};
 use super::refusal::Refusal;
 use crate::failover::Request;
-use crate::failover::request::{Ready, Weight};
+use crate::failover::request::{Checks, HttpAsked, Ready, Weight};
 use crate::service::failovers::{FailoverFilter, Refused};
 use crate::service::{App, Caller, Error};
 use crate::workflow::Ask;
@@ -79,13 +79,24 @@ pub(super) struct New {
     wait_for_ready: Option<WaitForReady>,
 }
 
-/// What shows that the machine works.
+/// What shows that the machine works: exactly one of console, tcp_port, http and guest_agent.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct WaitForReady {
     /// Its serial console says this text.
+    #[serde(default)]
     #[schema(min_length = 1, max_length = 256)]
-    console: String,
+    console: Option<String>,
+    /// Its guest takes connections at this TCP port.
+    #[serde(default)]
+    #[schema(minimum = 1, maximum = 65535)]
+    tcp_port: Option<u32>,
+    /// A web server of its guest answers.
+    #[serde(default)]
+    http: Option<HttpCheck>,
+    /// The QEMU guest agent in it answers.
+    #[serde(default)]
+    guest_agent: bool,
     /// From its start on, 1s to 24h; 5m when it is left out.
     #[serde(default)]
     #[schema(pattern = "^[1-9]h$|^[1-9][0-9]{0,2}[ms]$")]
@@ -95,12 +106,39 @@ struct WaitForReady {
     required: bool,
 }
 
+/// A GET, in clear; a redirection is an answer, and is not followed.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct HttpCheck {
+    /// 80 when it is left out.
+    #[serde(default)]
+    #[schema(minimum = 1, maximum = 65535)]
+    port: Option<u32>,
+    /// With its query; `/` when it is left out.
+    #[serde(default)]
+    #[schema(max_length = 256, pattern = "^/[!$-;=?-Z_a-z]*$", example = "/health")]
+    path: Option<String>,
+    /// Of the answer; any from 200 to 399 when it is left out.
+    #[serde(default)]
+    #[schema(minimum = 100, maximum = 599)]
+    status: Option<u32>,
+    /// In the first 64 KiB of its body.
+    #[serde(default)]
+    #[schema(min_length = 1, max_length = 256)]
+    text: Option<String>,
+}
+
+impl WaitForReady {
+    fn into_ready(self) -> Result<Ready, Refused> {
+        let Self { console, tcp_port, http, guest_agent, timeout, required } = self;
+        let http = http.map(|HttpCheck { port, path, status, text }| HttpAsked { port, path, status, text });
+        let weight = if required { Weight::Required } else { Weight::Advisory };
+        Ok(Ready::new(Checks { console, tcp_port, http, guest_agent }, timeout.as_deref(), weight)?)
+    }
+}
+
 impl New {
     fn into_request(self) -> Result<Request, Error> {
-        let ready = self.wait_for_ready.map(|wanted| {
-            let weight = if wanted.required { Weight::Required } else { Weight::Advisory };
-            Ready::console(&wanted.console, wanted.timeout.as_deref(), weight)
-        });
         Ok(Request {
             vm_id: self.vm_id,
             vm_name: self.vm_name,
@@ -114,7 +152,7 @@ impl New {
             custom_config: self.custom_config,
             notification_config: None,
             live: None,
-            ready: ready.transpose().map_err(Refused::from)?,
+            ready: self.wait_for_ready.map(WaitForReady::into_ready).transpose()?,
         })
     }
 }

@@ -68,6 +68,7 @@ pub(super) fn job_json(f: &v1::Failover) -> Value {
         "machine": or_null(&f.machine),
         "error_code": or_null(&f.error_code),
         "error_message": or_null(&f.error_message),
+        "waits_for": or_null(&f.waits_for),
         "warnings": f.warnings,
         "rto_seconds": Some(f.rto_seconds).filter(|seconds| *seconds > 0.0),
         "cleanup": f.cleanup.as_ref().map(|c| json!({
@@ -135,6 +136,9 @@ fn text(f: &v1::Failover) -> String {
     }
     if !f.machine.is_empty() {
         lines.push(format!("machine     {} ({})", f.machine, f.destination_vm_id));
+    }
+    if !f.waits_for.is_empty() {
+        lines.push(format!("waits for   {}", f.waits_for));
     }
     if f.rto_seconds > 0.0 {
         // Whether it is ready is known only of one that was waited for, and that showed it.

@@ -3,7 +3,7 @@
 use super::super::client::{Channel, Connection, said};
 use super::super::show::Output;
 use super::{follow, one, subject};
-use clap::Args;
+use clap::{ArgGroup, Args};
 use proto::v1;
 use proto::v1::failover_service_client::FailoverServiceClient;
 use serde_json::{Map, Value};
@@ -12,6 +12,7 @@ use std::io::Write;
 
 /// What a test is made of.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("ready").args(["ready_console", "ready_tcp", "ready_http", "ready_guest_agent"]))]
 pub(super) struct Test {
     /// Name or uuid of the VM, or the migration's id.
     #[arg(value_name = "VM")]
@@ -45,11 +46,27 @@ pub(super) struct Test {
     /// The machine works when its serial console says this.
     #[arg(long, value_name = "TEXT")]
     ready_console: Option<String>,
+    /// The machine works when its guest takes connections at this TCP port, such as 22.
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    ready_tcp: Option<u16>,
+    /// The machine works when a web server of its guest answers a GET, in clear: PORT, or PORT/PATH such as 80/health. No
+    /// redirection is followed.
+    #[arg(long, value_name = "PORT[/PATH]", value_parser = port_and_path)]
+    ready_http: Option<(u16, String)>,
+    /// Status that the answer has. Default: any from 200 to 399.
+    #[arg(long, value_name = "STATUS", requires = "ready_http", value_parser = clap::value_parser!(u16).range(100..600))]
+    ready_http_status: Option<u16>,
+    /// Text that is in the first 64 KiB of the answer's body.
+    #[arg(long, value_name = "TEXT", requires = "ready_http")]
+    ready_http_text: Option<String>,
+    /// The machine works when the QEMU guest agent in it answers.
+    #[arg(long)]
+    ready_guest_agent: bool,
     /// How long that is waited for after the start, such as 90s. Default: 5m.
-    #[arg(long, value_name = "SPAN", requires = "ready_console")]
+    #[arg(long, value_name = "SPAN", requires = "ready")]
     ready_timeout: Option<String>,
     /// A machine that is not ready then is a failure, and taken back; by default it is a warning.
-    #[arg(long, requires = "ready_console")]
+    #[arg(long, requires = "ready")]
     ready_required: bool,
     /// Wait for the end, with a line a step; exit code 1 when it failed.
     #[arg(long)]
@@ -63,6 +80,15 @@ fn pair(text: &str) -> Result<(String, String), String> {
             Ok((key.trim().to_owned(), value.trim().to_owned()))
         }
         _ => Err("write it as NAME=VALUE".to_owned()),
+    }
+}
+
+/// `80` or `80/health?deep=1`.
+fn port_and_path(text: &str) -> Result<(u16, String), String> {
+    let (port, path) = text.find('/').map_or((text, "/"), |at| text.split_at(at));
+    match port.parse() {
+        Ok(port @ 1..) => Ok((port, path.to_owned())),
+        Ok(0) | Err(_) => Err("write it as PORT or PORT/PATH, such as 80/health".to_owned()),
     }
 }
 
@@ -108,8 +134,32 @@ impl Test {
         Ok(())
     }
 
-    fn request(self, vm: v1::Migration) -> Result<v1::FailoverServiceStartTestRequest, Twice> {
-        let (timeout, required) = (self.ready_timeout.unwrap_or_default(), self.ready_required);
+    fn ready(&mut self) -> Option<v1::FailoverReady> {
+        let asked = self.ready_console.is_some()
+            || self.ready_tcp.is_some()
+            || self.ready_http.is_some()
+            || self.ready_guest_agent;
+        if !asked {
+            return None;
+        }
+        let http = self.ready_http.take().map(|(port, path)| v1::FailoverHttp {
+            port: port.into(),
+            path,
+            status: self.ready_http_status.map_or(0, u32::from),
+            text: self.ready_http_text.take().unwrap_or_default(),
+        });
+        Some(v1::FailoverReady {
+            console: self.ready_console.take().unwrap_or_default(),
+            timeout: self.ready_timeout.take().unwrap_or_default(),
+            required: self.ready_required,
+            tcp_port: self.ready_tcp.map_or(0, u32::from),
+            http,
+            guest_agent: self.ready_guest_agent,
+        })
+    }
+
+    fn request(mut self, vm: v1::Migration) -> Result<v1::FailoverServiceStartTestRequest, Twice> {
+        let ready = self.ready();
         Ok(v1::FailoverServiceStartTestRequest {
             vm_id: vm.vm_uuid,
             vm_name: vm.vm_name,
@@ -121,11 +171,7 @@ impl Test {
             skip_virtio_injection: self.skip_virtio_injection,
             network_mappings: once("--network", &self.network)?.into_iter().collect(),
             custom_config: config(&once("--config", &self.config)?),
-            wait_for_ready: self.ready_console.map(|console| v1::FailoverReady {
-                console,
-                timeout,
-                required,
-            }),
+            wait_for_ready: ready,
         })
     }
 }
@@ -158,6 +204,11 @@ mod tests {
         assert_eq!(pair("VM Network = lab=1"), Ok(("VM Network".to_owned(), "lab=1".to_owned())));
         for wrong in ["", "x", "=x", "x=", " = "] {
             pair(wrong).expect_err(wrong);
+        }
+        assert_eq!(port_and_path("80"), Ok((80, "/".to_owned())));
+        assert_eq!(port_and_path("8080/health?a=/"), Ok((8080, "/health?a=/".to_owned())));
+        for wrong in ["", "/", "0", "65536/", "http://x/", "-1/x", "80 /"] {
+            port_and_path(wrong).expect_err(wrong);
         }
         let given = |all: &[(&str, &str)]| {
             let all: Vec<_> = all.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();

@@ -1,10 +1,18 @@
 //! Whether the machine works: waited for, never longer than was said, a restart of the control plane included.
+//!
+//! Here is how long, and what follows; `look` looks once, whatever the check is.
+
+mod http;
+mod look;
+#[cfg(test)]
+mod tests;
 
 use super::{Hands, machine_name, of_compute, plan};
 use crate::compute::{Compute, MachineName, State};
-use crate::failover::request::{Check, Ready as Wanted, Weight};
+use crate::failover::request::{Ready as Wanted, Weight};
 use crate::workflow::{Effect, Job, Kind, Problem, Turn};
 use jiff::Timestamp;
+use look::{Looks, Seen};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,17 +23,18 @@ const CODE: &str = "VM_NOT_READY";
 /// Between looks.
 const PERIOD: Duration = Duration::from_millis(250);
 
-/// Bytes of the console that are read at once, and that a failure shows.
-const PART: usize = 64 << 10;
+/// Bytes of the console that a failure shows.
 const SHOWN: u64 = 2 << 10;
 
 /// It shows what was said that it would.
 pub(crate) struct Ready(pub(crate) Arc<Hands>);
 
-/// Why it was not.
+/// Why it was not; with what was seen instead, where there is more to say.
 enum Unready {
-    Late,
+    Late(Option<String>),
     Stopped,
+    /// It cannot ever be.
+    NoCard,
 }
 
 #[async_trait::async_trait]
@@ -45,17 +54,20 @@ impl Effect for Ready {
         let (compute, name) = (self.0.compute()?, machine_name(&plan));
         let since = turn.job.steps.iter().find(|s| s.plan.name == "start").and_then(|s| s.ended_at);
         let until = since.unwrap_or_else(|| self.0.clock.now()) + wanted.within;
-        match self.wait(compute, &name, wanted, until, &turn).await? {
-            Ok(()) => Ok(json!({ "ready": true })),
-            Err(unready) => {
-                let why = describe(compute, &name, wanted, &unready).await;
-                match wanted.weight {
-                    Weight::Required => Err(Problem::new(Kind::Permanent, CODE, why)),
-                    Weight::Advisory => {
-                        warn!(machine = %name, why, "a machine is not ready; its failover goes on");
-                        Ok(json!({ "ready": false, "warning": why }))
-                    }
-                }
+        let waited = tokio::select! {
+            waited = self.wait(compute, &name, wanted, until, &turn) => waited?,
+            // In the middle of a look, too.
+            () = turn.stop().cancelled() => {
+                return Err(Problem::new(Kind::Permanent, "CANCELLED", "the wait for the machine was cancelled"));
+            }
+        };
+        let Err(unready) = waited else { return Ok(json!({ "ready": true })) };
+        let why = describe(compute, &name, wanted, &unready).await;
+        match wanted.weight {
+            Weight::Required => Err(Problem::new(Kind::Permanent, CODE, why)),
+            Weight::Advisory => {
+                warn!(machine = %name, why, "a machine is not ready; its failover goes on");
+                Ok(json!({ "ready": false, "warning": why }))
             }
         }
     }
@@ -74,52 +86,39 @@ impl Ready {
         until: Timestamp,
         turn: &Turn<'_>,
     ) -> Result<Result<(), Unready>, Problem> {
-        let Check::Console { text } = &wanted.check;
-        let mut from = 0;
+        let mut looks = Looks::new(compute, name, &wanted.check);
         loop {
             turn.check()?;
             // Its state first: what a machine says before it ends is read.
-            let runs = compute
-                .find(name)
-                .await
-                .map_err(of_compute(CODE))?
-                .is_some_and(|m| m.state == State::Running);
-            let late = self.0.clock.now() >= until;
-            loop {
-                let part = compute.console(name, from, PART).await.map_err(of_compute(CODE))?;
-                if part.data.windows(text.len()).any(|window| window == text.as_bytes()) {
-                    return Ok(Ok(()));
-                }
-                let end = part.offset + part.data.len() as u64;
-                // It may have begun at the end of this part.
-                from = from.max(end.saturating_sub(text.len() as u64 - 1));
-                if end >= part.end {
-                    break;
-                }
-            }
-            if !runs {
+            let machine = compute.find(name).await.map_err(of_compute(CODE))?;
+            let left = Duration::try_from(until.duration_since(self.0.clock.now())).unwrap_or_default();
+            let instead = match looks.once(left).await.map_err(of_compute(CODE))? {
+                Seen::Ready => return Ok(Ok(())),
+                Seen::Not(instead) => instead,
+            };
+            let Some(machine) = machine.filter(|m| m.state == State::Running) else {
                 return Ok(Err(Unready::Stopped));
+            };
+            if looks.by_network() && machine.definition.nics.is_empty() {
+                return Ok(Err(Unready::NoCard));
             }
-            if late {
-                return Ok(Err(Unready::Late));
+            if left.is_zero() {
+                return Ok(Err(Unready::Late(instead)));
             }
-            tokio::select! {
-                () = tokio::time::sleep(PERIOD) => {}
-                () = turn.stop().cancelled() => {
-                    return Err(Problem::new(Kind::Permanent, "CANCELLED", "the wait for the machine was cancelled"));
-                }
-            }
+            tokio::time::sleep(PERIOD).await;
         }
     }
 }
 
 async fn describe(compute: &dyn Compute, name: &MachineName, wanted: &Wanted, unready: &Unready) -> String {
-    let Check::Console { text } = &wanted.check;
+    let Wanted { check, within, .. } = wanted;
     let what = match unready {
-        Unready::Late => {
-            format!("machine {name} did not say {text:?} on its console within {:?}", wanted.within)
+        Unready::Late(None) => format!("machine {name} did not show {check} within {within:?}"),
+        Unready::Late(Some(seen)) => {
+            format!("machine {name} did not show {check} within {within:?} ({seen})")
         }
-        Unready::Stopped => format!("machine {name} stopped before it said {text:?} on its console"),
+        Unready::Stopped => format!("machine {name} stopped before it showed {check}"),
+        Unready::NoCard => format!("machine {name} cannot show {check}: it has no network card"),
     };
     match tail(compute, name).await.as_str() {
         "" => format!("{what}; its console is empty"),
@@ -130,7 +129,7 @@ async fn describe(compute: &dyn Compute, name: &MachineName, wanted: &Wanted, un
 /// The last of what its console says, as plain text; empty where there is nothing.
 pub(in crate::failover) async fn tail(compute: &dyn Compute, name: &MachineName) -> String {
     let Ok(end) = compute.console(name, 0, 1).await.map(|part| part.end) else { return String::new() };
-    let most = usize::try_from(SHOWN).unwrap_or(PART);
+    let most = usize::try_from(SHOWN).unwrap_or(usize::MAX);
     let Ok(part) = compute.console(name, end.saturating_sub(SHOWN), most).await else { return String::new() };
     let text = String::from_utf8_lossy(&part.data).replace('\r', "");
     text.chars().filter(|c| *c == '\n' || !c.is_control()).collect::<String>().trim().to_owned()

@@ -87,7 +87,12 @@ async fn a_watch_begins_with_what_is_grows_and_ends_with_the_job_and_its_clean_u
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_watch_ends_with_the_server_and_a_slow_one_gets_the_latest() {
     let service = Service::new().await;
-    let waits = v1::FailoverReady { console: "never".to_owned(), timeout: "10m".to_owned(), required: true };
+    let waits = v1::FailoverReady {
+        console: "never".to_owned(),
+        timeout: "10m".to_owned(),
+        required: true,
+        ..v1::FailoverReady::default()
+    };
     let begun = service
         .begin(v1::FailoverServiceStartTestRequest { wait_for_ready: Some(waits), ..new() })
         .await
@@ -130,8 +135,13 @@ async fn what_cannot_be_used_is_refused_with_its_field() {
     let service = Service::new().await;
     type New = v1::FailoverServiceStartTestRequest;
     let ready = |console: &str, timeout: &str| {
-        Some(v1::FailoverReady { console: console.into(), timeout: timeout.into(), required: false })
+        let (console, timeout) = (console.into(), timeout.into());
+        Some(v1::FailoverReady { console, timeout, ..v1::FailoverReady::default() })
     };
+    let both = v1::FailoverReady { tcp_port: 22, guest_agent: true, ..v1::FailoverReady::default() };
+    let http = v1::FailoverHttp { path: "health".into(), ..v1::FailoverHttp::default() };
+    let http = v1::FailoverReady { http: Some(http), ..v1::FailoverReady::default() };
+    let port = v1::FailoverReady { tcp_port: 65536, ..v1::FailoverReady::default() };
     for (new, code, why, says) in [
         (
             New { custom_config: "[1]".into(), ..new() },
@@ -160,6 +170,14 @@ async fn what_cannot_be_used_is_refused_with_its_field() {
             "INVALID_REQUEST",
             "timeout",
         ),
+        (
+            New { wait_for_ready: Some(both), ..new() },
+            Code::InvalidArgument,
+            "INVALID_REQUEST",
+            "more than one check",
+        ),
+        (New { wait_for_ready: Some(http), ..new() }, Code::InvalidArgument, "INVALID_REQUEST", "http.path"),
+        (New { wait_for_ready: Some(port), ..new() }, Code::InvalidArgument, "INVALID_REQUEST", "tcp_port"),
         (New { vm_id: "web-1".into(), ..new() }, Code::NotFound, "VM_NOT_FOUND", "web-1"),
         (New { restore_point: "none".into(), ..new() }, Code::NotFound, "RESTORE_POINT_NOT_FOUND", "none"),
     ] {

@@ -46,6 +46,7 @@ pub(super) fn to_wire(view: &FailoverView) -> v1::Failover {
         cleanup: view.failover.cleanup.as_ref().map(cleanup),
         warnings: view.warnings.clone(),
         rto_seconds: view.rto_seconds.unwrap_or(0.0),
+        waits_for: view.waits_for.clone().unwrap_or_default(),
     }
 }
 

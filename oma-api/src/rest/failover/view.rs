@@ -146,6 +146,9 @@ struct Job {
     error_message: Option<String>,
     /// Where it has failed.
     troubleshooting: Option<Troubleshooting>,
+    /// What shows that the machine works, where that was asked for.
+    #[schema(example = "an open TCP port 22")]
+    waits_for: Option<String>,
     /// What went on although it was not as wanted.
     warnings: Vec<String>,
     /// From the request to the machine being ready.
@@ -244,6 +247,7 @@ impl From<&FailoverView> for Job {
             error_code,
             error_message,
             troubleshooting,
+            waits_for: view.waits_for.clone(),
             warnings: view.warnings.clone(),
             rto_seconds: view.rto_seconds,
             cleanup: view.failover.cleanup.as_ref().map(cleanup),

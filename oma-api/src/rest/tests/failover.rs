@@ -96,7 +96,7 @@ async fn a_test_is_shown_and_cleaned_up_in_the_documents_fields() {
         "linstor_snapshot_name": done["machine"], "network_mappings": "{}", "engine_state": "succeeded",
         "allowed": [], "is_there": true, "error_code": null, "cleanup": null, "correlation_id": begun["data"]["correlation_id"],
         "requested_by": "loopback", "auto_cleanup": false, "test_duration": "30m", "expires_at": null,
-        "custom_config": { "memory_mb": 512 }, "warnings": []
+        "custom_config": { "memory_mb": 512 }, "warnings": [], "waits_for": "\"the guest boots\" on its console"
     });
     for (key, value) in seed.as_object().expect("fields") {
         assert_eq!(&done[key], value, "{key}: {done:#}");
@@ -224,6 +224,10 @@ async fn refusals_have_the_documents_shape() {
         (with("test_duration", json!("soon")), 400, "INVALID_REQUEST"),
         (with("custom_config", json!([])), 400, "INVALID_REQUEST"),
         (with("wait_for_ready", json!({ "console": "" })), 400, "INVALID_REQUEST"),
+        (with("wait_for_ready", json!({})), 400, "INVALID_REQUEST"),
+        (with("wait_for_ready", json!({ "console": "x", "tcp_port": 22 })), 400, "INVALID_REQUEST"),
+        (with("wait_for_ready", json!({ "tcp_port": 0 })), 400, "INVALID_REQUEST"),
+        (with("wait_for_ready", json!({ "http": { "path": "health" } })), 400, "INVALID_REQUEST"),
         (with("wait_for_ready", json!({ "console": "x", "timeout": "now" })), 400, "INVALID_REQUEST"),
         (with("restore_point", json!("rp-none")), 404, "RESTORE_POINT_NOT_FOUND"),
         (with("custom_config", json!({ "memory_mb": "much" })), 400, "INVALID_REQUEST"),
