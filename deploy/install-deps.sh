@@ -19,7 +19,8 @@ promtool_of=prometheus # the Debian package that holds it
 guest_kernel=linux-image-cloud-amd64 # the Debian package that depends on the one that holds it
 # What the guest may find itself on, here and after a move; each with what it depends on.
 guest_modules="scsi_common scsi_mod sd_mod libata ata_piix vmw_pvscsi virtio_ring virtio virtio_pci_legacy_dev
-    virtio_pci_modern_dev virtio_pci virtio_blk virtio_scsi failover net_failover virtio_net vmxnet3 button evdev"
+    virtio_pci_modern_dev virtio_pci virtio_blk virtio_scsi failover net_failover virtio_net vmxnet3 virtio_console button evdev"
+guest_version=2 # of what is put together for it: another one is made anew
 
 # package | how to see that it is there | groups | why
 #
@@ -78,7 +79,7 @@ list() {
     echo "In $tools/bin:"
     printf '  %-19s %-22s %s\n' grpcurl "test" "$grpcurl_version, by go install: a gRPC client that is not ours"
     printf '  %-19s %-22s %s\n' promtool "test" "out of Debian's package $promtool_of, which is not installed: judges metrics and alert rules"
-    printf '  %-19s %-22s %s\n' ../guest "test demo" "a kernel out of what $guest_kernel depends on, busybox out of busybox-static: a machine to move"
+    printf '  %-19s %-22s %s\n' ../guest "test demo" "a kernel out of what $guest_kernel depends on, busybox out of busybox-static, qemu-ga out of qemu-guest-agent: a machine to move"
     printf '  %-19s %-22s %s\n' schemathesis "test" "$schemathesis_version, by pip into a venv of its own (../venv): the REST API against its document"
     printf '  %-19s %-22s %s\n' buf "lint test" "$buf_version, by npm: lints the schema"
 }
@@ -208,16 +209,25 @@ tool_promtool() {
     fi
 }
 
+# The agent with the libraries that it needs: QEMU needs them too, so this machine has them.
+guest_agent() { # folder
+    local needs
+    (cd "$1" && apt-get -q download qemu-guest-agent </dev/null >&2) && dpkg-deb -x "$1"/qemu-guest-agent_*.deb "$1/agent" &&
+        needs=$(ldd "$1/agent/usr/sbin/qemu-ga") && ! grep -q 'not found' <<<"$needs" &&
+        mkdir -p "$1/guest/agent" && cp -L $(grep -o '/[^ ]*' <<<"$needs") "$1/guest/agent/" &&
+        cp "$1/agent/usr/sbin/qemu-ga" "$1/guest/agent/"
+}
+
 # Taken out of the packages: installed, the kernel would want to be booted from, and busybox-static would push out another
-# busybox. The folder: vmlinuz, busybox, modules/*.ko. See integration-tests/src/guest.
+# busybox; the agent would be started here. The folder: vmlinuz, busybox, modules/*.ko, agent/. See integration-tests/src/guest.
 tool_guest() {
-    [ -e "$tools/guest/vmlinuz" ] && return
+    [ "$(cat "$tools/guest/version" 2>/dev/null)" = "$guest_version" ] && return
     local skipped="SKIPPED is what needs a machine that boots" kernel at module
     if [ "$(uname -m)" != x86_64 ] || ! command -v apt-get >/dev/null || ! command -v dpkg-deb >/dev/null; then
         say "this is no Debian on x86_64, so there is no kernel for the guest: $skipped"
         return
     fi
-    say "apt-get download of a kernel and a busybox for the guest (once, seconds, 28 MB)"
+    say "apt-get download of a kernel, a busybox and an agent for the guest (once, seconds, 28 MB)"
     mkdir -p "$tools"
     at=$(mktemp -d "$tools/.guest.XXXXXX")
     # The user that apt would rather download as cannot reach a folder of ours; it says so and goes on.
@@ -230,6 +240,9 @@ tool_guest() {
         for module in $guest_modules; do
             find "$at/kernel" -name "$module.ko" -exec cp {} "$at/guest/modules/" ';'
         done
+        guest_agent "$at" ||
+            say "there is no agent for the guest (not in the package lists, or a library of QEMU's is missing here): SKIPPED is what asks one"
+        echo "$guest_version" >"$at/guest/version"
         # Under its name only when it is whole.
         rm -rf "$tools/guest"
         mv "$at/guest" "$tools/guest"

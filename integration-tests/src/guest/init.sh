@@ -5,6 +5,9 @@
 #   guest: boot 3, last record 1234, records 1..1234 intact       or: guest: DAMAGED: WHY
 #   guest: ready
 #
+# Its network card has the address that QEMU's own network gives first. When it is ready it serves /health at port 80, and the
+# QEMU guest agent answers, where it is on board.
+#
 # On the console it takes: status, poweroff, deaf. The button does what poweroff does; after deaf, nothing.
 #
 # A record is a line of 4096 bytes: "rNUMBERbBOOT" over and over, so that nothing but the whole record is one. Record N is
@@ -156,6 +159,25 @@ watch_buttons() {
     done
 }
 
+# As udev would name it; there is none here.
+start_agent() {
+    for port in /sys/class/virtio-ports/*; do
+        [ "$(cat "$port/name" 2>/dev/null)" = org.qemu.guest_agent.0 ] || continue
+        [ -x /bin/qemu-ga ] && qemu-ga -m virtio-serial -p "/dev/${port##*/}" -t /run -f /run/qemu-ga.pid >/run/qemu-ga.log 2>&1 &
+    done
+}
+
+serve() {
+    ip link set lo up
+    for nic in /sys/class/net/*; do
+        [ -e "$nic/device" ] || continue
+        ip link set "${nic##*/}" up && ip addr add 10.0.2.15/24 dev "${nic##*/}"
+    done
+    echo "boot $boot is well" >/www/health
+    httpd -p 80 -h /www
+    start_agent
+}
+
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev 2>/dev/null
@@ -170,6 +192,7 @@ done
 if find_disks && mount_disks && check_disks; then
     echo "$last" >/run/last
     write_on &
+    serve
     say ready
 fi
 while :; do

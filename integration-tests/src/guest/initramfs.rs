@@ -1,4 +1,4 @@
-//! What the kernel unpacks and starts: busybox, modules and the guest's own process 1, in a cpio archive.
+//! What the kernel unpacks and starts: busybox, modules, the QEMU guest agent and the guest's own process 1, in a cpio archive.
 //!
 //! The format is "newc" (the kernel's Documentation/driver-api/early-userspace/buffer-format.rst): a header of
 //! hexadecimal text, the name, the content, each padded to four bytes. Written here, because the tool for it is not
@@ -14,20 +14,29 @@ const LINK: u32 = 0o120_777;
 
 /// Commands that `init.sh` calls and its shell does not have built in.
 const APPLETS: &[&str] = &[
-    "sh", "awk", "cat", "dd", "findfs", "grep", "head", "insmod", "ls", "mkdir", "mount", "poweroff", "sync",
-    "umount", "usleep",
+    "sh", "awk", "cat", "dd", "findfs", "grep", "head", "httpd", "insmod", "ip", "ls", "mkdir", "mount",
+    "poweroff", "sync", "umount", "usleep",
 ];
 
 /// The archive, as the boot loader takes it.
 pub(super) fn make(tools: &Tools, drivers: Drivers) -> anyhow::Result<Vec<u8>> {
     let mut archive = Archive::default();
-    for dir in ["bin", "dev", "disks", "modules", "proc", "run", "sys"] {
+    for dir in ["bin", "dev", "disks", "lib", "lib64", "modules", "proc", "run", "sys", "www"] {
         archive.add(dir, DIRECTORY, b"");
     }
     archive.add("init", PROGRAM, include_bytes!("init.sh"));
     archive.add("bin/busybox", PROGRAM, &tools.busybox()?);
     for applet in APPLETS {
         archive.add(&format!("bin/{applet}"), LINK, b"busybox");
+    }
+    for (name, bytes) in tools.agent()? {
+        let folder = match name.as_str() {
+            "qemu-ga" => "bin",
+            // Where it is said in every program.
+            name if name.starts_with("ld-linux") => "lib64",
+            _ => "lib",
+        };
+        archive.add(&format!("{folder}/{name}"), PROGRAM, &bytes);
     }
     let mut order = String::new();
     for module in tools.modules()? {

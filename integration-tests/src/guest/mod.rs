@@ -1,7 +1,7 @@
 //! A small real Linux guest: a bootable disk that says on its console what it had written, and the machine around it.
 //!
 //! ```text
-//!  Tools (kernel, modules, busybox) ── Initramfs (init.sh) ── Image: root.img (MBR, SYSLINUX, ext4), data.img (ext4)
+//!  Tools (kernel, modules, busybox, agent) ── Initramfs (init.sh) ── Image: root.img (MBR, SYSLINUX, ext4), data.img (ext4)
 //!
 //!  LiveGuest: qemu-system-x86_64 ── device ── top-KEY (raw) ── disk-KEY (qcow2, holds bitmaps) ── file
 //!    agent ── QMP ── agent.qmp      test ── QMP ── test.qmp      NBD ── nbd.sock      console.log, console.sock
@@ -12,6 +12,9 @@
 //! The guest numbers its records, makes each durable on disk `data` before disk `root` has it, and checks at every
 //! boot that all of them are there, whole, and of one point in time. So a replica that boots and says "intact" was
 //! consistent across its disks, without our word for it.
+//!
+//! Once it is ready, whoever reaches it finds an HTTP server at port 80 (`/health`), nobody at other ports, and the QEMU
+//! guest agent behind a virtio-serial port.
 //!
 //! Emulated (TCG), so that it runs where there is no KVM; five seconds from power to "ready". Not here: UEFI, a
 //! distribution, SATA (the kernel for clouds has no driver for it), memory worth measuring.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-/// The folder with `vmlinuz`, `busybox` and `modules/*.ko`.
+/// The folder with `vmlinuz`, `busybox`, `modules/*.ko` and `agent/*`.
 #[derive(Clone, Debug)]
 pub struct Tools {
     dir: PathBuf,
@@ -38,6 +38,25 @@ impl Tools {
 
     pub(super) fn busybox(&self) -> anyhow::Result<Vec<u8>> {
         read(&self.dir.join("busybox"))
+    }
+
+    /// The agent and its libraries, by their names; nothing where it could not be had.
+    pub(super) fn agent(&self) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
+        let dir = self.dir.join("agent");
+        if !self.has_agent() {
+            return Ok(vec![]);
+        }
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(&dir).with_context(|| format!("list {}", dir.display()))? {
+            let entry = entry?;
+            files.push((entry.file_name().to_string_lossy().into_owned(), read(&entry.path())?));
+        }
+        Ok(files)
+    }
+
+    /// Whether the QEMU guest agent runs in guests that are made with these.
+    pub fn has_agent(&self) -> bool {
+        self.dir.join("agent/qemu-ga").is_file()
     }
 
     /// The modules, each after those that it depends on.
