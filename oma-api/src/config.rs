@@ -3,6 +3,7 @@
 use crate::compute::Accel;
 use crate::conversion;
 use crate::failover::live::policy::Policy;
+use crate::retention::Retention;
 use crate::storage::Floor;
 use serde::Deserialize;
 use shared::config::{self, Period};
@@ -31,6 +32,9 @@ pub struct Config {
     pub state_dir: PathBuf,
     pub tls: Files,
     pub storage: Storage,
+    /// How many are kept, and how long.
+    #[serde(default)]
+    pub restore_points: Retention,
     /// Left out: no machines are made, so that there are no failovers.
     pub compute: Option<Compute>,
     /// How guests are made to run on virtio.
@@ -182,6 +186,9 @@ impl Config {
                 return Err(config::Error::invalid(path, key, "must be at least 1s"));
             }
         }
+        if config.restore_points.max_age.is_some_and(|age| age.0 < Duration::from_secs(1)) {
+            return Err(config::Error::invalid(path, "restore_points.max_age", "must be at least 1s"));
+        }
         if config.limits.connections == 0 {
             return Err(config::Error::invalid(path, "limits.connections", "must be at least 1"));
         }
@@ -250,6 +257,7 @@ mod tests {
         let (plain, mut all) = (load(EXAMPLE), load(&config::with_all_keys(EXAMPLE)));
         assert!(all.listen_cleartext.take().is_some(), "an example, not the default");
         assert!(all.telemetry.otlp_endpoint.take().is_some(), "an example, not the default");
+        assert!(all.restore_points.max_age.take().is_some(), "an example, not the default");
         assert!(all.compute.take().is_some(), "an example, not the default");
         assert!(all.conversion.virtio_win.take().is_some(), "an example, not the default");
         assert!(all.conversion.virt_tools.take().is_some(), "an example, not the default");

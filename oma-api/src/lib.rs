@@ -19,6 +19,7 @@ pub mod pace;
 pub mod preflight;
 pub mod reconcile;
 pub mod rest;
+pub mod retention;
 pub mod schedule;
 pub mod service;
 pub mod storage;

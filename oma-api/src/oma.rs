@@ -107,8 +107,20 @@ impl Oma {
         };
         let owner = Owner::new(&instance(&config.state_dir).await?);
         let engine = failover::engine(hands, workflow::Options::new(owner, clock));
-        let policy = config.failover;
-        let app = App { store, storage, compute, engine, hub, transfers, access, clock, heartbeat, policy };
+        let (policy, retention) = (config.failover, config.restore_points);
+        let app = App {
+            store,
+            storage,
+            compute,
+            engine,
+            hub,
+            transfers,
+            access,
+            clock,
+            retention,
+            heartbeat,
+            policy,
+        };
         let guards = Guards { floor, stalled: config.limits.stalled.0 };
         let tls = protection(&config.tls, &app)?;
         let rest_tls = config.rest.tls.then(|| config.tls.server_http()).transpose()?;

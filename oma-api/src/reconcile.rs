@@ -4,6 +4,7 @@
 //! begin/running  → volumes            → begin/paused
 //! sync/running   → a cycle            → (the agent transfers)
 //!                  all disks sealed   → storage snapshot → commit → sync/paused
+//! restore points that are kept no longer → gone: after a commit, and at a look each minute
 //! accepted disks → volumes made, made larger, removed with their last restore point
 //! switch/running, rollback/running → as their workflows stand (`switch`)
 //! finalize/running → snapshots, volumes, manifests gone → finalize/successful
@@ -23,6 +24,7 @@ mod begin;
 mod cycle;
 mod end;
 mod leftovers;
+mod retention;
 mod schedule;
 mod space;
 mod switch;
@@ -33,17 +35,21 @@ mod wishes;
 
 use crate::service::{App, Error, Waiting};
 use crate::storage::Floor;
-use crate::store::Migration;
+use crate::store::{self, Migration};
 use crate::work::{Failed, Work};
 use shared::error::chain;
 use shared::ids::MigrationId;
 use shared::migration::Position;
 use std::time::Duration;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, error, info_span, warn};
 
 /// Between passes when nothing wakes the loop.
 const PERIOD: Duration = Duration::from_secs(1);
+
+/// Between looks for restore points that are kept no longer.
+const RETENTION: Duration = Duration::from_secs(60);
 
 /// After a failure of one migration's work.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -75,18 +81,27 @@ pub(crate) async fn start(app: &App) {
 
 async fn migrations(app: App, shutdown: CancellationToken) {
     let mut work = Work::new(PAUSE);
+    let mut next_look = Instant::now();
     loop {
-        match app.store.migration_list_at_work().await {
+        let look = Instant::now() >= next_look;
+        match due(&app, look).await {
             Ok(migrations) => {
                 let now = app.clock.now();
                 let idle = |m: &Migration| m.position == Position::BeginPaused && !wishes::any(m, now);
-                for migration in migrations.into_iter().filter(|m| !idle(m)) {
+                for (migration, surplus) in migrations.into_iter().filter(|(m, _)| !idle(m)) {
                     if work.may_start(&migration.id) {
                         let (id, app) = (migration.id.clone(), app.clone());
                         // Of another target: a look that finds nothing to do is no trace.
                         let span = info_span!(target: "work", "reconcile", migration_id = %id);
-                        work.start(id, async move { one(&app, &migration).await }.instrument(span));
+                        let done = async move {
+                            one(&app, &migration).await?;
+                            if surplus { retention::look(&app, &migration).await } else { Ok(()) }
+                        };
+                        work.start(id, done.instrument(span));
                     }
+                }
+                if look {
+                    next_look = Instant::now() + RETENTION;
                 }
             }
             Err(error) => error!(error = %chain(&error), "migrations cannot be read"),
@@ -104,6 +119,21 @@ async fn migrations(app: App, shutdown: CancellationToken) {
             }
         }
     }
+}
+
+/// Those that there may be something to do for; and, at a look, whether each has restore points that are kept no longer.
+async fn due(app: &App, look: bool) -> Result<Vec<(Migration, bool)>, store::Error> {
+    let mut all: Vec<_> = app.store.migration_list_at_work().await?.into_iter().map(|m| (m, false)).collect();
+    if look {
+        let (count, oldest) = (app.retention.count.get(), app.retention.oldest(app.clock.now()));
+        for migration in app.store.migration_list_surplus(count, oldest).await? {
+            match all.iter_mut().find(|(m, _)| m.id == migration.id) {
+                Some((_, surplus)) => *surplus = true,
+                None => all.push((migration, true)),
+            }
+        }
+    }
+    Ok(all)
 }
 
 /// Shows the operator why it does not get on: what fails here fails again, out of the agent's sight.

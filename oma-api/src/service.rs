@@ -42,6 +42,7 @@ use crate::clock::Clock;
 use crate::compute::Compute;
 use crate::failover::live::policy::Policy;
 use crate::hub::Hub;
+use crate::retention::Retention;
 use crate::storage::Storage;
 use crate::store::Store;
 use crate::workflow::Engine;
@@ -63,6 +64,8 @@ pub struct App {
     /// What the use cases and the reconcilers take the time from.
     pub clock: Clock,
     pub access: Arc<Access>,
+    /// Which restore points are kept.
+    pub retention: Retention,
     /// Between the heartbeats of an agent.
     pub heartbeat: Duration,
     /// What is asked of every live failover.

@@ -8,6 +8,7 @@ use crate::failover::live::policy::Policy;
 use crate::failover::{self, Hands};
 use crate::hub::{AgentConnection, Hub};
 use crate::reconcile;
+use crate::retention::Retention;
 use crate::service::act::{Acted, Ask};
 use crate::service::transfer::{Hashed, Mode, OpenRequest, Sent, TransferError, Transfers};
 use crate::service::{App, Caller, Error, Role};
@@ -67,8 +68,8 @@ async fn open(folder: &Path, database: Option<&str>, machines: &Arc<Machines>) -
     let clock = Clock::from(Timestamp::now());
     let compute: Option<Arc<dyn Compute>> = Some(Arc::clone(machines) as _);
     let engine = engine(&store, &storage, compute.clone(), clock, &hub, &transfers);
-    let (heartbeat, policy) = (Duration::from_secs(5), Policy::default());
-    App { store, storage, compute, engine, hub, transfers, access, clock, heartbeat, policy }
+    let (heartbeat, policy, retention) = (Duration::from_secs(5), Policy::default(), Retention::default());
+    App { store, storage, compute, engine, hub, transfers, access, clock, retention, heartbeat, policy }
 }
 
 /// That drives failovers when it is run.

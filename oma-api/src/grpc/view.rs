@@ -30,6 +30,7 @@ pub(super) fn migration(view: MigrationView) -> v1::Migration {
         schedule,
         configuration,
         rpo,
+        retention,
         ..
     } = view;
     let wishes = m.wishes;
@@ -64,6 +65,7 @@ pub(super) fn migration(view: MigrationView) -> v1::Migration {
                 committed_at: p.committed_at.to_string(),
             })
             .collect(),
+        retention: retention.to_string(),
         findings: m.findings.into_iter().map(Into::into).collect(),
         agent_connected,
         affinity: wishes.affinity,

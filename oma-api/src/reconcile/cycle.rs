@@ -1,6 +1,6 @@
 //! sync/running: a cycle, from its making to its commit; and the end of a verification.
 
-use super::{accept, leftovers};
+use super::{accept, leftovers, retention};
 use crate::service::transfer::Transfers;
 use crate::service::{App, Error};
 use crate::storage::{SnapshotName, VolumeId};
@@ -122,15 +122,7 @@ async fn commit(app: &App, migration: &Migration, job: &Job) -> Result<(), Error
     info!(migration_id = %migration.id, job_id = %job.id, restore_point = %committed.restore_point.id, "cycle committed");
     app.hub.live_forget(&job.id);
     app.touched(&migration.id).await;
-    for old in committed.surplus {
-        // The row first: a restore point that is shown has its snapshot. One without a row goes with the next start.
-        match app.store.restore_point_delete(&old.id, app.clock.now()).await {
-            // It goes with the first commit after that.
-            Err(store::Error::RestorePointInUse { .. }) => continue,
-            done => done?,
-        }
-        app.storage.delete_snapshot(&SnapshotName::parse(old.snapshot_name.clone())?).await?;
-    }
+    retention::prune(app, migration).await?;
     accept::retired(app, migration).await?;
     leftovers::remove_manifests(app, &migration.id).await
 }

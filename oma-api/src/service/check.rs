@@ -9,7 +9,7 @@ use crate::preflight::{
     Agent, Code, Facts, Finding, Link, Other, Place, Profile, Report, Reserve, Severity, Space, Unfinished,
     report,
 };
-use crate::store::{self, KEPT, Migration, Which};
+use crate::store::{self, Migration, Which};
 use serde_json::{Value, json};
 use shared::error::chain;
 use shared::ids::{AgentId, ProfileName, VmUuid};
@@ -181,7 +181,7 @@ impl App {
             let done = disks.map(|d| d.progress.done).fold(0, u64::saturating_add);
             reserves.push(Reserve { size, done });
         }
-        let points = u64::try_from(KEPT).unwrap_or(u64::MAX);
+        let points = u64::from(self.retention.count.get());
         Ok(Space::Known { free: space.free, total: space.total, cost, points, reserves })
     }
 }

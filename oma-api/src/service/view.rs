@@ -4,6 +4,7 @@ use super::held_back::held_back;
 use super::history::Run;
 use super::{App, Error, ScheduleView};
 use crate::hub::Live;
+use crate::retention::Retention;
 use crate::schedule::rpo::Rpo;
 use crate::store::{self, Disk, Job, Migration, RestorePoint, RetiredDisk, Shown};
 use shared::ids::MigrationId;
@@ -28,6 +29,8 @@ pub struct MigrationView {
     pub rpo: Rpo,
     /// As begin recorded it.
     pub configuration: Option<Configuration>,
+    /// Which restore points are kept.
+    pub retention: Retention,
 }
 
 /// Why a running cycle does not get on.
@@ -79,6 +82,7 @@ impl App {
             schedule,
             rpo,
             configuration,
+            retention: self.retention,
         }
     }
 }

@@ -32,13 +32,7 @@ pub struct DiskCommit {
 pub struct Committed {
     pub migration: Migration,
     pub restore_point: RestorePoint,
-    /// Restore points beyond the last two, oldest first: delete their snapshots, then
-    /// [`Store::restore_point_delete`].
-    pub surplus: Vec<RestorePoint>,
 }
-
-/// Restore points that are kept.
-pub(crate) const KEPT: usize = 2;
 
 impl Store {
     /// Commits a cycle in one transaction: change ids, sizes and manifests of all disks, the restore point, the
@@ -58,8 +52,7 @@ impl Store {
             if let (JobStatus::Completed, Some(restore_point)) =
                 (job.status, w.restore_point_of(&job.id).await?)
             {
-                let surplus = w.restore_point_surplus(&job.migration, KEPT).await?;
-                return Ok(Committed { migration, restore_point, surplus });
+                return Ok(Committed { migration, restore_point });
             }
             if job.status != JobStatus::Committing {
                 return Err(Error::JobStatus { job: job.id, status: job.status, asked: "completed" });
@@ -113,9 +106,8 @@ impl Store {
             migration.has_committed = true;
             migration.error = None;
             let migration = w.migration_swap(&migration, now).await?;
-            let surplus = w.restore_point_surplus(&migration.id, KEPT).await?;
             w.commit().await?;
-            Ok(Committed { migration, restore_point: point, surplus })
+            Ok(Committed { migration, restore_point: point })
         })
         .await
     }

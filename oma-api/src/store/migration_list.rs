@@ -2,8 +2,9 @@
 
 use super::error::Doing as _;
 use super::migration::{columns, migration};
-use super::row::{Row, sql};
+use super::row::{Row, sql, time};
 use super::{Error, Migration, Protection, Store, Which};
+use jiff::Timestamp;
 use shared::ids::{AgentId, MigrationId, VmUuid};
 use shared::vm::Configuration;
 use sqlx::any::AnyRow;
@@ -55,6 +56,37 @@ impl Store {
             .fetch_all(&self.read)
             .await
             .doing("listing what is at work")?
+            .iter()
+            .map(migration)
+            .collect()
+        })
+        .await
+    }
+
+    /// Those that have more than so many restore points, or an older one than that beside another.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`], [`Error::Database`].
+    pub async fn migration_list_surplus(
+        &self,
+        count: u32,
+        oldest: Option<Timestamp>,
+    ) -> Result<Vec<Migration>, Error> {
+        self.reading(|| async {
+            sql(concat!(
+                "SELECT ",
+                columns!(),
+                " FROM migrations WHERE unfinished_vm IS NOT NULL AND id IN (\
+                 SELECT migration_id FROM restore_points GROUP BY migration_id \
+                 HAVING COUNT(*) > ? OR (COUNT(*) > 1 AND MIN(taken_at) < ?)) \
+                 ORDER BY created_at DESC, id DESC"
+            ))
+            .bind(i64::from(count))
+            // Nothing is less than that.
+            .bind(oldest.map(time).unwrap_or_default())
+            .fetch_all(&self.read)
+            .await
+            .doing("listing who has restore points that go")?
             .iter()
             .map(migration)
             .collect()

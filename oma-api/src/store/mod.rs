@@ -69,7 +69,6 @@ pub use attempt::{Attempt, Attempted};
 pub use census::{Active, Census, Unfinished};
 pub use checkpoint::{CheckpointOf, Checkpoints};
 pub use claim::DatabaseClaim;
-pub(crate) use commit::KEPT;
 pub use commit::{Committed, CycleCommit, DiskCommit};
 pub use disk::{Arm, Disk, Manifest, NewDisk, VolumeContent, VolumeWork};
 pub use dump::{Moment, Record, Value};

@@ -88,18 +88,6 @@ impl Store {
         .await
     }
 
-    /// Those beyond the last `keep`, oldest first.
-    ///
-    /// # Errors
-    /// [`Error::Corrupt`], [`Error::Database`].
-    pub async fn restore_point_surplus(
-        &self,
-        migration: &MigrationId,
-        keep: usize,
-    ) -> Result<Vec<RestorePoint>, Error> {
-        Ok(beyond(self.restore_point_list(migration).await?, keep))
-    }
-
     /// Forgets a restore point whose storage snapshot is gone. Again: changes nothing.
     ///
     /// # Errors
@@ -161,19 +149,6 @@ impl Write {
             None => Ok(None),
         }
     }
-
-    pub(super) async fn restore_point_surplus(
-        &mut self,
-        migration: &MigrationId,
-        keep: usize,
-    ) -> Result<Vec<RestorePoint>, Error> {
-        Ok(beyond(list(&mut self.tx, migration).await?, keep))
-    }
-}
-
-fn beyond(mut points: Vec<RestorePoint>, keep: usize) -> Vec<RestorePoint> {
-    points.truncate(points.len().saturating_sub(keep));
-    points
 }
 
 pub(super) async fn list(

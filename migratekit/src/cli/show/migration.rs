@@ -68,6 +68,7 @@ pub(in crate::cli) fn migration_json(m: &v1::Migration) -> Value {
             "taken_at": p.taken_at,
             "committed_at": p.committed_at,
         })).collect::<Vec<_>>(),
+        "retention": or_null(&m.retention),
         "target_profile": or_null(&m.target_profile),
         "configuration": m.configuration.as_ref().map(super::super::configuration::json_of),
         "progress_history": m.progress_history.iter().map(run_json).collect::<Vec<_>>(),
@@ -212,6 +213,9 @@ pub(in crate::cli) fn migration_text(m: &v1::Migration) -> String {
     }
     for p in &m.restore_points {
         lines.push(format!("restore pt  {} of {} ({})", p.restore_point_id, when(&p.taken_at), p.taken_at));
+    }
+    if !m.restore_points.is_empty() && !m.retention.is_empty() {
+        lines.push(format!("kept are    {}, and those that failovers need", m.retention));
     }
     for run in &m.progress_history {
         let (phase, state) =

@@ -72,6 +72,9 @@ pub(super) struct Migration {
     /// The running one, else the last.
     cycle: Option<Cycle>,
     restore_points: Vec<Point>,
+    /// Which of them are kept, beside one that a failover needs.
+    #[schema(example = "the newest 2")]
+    retention: String,
     findings: Vec<Finding>,
     progress_history: Vec<Progress>,
 }
@@ -243,6 +246,7 @@ impl From<MigrationView> for Migration {
             retired_disks: view.retired.into_iter().map(Into::into).collect(),
             cycle,
             restore_points: view.restore_points.into_iter().map(Into::into).collect(),
+            retention: view.retention.to_string(),
             findings: m
                 .findings
                 .into_iter()

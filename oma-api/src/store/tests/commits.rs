@@ -251,7 +251,7 @@ async fn a_delta_leaves_the_need_of_a_hash_diff() {
 }
 
 #[tokio::test]
-async fn the_last_two_restore_points_are_kept() {
+async fn the_newest_restore_point_is_needed_until_an_abort() {
     let f = Fixture::new().await;
     let m = migration_at(&f.store, 1, 1, Position::BeginPaused).await;
     let mut made = Vec::new();
@@ -259,20 +259,41 @@ async fn the_last_two_restore_points_are_kept() {
         made.push(whole_cycle(&f.store, &m.id, at(n * 10)).await);
     }
     let ids = |points: &[RestorePoint]| points.iter().map(|p| p.id.clone()).collect::<Vec<_>>();
-    assert_eq!(made[1].surplus, []);
-    assert_eq!(ids(&made[3].surplus), [made[0].restore_point.id.clone(), made[1].restore_point.id.clone()]);
     let newest = &made[3].restore_point.id;
     let needed = f.store.restore_point_delete(newest, at(50)).await;
     assert!(matches!(needed, Err(Error::RestorePointNeeded { .. })), "{needed:?}");
-    for point in &made[3].surplus {
+    for Committed { restore_point: point, .. } in &made[..2] {
         f.store.restore_point_delete(&point.id, at(50)).await.expect("delete");
         f.store.restore_point_delete(&point.id, at(50)).await.expect("again");
     }
     let left = f.store.restore_point_list(&m.id).await.expect("list");
     assert_eq!(ids(&left), [made[2].restore_point.id.clone(), newest.clone()]);
-    assert_eq!(f.store.restore_point_surplus(&m.id, 1).await.expect("surplus"), left[..1]);
     act(&f.store, &m.id, Action::Abort).await;
     f.store.restore_point_delete(newest, at(60)).await.expect("an abort takes the newest too");
+}
+
+#[tokio::test]
+async fn who_has_restore_points_that_go_is_found() {
+    let f = Fixture::new().await;
+    let [one, three] = [1, 2].map(|n| migration_at(&f.store, n, 1, Position::BeginPaused));
+    let (one, three) = (one.await, three.await);
+    whole_cycle(&f.store, &one.id, at(0)).await;
+    for n in 1..=3 {
+        whole_cycle(&f.store, &three.id, at(n * 10)).await;
+    }
+    let found = async |count, oldest| {
+        let all = f.store.migration_list_surplus(count, oldest).await.expect("listed");
+        all.into_iter().map(|m| m.vm_name).collect::<Vec<_>>()
+    };
+    let name = three.vm_name.as_str();
+    assert_eq!(found(2, None).await, [name]);
+    assert_eq!(found(3, None).await, [""; 0]);
+    let taken = f.store.restore_point_list(&three.id).await.expect("points")[0].taken_at;
+    assert_eq!(found(3, Some(taken)).await, [""; 0]);
+    let later = taken + std::time::Duration::from_micros(1);
+    assert_eq!(found(3, Some(later)).await, [name], "the only one of another stays, however old");
+    act(&f.store, &three.id, Action::Abort).await;
+    assert_eq!(found(2, None).await, [name], "until it is aborted");
 }
 
 /// Whoever looks at cycles that are over sees how much each moved, and how fast, whatever was reported last.

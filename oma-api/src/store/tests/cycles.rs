@@ -64,12 +64,11 @@ async fn a_clock_that_was_set_back_changes_no_order() {
         }
         let job = cycle(&f.store, &m.id, at(second)).await;
         let job = transfer(&f.store, &job, &ranges(&[(0, 65536)])).await;
-        let made = f.store.job_commit(&commit_of(&job), at(second)).await.expect("commit");
+        f.store.job_commit(&commit_of(&job), at(second)).await.expect("commit");
         jobs.push(job.id.clone());
         assert_eq!(f.store.job_last(&m.id).await.expect("last").map(|j| j.id), Some(job.id.clone()));
         let points = f.store.restore_point_list(&m.id).await.expect("points");
         assert_eq!(points.into_iter().map(|p| p.job).collect::<Vec<_>>(), jobs);
-        assert!(made.surplus.iter().all(|p| jobs.iter().rev().skip(2).any(|old| *old == p.job)));
     }
 }
 
