@@ -227,7 +227,8 @@ impl From<Asked> for Ask {
     request_body(content = New, example = json!({"vm_id": "420570c7-f61f-a930-77c5-1e876786cb3c", "vm_name": "pgtest1",
         "auto_cleanup": false, "test_duration": "30m", "skip_validation": false, "skip_snapshot": false,
         "skip_virtio_injection": false, "network_mappings": {"source_network_id": "target_network_id"},
-        "custom_config": {"key": "value"}})),
+        "custom_config": {"key": "value"},
+        "wait_for_ready": {"http": {"port": 80, "path": "/health"}, "timeout": "5m", "required": true}})),
     responses((status = 202, body = Begun), (status = "4XX", description = "refused")))]
 pub(super) async fn test(
     State(app): State<App>,
