@@ -1,11 +1,13 @@
 # shellcheck shell=bash
-# A machine that runs: replicated while it writes, then tested on the target, part of the demo. Sourced by
-# deploy/demo/run.sh, not run.
+# A machine that runs: replicated while it writes, tested on the target, moved there, and brought back; part of the demo.
+# Sourced by deploy/demo/run.sh, not run.
 : "${dir:?run deploy/demo/run.sh, which sources this file}"
 
 guest=shop-01
-tested='' # the test failover whose machine may be there
+guest_uuid=420570c7-f61f-a930-77c5-1e876786cb3c
+tested='' # the failover whose machine may be there
 failover_steps=''
+move_steps=''
 
 # A small Linux on disks as VMware's, which writes numbered records to both.
 start_guest() {
@@ -14,7 +16,7 @@ start_guest() {
     {
         printf 'oma = "%s"\nstate_dir = "%s/guest-vma"\n' "$oma" "$dir"
         tls agent-vma-02
-        printf '[[vm]]\nuuid = "420570c7-f61f-a930-77c5-1e876786cb3c"\nname = "%s"\n' "$guest"
+        printf '[[vm]]\nuuid = "%s"\nname = "%s"\n' "$guest_uuid" "$guest"
         cat "$dir/guest/source.toml"
     } >"$dir/guest-agent.toml"
     start guest_agent "$bin/vma-agent" --config "$dir/guest-agent.toml"
@@ -32,7 +34,7 @@ failover() {
     note "replicated twice while it writes; before the second sync it had written record $before"
     # It finds its disks by itself: there is no conversion to wait for.
     shown failover test "$guest" --skip-virtio-injection --ready-console "guest: ready" --ready-required --wait 2>/dev/null
-    tested=$(mk failover list --vm 420570c7-f61f-a930-77c5-1e876786cb3c -o json | jq -r '.data[0].job_id')
+    tested=$(mk failover list --vm "$guest_uuid" -o json | jq -r '.data[0].job_id')
     failover_steps=$(mk failover get "$tested" | grep -E '^(ready in|step)')
     said=$(mk failover console "$tested" | tr -d '\r' | grep -a 'guest: boot' | tail -n1)
     note "its copy on the target, on virtio disks, says: $said"
@@ -49,8 +51,47 @@ failover() {
     note "nothing of the test is left, and the replica is what was sent"
 }
 
+# The last record that a copy found when it booted.
+found_by_copy() {
+    local said
+    said=$(mk failover console "$1" | tr -d '\r' | grep -a 'guest: boot' | tail -n1)
+    grep -q intact <<<"$said" || die "the copy is damaged, it says: $said; see $dir/oma.log"
+    sed 's/.*last record \([0-9]*\),.*/\1/' <<<"$said"
+}
+
+# The VM itself: powered off, moved with what it wrote last, and back again.
+move() {
+    local before found status
+    mk verify "$guest" --source >/dev/null || die "the source of $guest is not what was sent: see $dir/oma.log"
+    before=$("$bin/live-guest" ask --dir "$dir/guest" status | sed 's/.*record //')
+    note "both arms of the verification are equal, and a test has passed: it may move; it has written record $before"
+    shown failover live "$guest" --skip-virtio-injection --ready-console "guest: ready" --ready-required --wait 2>/dev/null
+    tested=$(mk failover list --vm "$guest_uuid" -o json | jq -r '.data[0].job_id')
+    found=$(found_by_copy "$tested")
+    [ "$found" -ge "$before" ] || die "records are missing: $before were written before, and it found $found"
+    note "the source is off, with its final delta read back; on the target it found all $found records, and writes on"
+    shown failover rollback "$tested" --wait 2>/dev/null | grep -E 'failover rollback|rollback|status|standing'
+    status=$("$bin/live-guest" ask --dir "$dir/guest" status)
+    note "the target is off and what it wrote there is kept; the source runs again: $status"
+    move_steps=$(mk failover get "$tested" | grep -E '^(ready in|step|  )')
+    mk migration sync "$guest" --wait >/dev/null
+    note "and replication went on: $(migration_of_guest)"
+    mk failover cleanup "$tested" --wait >/dev/null
+    tested=''
+    mk verify "$guest" >/dev/null || die "the replica of $guest is not what was sent: see $dir/oma.log"
+    [ -z "$(find "$dir/replicas/volumes" -name 'cs-*')" ] || die "clones are left in $dir/replicas/volumes"
+}
+
+migration_of_guest() {
+    mk migration get "$guest" -o json |
+        jq -r '.cycle | "\(.kind) cycle \(.status), \([.disks[].data_bytes] | add / 1048576 | . * 10 | round / 10) MiB of data"'
+}
+
 failover_table() {
     note ""
     note "test failover of $guest, from the request on:"
     sed 's/^/   /' <<<"$failover_steps"
+    note ""
+    note "live failover of $guest, and its way back:"
+    sed 's/^/   /' <<<"$move_steps"
 }

@@ -113,7 +113,11 @@ clean_up() {
     local name
     trap '' INT TERM
     # Its machine outlives the control plane, and would outlive this.
-    [ -z "${tested:-}" ] || mk failover cleanup "$tested" --wait >/dev/null 2>&1 || true
+    # A live one is taken back first.
+    if [ -n "${tested:-}" ]; then
+        mk failover rollback "$tested" --wait >/dev/null 2>&1 || true
+        mk failover cleanup "$tested" --wait >/dev/null 2>&1 || true
+    fi
     for name in agent guest_agent oma vm guest; do stop "$name"; done
     (unmount_replicas) || true
 }

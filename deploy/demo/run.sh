@@ -1,6 +1,6 @@
 #!/bin/bash
 # The demo: an operator's day with a live source: plan, begin, syncs, a kill in the middle of one, pause, schedule, a breach
-# of the RPO and its recovery, and the proof; then a running machine, tested on the target. `make demo` builds and runs it.
+# of the RPO and its recovery, and the proof; then a running machine, tested on the target, moved there, and brought back. `make demo` builds and runs it.
 #
 #   deploy/demo/run.sh            programs from target/release; MIGRATEKIT_BIN names another folder
 #
@@ -249,6 +249,8 @@ main() {
     prove
     say "a machine that runs and writes: replicated, and tested on the target"
     failover
+    say "the machine itself: moved to the target with all that it wrote, and brought back"
+    move
     say "what it came to"
     table
     failover_table
