@@ -221,9 +221,9 @@ async fn progress_may_be_nonsense() {
 #[tokio::test]
 async fn begin_records_the_configuration_and_later_changes_are_shown_beside_it() {
     let plant = Plant::begun().await;
-    let memory_bytes = Some(1 << 30);
-    let recorded = |cpus| Some(Configuration { cpus: Some(cpus), memory_bytes, ..Configuration::default() });
     let [offered] = &plant.app.vm_list().await.expect("read")[..] else { panic!("one VM") };
+    let begun = offered.vm.configuration.clone().expect("told");
+    let recorded = |cpus| Some(Configuration { cpus: Some(cpus), ..begun.clone() });
     assert_eq!((&offered.vm.configuration, &offered.changes[..]), (&recorded(2), &[][..]));
     let mut vm = offered.vm.clone();
     vm.configuration = recorded(8);

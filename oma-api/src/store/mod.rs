@@ -201,7 +201,7 @@ impl Store {
                 .idle_timeout(None)
                 .max_lifetime(None)
                 .test_before_acquire(false)
-                .before_acquire(|c, _| Box::pin(is_idle(c)))
+                .before_acquire(move |c, _| Box::pin(is_idle(c, dialect)))
                 .after_connect(move |c, _| {
                     let place = Arc::clone(&place);
                     Box::pin(async move {
@@ -286,9 +286,15 @@ impl Store {
 
 /// A full disk makes SQLite roll back by itself; the driver goes on counting the transaction as open, and would refuse
 /// every other for ever. Such a connection is replaced, and one that a server has dropped.
-async fn is_idle(connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
+///
+/// Whoever asked and went away while a transaction was being opened leaves it open at a server, and the driver does not know:
+/// all that was read there later would be of that moment.
+async fn is_idle(connection: &mut AnyConnection, dialect: Dialect) -> Result<bool, sqlx::Error> {
     // A rollback may still be queued: the answer comes after it.
-    connection.ping().await?;
+    match dialect {
+        Dialect::Sqlite => connection.ping().await?,
+        Dialect::MariaDb => drop(sqlx::raw_sql("ROLLBACK").execute(&mut *connection).await?),
+    }
     Ok(!connection.is_in_transaction())
 }
 

@@ -44,7 +44,7 @@ async fn an_action_is_taken_and_shown_in_the_documents_fields() {
     assert_eq!((status, &refused["reason"]), (409, &json!("NO_COMMITTED_CYCLE")), "{refused}");
     plant.cycle("1").await;
     let (status, refused) = api.act(None, r#"{"action":"switch"}"#).await;
-    assert_eq!((status, &refused["reason"]), (409, &json!("NO_TARGET")), "{refused}");
+    assert_eq!((status, &refused["reason"]), (409, &json!("CHAIN_POLICY")), "{refused}");
 
     let shown = api.get("any/migrations/web-1").await;
     let runs: Vec<_> =
@@ -149,7 +149,7 @@ async fn a_switch_is_scheduled_shown_and_cancelled_and_refused_when_it_is_due() 
     plant.step().await;
     let m = plant.migration().await;
     let error = m.error.expect("said");
-    assert_eq!((m.wishes.scheduled_at, error.reason.as_str()), (None, "NO_TARGET"), "{}", error.message);
+    assert_eq!((m.wishes.scheduled_at, error.reason.as_str()), (None, "CHAIN_POLICY"), "{}", error.message);
 }
 
 /// The last run as it stands, its changes, and one end: the same as lines and as messages.

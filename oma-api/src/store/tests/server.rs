@@ -262,3 +262,26 @@ async fn a_claim_that_was_lost_is_taken_again_unless_another_was_there() {
     let ended = claim.keep_every(period, CancellationToken::new()).await;
     assert!(matches!(ended, Err(Error::Overtaken { .. })), "{ended:?}");
 }
+
+/// Somebody asks, and goes away at any moment; whoever asks later is told how things stand then.
+#[tokio::test]
+async fn a_read_that_was_given_up_leaves_no_old_moment_behind() {
+    let f = Fixture::new().await;
+    let made = f.store.migration_create(&new_migration(1, 1), at(0)).await.expect("made");
+    let mut seen = 0;
+    for after in 0..40 {
+        if crate::testing::cut(f.store.failover_live(&made.id), after).await.is_some() {
+            break;
+        }
+        let mut changed = f.store.migration_fetch(&made.id).await.expect("read");
+        changed.rate += 1;
+        let stored = f.store.migration_transition(&changed, at(1)).await.expect("stored");
+        // Each connection of the pool, and one more.
+        for _ in 0..=READERS {
+            let now = f.store.migration_fetch(&made.id).await.expect("read");
+            assert_eq!(now.rate, stored.rate, "given up after {after} polls");
+        }
+        seen += 1;
+    }
+    assert!(seen > 2, "only {seen}");
+}
