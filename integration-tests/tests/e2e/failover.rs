@@ -138,6 +138,66 @@ async fn a_running_machine_is_tested_on_the_target() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// By its network, which leads nowhere else, and by the agent in it: a guest that answers is ready, and what does not answer
+/// is said.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_is_reached_in_its_isolated_network() -> anyhow::Result<()> {
+    let tools = match Tools::find() {
+        Ok(tools) => tools,
+        Err(error) => {
+            eprintln!("SKIPPED: {error:#}");
+            return Ok(());
+        }
+    };
+    let dir = tempfile::tempdir()?;
+    let mut guest =
+        LiveGuest::start(dir.path(), GuestOptions { bus: Bus::Pvscsi, ..GuestOptions::default() })?;
+    guest.ready()?;
+    let world = World::start(&Options::own(guest.source_toml())).await?;
+    let machines = Machines::of(&world);
+    world.begin().await?;
+    guest.wait_for_records(1)?;
+    world.sync().await?;
+    guest.power_off()?;
+    let mut checks = vec![
+        (&["--ready-tcp", "80"][..], "an open TCP port 80"),
+        (
+            &["--ready-http", "80/health", "--ready-http-status", "200", "--ready-http-text", "is well"],
+            "HTTP status 200",
+        ),
+    ];
+    checks.push((&["--ready-http", "80/nothing", "--ready-http-status", "404"], "HTTP status 404"));
+    match tools.has_agent() {
+        true => checks.push((&["--ready-guest-agent"], "an answer of its QEMU guest agent")),
+        false => eprintln!("SKIPPED: there is no agent for the guest"),
+    }
+    for (check, says) in checks {
+        let more = [check, &["--ready-required", "--ready-timeout", "2m"]].concat();
+        let id = begin_test(&world, &more).await?;
+        let done =
+            until(&world, &id, "its end", |j| j["status"] == "completed" || j["status"] == "failed").await?;
+        ensure!(done["status"] == "completed" && done["warnings"] == serde_json::json!([]), "{done}");
+        ensure!(done["waits_for"].as_str().is_some_and(|text| text.contains(says)), "{says}: {done}");
+        let console = world.said(&["failover", "console", &id]).await?;
+        ensure!(console.contains("boot 2, last record"), "not before it was up: {console}");
+        let report = world.said(&["failover", "report", &id]).await?;
+        ensure!(report.contains(says) && report.contains("ready"), "{report}");
+        eprintln!("{check:?}: ready {} s after it was asked for", done["rto_seconds"]);
+        world.said(&["failover", "cleanup", &id, "--wait"]).await?;
+    }
+    let id = begin_test(&world, &["--ready-tcp", "22", "--ready-timeout", "3s"]).await?;
+    let done = until(&world, &id, "its end", |j| j["status"] == "completed").await?;
+    let warning = done["warnings"][0].as_str().unwrap_or_default();
+    ensure!(warning.contains("did not show an open TCP port 22 within 3s"), "{done}");
+    world.said(&["failover", "cleanup", &id, "--wait"]).await?;
+    let left = left(&world, &machines)?;
+    ensure!(left.is_empty(), "{left:?} is left");
+    let arguments = ["failover", "test", VM_UUID, "--ready-tcp", "22", "--ready-guest-agent"];
+    let (code, error) = world.refused(&arguments).await?;
+    ensure!(code == 64 && error.contains("--ready-guest-agent"), "{code}: {error}");
+    Ok(())
+}
+
 /// A guest that never answers fails a test that needs it, and one whose program is missing is told before anything is made;
 /// nothing is left of either.
 #[tokio::test(flavor = "multi_thread")]

@@ -29,7 +29,7 @@ const SHOWN: u64 = 2 << 10;
 /// It shows what was said that it would.
 pub(crate) struct Ready(pub(crate) Arc<Hands>);
 
-/// Why it was not; with what was seen instead, where there is more to say.
+/// Why it was not; with what was seen last instead, where there is more to say.
 enum Unready {
     Late(Option<String>),
     Stopped,
@@ -87,15 +87,16 @@ impl Ready {
         turn: &Turn<'_>,
     ) -> Result<Result<(), Unready>, Problem> {
         let mut looks = Looks::new(compute, name, &wanted.check);
+        let mut seen = None;
         loop {
             turn.check()?;
             // Its state first: what a machine says before it ends is read.
             let machine = compute.find(name).await.map_err(of_compute(CODE))?;
             let left = Duration::try_from(until.duration_since(self.0.clock.now())).unwrap_or_default();
-            let instead = match looks.once(left).await.map_err(of_compute(CODE))? {
+            match looks.once(left).await.map_err(of_compute(CODE))? {
                 Seen::Ready => return Ok(Ok(())),
-                Seen::Not(instead) => instead,
-            };
+                Seen::Not(instead) => seen = instead.or(seen),
+            }
             let Some(machine) = machine.filter(|m| m.state == State::Running) else {
                 return Ok(Err(Unready::Stopped));
             };
@@ -103,7 +104,7 @@ impl Ready {
                 return Ok(Err(Unready::NoCard));
             }
             if left.is_zero() {
-                return Ok(Err(Unready::Late(instead)));
+                return Ok(Err(Unready::Late(seen)));
             }
             tokio::time::sleep(PERIOD).await;
         }

@@ -56,7 +56,9 @@ impl<'a> Looks<'a> {
             Check::Tcp { .. } | Check::Http(_) | Check::GuestAgent => timeout(most, self.ask()).await,
         };
         match looked {
-            Err(_) => Ok(Seen::Not(Some(format!("no answer within {most:?}")))),
+            Err(_) if most == ANSWERS => Ok(Seen::Not(Some(format!("no answer within {most:?}")))),
+            // Cut short: what was seen before says more.
+            Err(_) => Ok(Seen::Not(None)),
             Ok(Err(error @ Error::Monitor { .. })) => Ok(Seen::Not(Some(chain(&error)))),
             Ok(seen) => seen,
         }
