@@ -190,7 +190,7 @@ async fn a_machine_is_reached_in_its_isolated_network() -> anyhow::Result<()> {
     let warning = done["warnings"][0].as_str().unwrap_or_default();
     ensure!(warning.contains("did not show an open TCP port 22 within 3s"), "{done}");
     world.said(&["failover", "cleanup", &id, "--wait"]).await?;
-    let left = left(&world, &machines)?;
+    let left = machines.left()?;
     ensure!(left.is_empty(), "{left:?} is left");
     let arguments = ["failover", "test", VM_UUID, "--ready-tcp", "22", "--ready-guest-agent"];
     let (code, error) = world.refused(&arguments).await?;

@@ -1,6 +1,8 @@
 //! `migratekit failover …`
 
 mod follow;
+mod live;
+mod ready;
 mod report;
 mod show;
 mod subject;
@@ -16,7 +18,7 @@ use std::io::Write;
 
 pub(super) use test::Twice;
 
-/// Start a VM from a restore point on the target, while replication goes on: test it, look at it, take it away.
+/// Start a VM from a restore point on the target: as a test, while replication goes on, or live, which moves it.
 ///
 /// Exit codes: 0; 1 when it was refused, and with --wait when it failed; 64 for arguments that cannot be used.
 #[derive(Debug, Args)]
@@ -34,7 +36,16 @@ pub(super) struct Failover {
 enum Verb {
     /// Start a second copy of a VM from a restore point, in isolated networks. The VM itself, and its replication, go on.
     Test(test::Test),
-    /// Remove what a test made: machine, clones, snapshot. Again, it is the same clean-up.
+    /// Move a VM: power it off at its source, copy what it wrote last, and start it on the target. It can be rolled back until it is
+    /// committed.
+    Live(Box<live::Live>),
+    /// Take a live failover back: the VM goes on at its source, what its machine wrote is kept for a time. Such as:
+    /// migratekit failover rollback shop-db --wait
+    Rollback(Decided),
+    /// Make a live failover final: there is no way back then, and the replica goes. Such as: migratekit failover commit shop-db
+    Commit(Decided),
+    /// Remove what a test made: machine, clones, snapshot. Again, it is the same clean-up. Of a live failover that was rolled back
+    /// (by its job): what was kept.
     Cleanup {
         /// The job; or name or uuid of the VM, or the migration's id, where there is one test of it.
         #[arg(value_name = "JOB|VM")]
@@ -47,7 +58,7 @@ enum Verb {
     Get(Of),
     /// List failovers, newest first.
     List(List),
-    /// Follow a failover until it, and its clean-up if there is one, has ended, or Ctrl-C.
+    /// Follow a failover until it, and its rollback or clean-up if there is one, has ended, or Ctrl-C.
     Watch(Of),
     /// Print what its machine has written to its serial console.
     Console {
@@ -86,6 +97,17 @@ struct Of {
     /// The job, such as enhanced-test-failover-420570c7-f61f-a930-77c5-1e876786cb3c-1756882765.
     #[arg(value_name = "JOB")]
     job: String,
+}
+
+/// Which live failover is decided about.
+#[derive(Debug, Args)]
+struct Decided {
+    /// The job; or name or uuid of the VM, or the migration's id.
+    #[arg(value_name = "JOB|VM")]
+    of: String,
+    /// Wait for the end; exit code 1 when it failed.
+    #[arg(long)]
+    wait: bool,
 }
 
 /// Which failovers.
@@ -143,14 +165,19 @@ impl Kind {
 
 pub(super) async fn run(args: Failover, out: &mut (impl Write + Send)) -> anyhow::Result<()> {
     // What is wrong with the arguments is said before anything is dialled.
-    if let Verb::Test(test) = &args.verb {
-        test.check()?;
+    match &args.verb {
+        Verb::Test(test) => test.check()?,
+        Verb::Live(live) => live.check()?,
+        _ => {}
     }
     let channel = args.connection.open().await?;
     let (connection, output) = (&args.connection, args.output);
     let mut client = FailoverServiceClient::new(channel.clone());
     let (job, action, reason) = match args.verb {
         Verb::Test(test) => return test::run(test, connection, channel, output, out).await,
+        Verb::Live(live) => return live::run(*live, connection, channel, output, out).await,
+        Verb::Rollback(which) => return live::roll_back(which, connection, channel, output, out).await,
+        Verb::Commit(which) => return live::commit(which, channel, output, out).await,
         Verb::Cleanup { of, wait } => {
             let job_id = subject::test_of(&channel, &of).await?;
             let request = v1::FailoverServiceCleanupRequest { job_id };

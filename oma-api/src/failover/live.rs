@@ -12,9 +12,11 @@
 //! its VM never runs on it. Its machine's first start is where nothing is taken back by itself any more; its commit is
 //! where nothing can be taken back at all. [`policy`] says whether one may begin, and is pure.
 
+mod asked;
 pub mod policy;
 mod steps;
 
+pub use asked::{Asked, PowerOff};
 pub use steps::{LiveFailover, Rollback, live_job, rollback_job};
 
 use super::Plan;

@@ -8,5 +8,5 @@ mod live;
 mod live_crashes;
 mod live_rules;
 mod plans;
-mod site;
+pub(crate) mod site;
 pub(crate) mod world;

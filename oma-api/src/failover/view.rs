@@ -1,9 +1,11 @@
 //! A failover as it is shown: what is recorded, how its job stands, what may be asked of it.
 
+use super::live::{Live, due};
 use super::status::{PublicStep, Status, public_steps};
-use super::{Failover, Plan};
-use crate::workflow::policy;
+use super::{Failover, Kind, Plan, Standing};
+use crate::workflow::{Job, JobState, Step, StepState, policy};
 use jiff::Timestamp;
+use serde_json::Value;
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq)]
@@ -11,16 +13,21 @@ pub struct FailoverView {
     pub failover: Failover,
     pub status: Status,
     pub steps: Vec<PublicStep>,
-    /// What may be asked now: of its job, or of its clean-up once there is one.
+    /// What may be asked now: of its newest job; and `rollback` and `commit`.
     pub allowed: Vec<&'static str>,
-    /// Whether clones, snapshots or a machine of it may be there.
+    pub standing: Standing,
+    /// Whether clones, snapshots or a machine of it may be there that are still ours.
     pub is_there: bool,
-    /// When a test is cleaned up by itself.
+    /// When a test, or what was kept of a live one, is cleaned up by itself.
     pub expires_at: Option<Timestamp>,
-    /// The time that its data is of; the source's snapshot's.
+    /// The time that its data is of: the source's snapshot's; of a planned one, once it is there, its last.
     pub taken_at: Option<Timestamp>,
     /// What shows that its machine works, where that was asked for.
     pub waits_for: Option<String>,
+    /// What was asked of a live one.
+    pub live: Option<Live>,
+    /// When its commit policy acts.
+    pub decided_at: Option<Timestamp>,
     /// What went on although it was not as wanted.
     pub warnings: Vec<String>,
     /// From the request to the machine being ready (or started, where nothing more was waited for).
@@ -31,28 +38,68 @@ impl From<Failover> for FailoverView {
     fn from(failover: Failover) -> Self {
         let job = &failover.job;
         let plan: Option<Plan> = serde_json::from_value(job.params.clone()).ok();
-        let warning =
-            |step: &crate::workflow::Step| step.output.as_ref()?.get("warning")?.as_str().map(str::to_owned);
+        let warning = |step: &Step| step.output.as_ref()?.get("warning")?.as_str().map(str::to_owned);
         let rto = job.ended_at.filter(|_| Status::of(job) == Status::Completed);
+        let all = job.steps.iter().chain(failover.rollback.iter().flat_map(|job| &job.steps));
         Self {
             status: Status::of(job),
             steps: public_steps(job),
-            allowed: policy::allowed(failover.cleanup.as_ref().unwrap_or(job)),
+            allowed: allowed(&failover),
+            standing: failover.standing(),
             is_there: failover.is_there(),
             expires_at: failover.expires(),
-            taken_at: plan.as_ref().map(|plan| plan.taken_at),
-            waits_for: plan.and_then(|plan| plan.ready).map(|ready| ready.check.to_string()),
-            warnings: job.steps.iter().filter_map(warning).collect(),
+            taken_at: last_taken_at(job).or_else(|| plan.as_ref().map(|plan| plan.taken_at)),
+            waits_for: plan
+                .as_ref()
+                .and_then(|plan| plan.ready.as_ref())
+                .map(|ready| ready.check.to_string()),
+            live: plan.and_then(|plan| plan.live),
+            decided_at: due(job).filter(|_| is_undecided(&failover)).map(|(_, at)| at),
+            warnings: all.filter_map(warning).collect(),
             rto_seconds: rto.map(|end| end.duration_since(job.created_at).as_secs_f64()),
             failover,
         }
     }
 }
 
+/// Of its newest job; and what becomes of a live one: as its migration, which follows the jobs, takes it.
+fn allowed(of: &Failover) -> Vec<&'static str> {
+    let mut words = policy::allowed(of.newest_job());
+    if of.record.kind == Kind::Live && of.standing() == Standing::There {
+        let (rollback, commit) = match (of.job.state, of.rollback.as_ref().map(|job| job.state)) {
+            (JobState::Succeeded, None) => (true, true),
+            (JobState::NeedsAttention, None) => (true, false),
+            // What failed of the way back, again.
+            (_, Some(JobState::NeedsAttention | JobState::RolledBack)) => (true, false),
+            _ => (false, false),
+        };
+        words.extend(rollback.then_some("rollback"));
+        words.extend(commit.then_some("commit"));
+    }
+    words
+}
+
+/// It has succeeded, and is neither committed nor taken back.
+fn is_undecided(of: &Failover) -> bool {
+    of.job.state == JobState::Succeeded && of.rollback.is_none() && of.standing() == Standing::There
+}
+
+/// Of the restore point that was made after the VM was powered off.
+fn last_taken_at(job: &Job) -> Option<Timestamp> {
+    job.output("final-cycle")?.get("taken_at").and_then(Value::as_str)?.parse().ok()
+}
+
+fn is_done(job: &Job, step: &str) -> bool {
+    job.steps.iter().any(|s| s.plan.name == step && s.state == StepState::Done)
+}
+
 impl FailoverView {
-    /// The machine's name, from when it is made on until it is removed.
+    /// The machine's name, from when it is made on until it is removed. A committed one keeps it.
     pub fn machine(&self) -> Option<&str> {
-        (self.is_there && self.done("define")).then_some(self.failover.record.name.as_str())
+        let failover = &self.failover;
+        let is_there = matches!(self.standing, Standing::There | Standing::HandedOver);
+        let removed = failover.rollback.as_ref().is_some_and(|job| is_done(job, "remove"));
+        (is_there && !removed && self.done("define")).then_some(failover.record.name.as_str())
     }
 
     /// The snapshot of its clones, once it is there.
@@ -65,26 +112,36 @@ impl FailoverView {
         self.done("define").then_some(self.failover.record.machine)
     }
 
-    /// How long the test is kept, as it was asked for; in hours where nobody asked.
-    pub fn test_duration(&self) -> String {
+    /// How long a test is kept, as it was asked for; in hours where nobody asked. A live one is no test.
+    pub fn test_duration(&self) -> Option<String> {
         let record = &self.failover.record;
-        record.test_duration.clone().unwrap_or_else(|| format!("{}h", record.keep.as_secs() / 3600))
+        match record.kind {
+            Kind::Live => None,
+            Kind::Test => {
+                let usual = || format!("{}h", record.keep.as_secs() / 3600);
+                Some(record.test_duration.clone().unwrap_or_else(usual))
+            }
+        }
     }
 
-    /// Nothing goes on of it, and nothing can be asked.
+    /// Nothing goes on of it, and nothing can be asked of its jobs. A live one may wait for somebody's decision.
     pub fn has_ended(&self) -> bool {
-        let cleaned = self.failover.cleanup.as_ref().is_none_or(|job| job.state.ended());
-        self.failover.job.state.ended() && cleaned
+        let failover = &self.failover;
+        // One that waits has its rollback in its place.
+        let waits = failover.rollback.is_none() && !failover.job.state.ended();
+        let ended = |job: &Option<Job>| job.as_ref().is_none_or(|job| job.state.ended());
+        !waits && ended(&failover.rollback) && ended(&failover.cleanup)
     }
 
     /// Grows with each change of the failover.
     pub fn sequence(&self) -> u64 {
-        self.failover.job.generation + self.failover.cleanup.as_ref().map_or(0, |job| job.generation)
+        let failover = &self.failover;
+        let of = |job: &Option<Job>| job.as_ref().map_or(0, |job| job.generation);
+        let committed = u64::from(failover.committed_at.is_some());
+        failover.job.generation + of(&failover.rollback) + of(&failover.cleanup) + committed
     }
 
     fn done(&self, step: &str) -> bool {
-        let of = |s: &&crate::workflow::Step| s.plan.name == step;
-        let step = self.failover.job.steps.iter().find(of);
-        step.is_some_and(|s| s.state == crate::workflow::StepState::Done)
+        is_done(&self.failover.job, step)
     }
 }

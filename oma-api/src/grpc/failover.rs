@@ -1,5 +1,6 @@
 //! `FailoverService`.
 
+mod live;
 mod report;
 mod view;
 
@@ -37,6 +38,36 @@ impl FailoverService for Failovers {
         let asked = asked(request.into_inner())?;
         let begun = self.app.failover_test(&caller, &asked).await.map_err(|e| e.to_status())?;
         Ok(Response::new(v1::FailoverServiceStartTestResponse { failover: Some(to_wire(&begun)) }))
+    }
+
+    async fn start_live(
+        &self,
+        request: Request<v1::FailoverServiceStartLiveRequest>,
+    ) -> Result<Response<v1::FailoverServiceStartLiveResponse>, Status> {
+        let caller = caller_of(request.extensions())?;
+        let asked = live::asked(request.into_inner())?;
+        let begun = self.app.failover_live(&caller, &asked).await.map_err(|e| e.to_status())?;
+        Ok(Response::new(v1::FailoverServiceStartLiveResponse { failover: Some(to_wire(&begun)) }))
+    }
+
+    async fn rollback(
+        &self,
+        request: Request<v1::FailoverServiceRollbackRequest>,
+    ) -> Result<Response<v1::FailoverServiceRollbackResponse>, Status> {
+        let caller = caller_of(request.extensions())?;
+        let job = request.into_inner().job_id;
+        let back = self.app.failover_rollback(&caller, &job).await.map_err(|e| e.to_status())?;
+        Ok(Response::new(v1::FailoverServiceRollbackResponse { failover: Some(to_wire(&back)) }))
+    }
+
+    async fn commit(
+        &self,
+        request: Request<v1::FailoverServiceCommitRequest>,
+    ) -> Result<Response<v1::FailoverServiceCommitResponse>, Status> {
+        let caller = caller_of(request.extensions())?;
+        let job = request.into_inner().job_id;
+        let committed = self.app.failover_commit(&caller, &job).await.map_err(|e| e.to_status())?;
+        Ok(Response::new(v1::FailoverServiceCommitResponse { failover: Some(to_wire(&committed)) }))
     }
 
     async fn cleanup(
@@ -140,9 +171,12 @@ fn invalid(field: &'static str, why: impl Into<String>) -> Status {
     crate::service::Error::from(why).to_status()
 }
 
+fn said(text: String) -> Option<String> {
+    Some(text).filter(|text| !text.is_empty())
+}
+
 /// What was left out is empty.
 fn asked(request: v1::FailoverServiceStartTestRequest) -> Result<Asked, Status> {
-    let said = |text: String| Some(text).filter(|text| !text.is_empty());
     Ok(Asked {
         vm_id: request.vm_id,
         vm_name: request.vm_name,
@@ -153,18 +187,20 @@ fn asked(request: v1::FailoverServiceStartTestRequest) -> Result<Asked, Status> 
         skip_snapshot: request.skip_snapshot,
         skip_virtio_injection: request.skip_virtio_injection,
         network_mappings: request.network_mappings.into_iter().collect(),
-        custom_config: said(request.custom_config).map(|text| object(&text)).transpose()?,
+        custom_config: object("custom_config", request.custom_config)?,
         notification_config: None,
         live: None,
         ready: request.wait_for_ready.map(ready).transpose()?,
     })
 }
 
-fn object(text: &str) -> Result<Map<String, Value>, Status> {
-    match serde_json::from_str(text) {
-        Ok(Value::Object(object)) => Ok(object),
-        Ok(_) => Err(invalid("custom_config", "is JSON, but no object")),
-        Err(error) => Err(invalid("custom_config", format!("is no JSON object: {error}"))),
+/// Empty is none.
+fn object(field: &'static str, text: String) -> Result<Option<Map<String, Value>>, Status> {
+    let Some(text) = said(text) else { return Ok(None) };
+    match serde_json::from_str(&text) {
+        Ok(Value::Object(object)) => Ok(Some(object)),
+        Ok(_) => Err(invalid(field, "is JSON, but no object")),
+        Err(error) => Err(invalid(field, format!("is no JSON object: {error}"))),
     }
 }
 

@@ -7,11 +7,16 @@ use crate::failover::live::policy::{Facts, judge};
 use crate::failover::live::{self, CommitPolicy, Mode, rollback_job};
 use crate::failover::{Failover, FailoverView, Kind, Request, Standing, names};
 use crate::store::{Attempt, JobKind, JobStatus, Migration};
-use crate::workflow::{JobState, WorkflowId};
+use crate::workflow::{Job, JobState, WorkflowId};
 use jiff::Timestamp;
 use shared::correlation;
 use shared::migration::{self, Action, Phase, Position};
+use std::time::Duration;
 use tracing::{info, warn};
+
+/// How long a migration may take to follow its live failover's jobs, and between looks at it.
+const FOLLOWS: Duration = Duration::from_secs(2);
+const PERIOD: Duration = Duration::from_millis(50);
 
 impl App {
     /// Begins a live failover, as [`Action::Switch`] does; it goes on by itself.
@@ -58,8 +63,27 @@ impl App {
             // An older one came to its end long ago.
             return Ok(found.into());
         }
-        let migration = self.store.migration_fetch(&found.record.migration).await?;
+        let migration = self.followed(&found).await?;
         self.act_as(&migration, caller, &Ask::new(action)).await
+    }
+
+    /// Its migration, which follows its jobs a moment after they have ended: who saw the end need not wait for that.
+    async fn followed(&self, live: &Failover) -> Result<Migration, Error> {
+        let until = tokio::time::Instant::now() + FOLLOWS;
+        loop {
+            let migration = self.store.migration_fetch(&live.record.migration).await?;
+            let rests = |job: &Job| job.state.ended() || job.state == JobState::NeedsAttention;
+            let is_behind = match migration.position {
+                Position::SwitchRunning => rests(&live.job),
+                Position::RollbackRunning => live.rollback.as_ref().is_some_and(rests),
+                _ => false,
+            };
+            if !is_behind || tokio::time::Instant::now() > until {
+                return Ok(migration);
+            }
+            self.hub.wake();
+            tokio::time::sleep(PERIOD).await;
+        }
     }
 
     async fn act_as(&self, migration: &Migration, caller: &Caller, ask: &Ask) -> Result<FailoverView, Error> {

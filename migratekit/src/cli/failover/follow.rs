@@ -2,7 +2,7 @@
 
 use super::super::client::{Channel, Connection, said};
 use super::super::show::Output;
-use super::{get, show};
+use super::{get, show, subject};
 use proto::v1;
 use proto::v1::failover_service_client::FailoverServiceClient;
 use std::collections::HashSet;
@@ -12,6 +12,13 @@ use tonic::Code;
 
 /// How long a control plane may be away before a watch gives up.
 const AWAY: Duration = Duration::from_secs(300);
+
+/// How long a migration may take to follow its live failover, and to remove its replica after a commit.
+const FOLLOWS: Duration = Duration::from_secs(10);
+pub(super) const REMOVAL: Duration = Duration::from_secs(300);
+
+/// Between looks at a migration.
+const SETTLES: Duration = Duration::from_millis(100);
 
 /// Between looks at a console.
 pub(super) const CONSOLE: Duration = Duration::from_millis(500);
@@ -39,7 +46,7 @@ pub(super) async fn watch(
     }
 }
 
-/// Waits until the test runs or has failed.
+/// Waits until its machine runs or it has failed.
 pub(super) async fn until_done(
     connection: &Connection,
     channel: Channel,
@@ -49,7 +56,10 @@ pub(super) async fn until_done(
 ) -> anyhow::Result<()> {
     let job = begun.job_id.clone();
     let goes_on = |f: &v1::Failover| !matches!(f.status.as_str(), "completed" | "failed");
-    let ended = wait(connection, channel, &job, Steps::default(), goes_on).await?;
+    let ended = wait(connection, channel.clone(), &job, Steps::default(), goes_on).await?;
+    if ended.r#type == "live" {
+        settled(&channel, &ended.migration_id, FOLLOWS).await?;
+    }
     show::one(&ended, output, out)?;
     match ended.status.as_str() {
         "completed" => Ok(()),
@@ -80,6 +90,51 @@ pub(super) async fn until_cleaned(
     match &ended.cleanup {
         Some(cleanup) if ended.is_there => Err(failed(&cleanup.error_code, &cleanup.error_message)),
         _ => Ok(()),
+    }
+}
+
+/// Waits until a live failover is taken back, or that cannot go on.
+pub(super) async fn until_back(
+    connection: &Connection,
+    channel: Channel,
+    begun: v1::Failover,
+    output: Output,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    let job = begun.job_id.clone();
+    let goes_on = |f: &v1::Failover| {
+        f.rollback.as_ref().is_some_and(|r| !matches!(r.status.as_str(), "completed" | "failed"))
+    };
+    // How it went on its way there is no news.
+    let mut steps = Steps::default();
+    let before = v1::Failover { rollback: None, ..begun.clone() };
+    steps.say(&before, &mut std::io::sink())?;
+    let ended = match goes_on(&begun) {
+        true => wait(connection, channel.clone(), &job, steps, goes_on).await?,
+        false => begun,
+    };
+    settled(&channel, &ended.migration_id, FOLLOWS).await?;
+    show::one(&ended, output, out)?;
+    match &ended.rollback {
+        Some(back) if back.status != "completed" => Err(failed(&back.error_code, &back.error_message)),
+        _ => Ok(()),
+    }
+}
+
+/// Waits a while until the migration does no work any more, so that the next command finds it as this one says; why its work
+/// failed, if it did.
+pub(super) async fn settled(channel: &Channel, id: &str, within: Duration) -> anyhow::Result<Option<String>> {
+    let until = Instant::now() + within;
+    loop {
+        let migration = subject::vm(channel, id).await?;
+        match migration.state() {
+            v1::State::Running if Instant::now() < until => {}
+            v1::State::Failed => {
+                return Ok(Some(format!("{}: {}", migration.error_reason, migration.error_message)));
+            }
+            _ => return Ok(None),
+        }
+        tokio::time::sleep(SETTLES).await;
     }
 }
 
@@ -169,18 +224,29 @@ async fn each_state(
 
 fn has_ended(failover: &v1::Failover) -> bool {
     let ended = |state: &str| matches!(state, "succeeded" | "rolled_back");
-    ended(&failover.engine_state) && failover.cleanup.as_ref().is_none_or(|c| ended(&c.engine_state))
+    // One that waits for a decision has its rollback in its place.
+    (failover.rollback.is_some() || ended(&failover.engine_state))
+        && failover.rollback.as_ref().is_none_or(|r| ended(&r.engine_state))
+        && failover.cleanup.as_ref().is_none_or(|c| ended(&c.engine_state))
 }
 
 /// In one line.
 fn outcome(failover: &v1::Failover) -> String {
-    match (&failover.cleanup, failover.status.as_str()) {
-        (Some(cleanup), _) if cleanup.status == "completed" => {
-            format!("{} is cleaned up", failover.job_id)
+    let job = &failover.job_id;
+    match (&failover.cleanup, &failover.rollback, failover.status.as_str()) {
+        (Some(cleanup), _, _) if cleanup.status == "completed" => format!("{job} is cleaned up"),
+        (_, Some(rollback), _) if rollback.status == "completed" => format!("{job} is rolled back"),
+        (_, Some(rollback), _) => {
+            let (code, message) = (&rollback.error_code, &rollback.error_message);
+            format!("the rollback of {job} has {}: {message} [{code}]", rollback.status)
         }
-        (_, "completed") => format!("{} has completed", failover.job_id),
-        (_, status) => {
-            format!("{} has {status}: {} [{}]", failover.job_id, failover.error_message, failover.error_code)
+        _ if failover.standing == "handed_over" => format!("{job} is committed"),
+        (_, None, "completed") if failover.r#type == "live" => format!(
+            "{job} has completed: `migratekit failover commit {job}` keeps it, `migratekit failover rollback {job}` takes it back"
+        ),
+        (_, None, "completed") => format!("{job} has completed"),
+        (_, None, status) => {
+            format!("{job} has {status}: {} [{}]", failover.error_message, failover.error_code)
         }
     }
 }
@@ -193,7 +259,8 @@ struct Steps {
 
 impl Steps {
     fn say(&mut self, failover: &v1::Failover, out: &mut impl Write) -> std::io::Result<()> {
-        for step in &failover.steps {
+        let back = failover.rollback.iter().flat_map(|rollback| &rollback.steps);
+        for step in failover.steps.iter().chain(back) {
             let ended = matches!(step.status.as_str(), "completed" | "failed");
             // One that was tried again, or taken back, is said again.
             if ended && self.said.insert(format!("{} {} {}", step.name, step.status, step.completed_at)) {
@@ -204,6 +271,11 @@ impl Steps {
             if self.said.insert(format!("warning {warning}")) {
                 writeln!(out, "warning: {warning}")?;
             }
+        }
+        if let Some(rollback) = &failover.rollback
+            && self.said.insert(format!("rollback {}", rollback.status))
+        {
+            writeln!(out, "rollback {}", rollback.status)?;
         }
         if let Some(cleanup) = &failover.cleanup
             && self.said.insert(format!("clean-up {}", cleanup.status))
@@ -256,5 +328,38 @@ mod tests {
         assert!(has_ended(&of("succeeded", Some("succeeded"))));
         assert!(!has_ended(&of("running", None)) && !has_ended(&of("needs_attention", None)));
         assert!(!has_ended(&of("succeeded", Some("running"))));
+        let rolled = |state: &str, back: &str| v1::Failover {
+            rollback: Some(v1::FailoverRollback { engine_state: back.to_owned(), ..Default::default() }),
+            ..of(state, None)
+        };
+        assert!(!has_ended(&rolled("succeeded", "running")) && has_ended(&rolled("succeeded", "succeeded")));
+        assert!(has_ended(&rolled("needs_attention", "succeeded")), "the rollback has its place");
+        assert!(!has_ended(&rolled("succeeded", "needs_attention")));
+    }
+
+    #[test]
+    fn the_last_line_says_what_became_of_it() {
+        let live = v1::Failover {
+            job_id: "j".to_owned(),
+            r#type: "live".to_owned(),
+            status: "completed".to_owned(),
+            ..v1::Failover::default()
+        };
+        assert!(
+            outcome(&live).contains("failover commit j") && outcome(&live).contains("failover rollback j")
+        );
+        let committed = v1::Failover { standing: "handed_over".to_owned(), ..live.clone() };
+        assert_eq!(outcome(&committed), "j is committed");
+        let back = |status: &str| {
+            Some(v1::FailoverRollback {
+                status: status.to_owned(),
+                error_code: "POWER_ON_FAILED".to_owned(),
+                ..Default::default()
+            })
+        };
+        let rolled = v1::Failover { rollback: back("completed"), ..live.clone() };
+        assert_eq!(outcome(&rolled), "j is rolled back");
+        let stuck = outcome(&v1::Failover { rollback: back("failed"), ..live });
+        assert!(stuck.contains("[POWER_ON_FAILED]"), "{stuck}");
     }
 }

@@ -41,7 +41,7 @@ pub(super) fn row_json(f: &v1::Failover) -> Value {
 
 /// All of it.
 pub(super) fn job_json(f: &v1::Failover) -> Value {
-    json!({
+    let mut all = json!({
         "job_id": f.job_id,
         "vm_id": f.vm_id,
         "vm_name": f.vm_name,
@@ -62,7 +62,7 @@ pub(super) fn job_json(f: &v1::Failover) -> Value {
         "taken_at": time(&f.taken_at),
         "expires_at": time(&f.expires_at),
         "auto_cleanup": f.auto_cleanup,
-        "test_duration": f.test_duration,
+        "test_duration": or_null(&f.test_duration),
         "custom_config": serde_json::from_str::<Value>(&f.custom_config).ok(),
         "is_there": f.is_there,
         "machine": or_null(&f.machine),
@@ -81,6 +81,33 @@ pub(super) fn job_json(f: &v1::Failover) -> Value {
         })),
         "correlation_id": f.correlation_id,
         "requested_by": f.requested_by,
+    });
+    if let (Some(all), Value::Object(live)) = (all.as_object_mut(), live_json(f)) {
+        all.extend(live);
+    }
+    all
+}
+
+/// How it moves, and what becomes of it; of a test mostly null.
+fn live_json(f: &v1::Failover) -> Value {
+    json!({
+        "notification_config": serde_json::from_str::<Value>(&f.notification_config).ok(),
+        "standing": f.standing,
+        "mode": or_null(&f.mode),
+        "commit_policy": or_null(&f.commit_policy),
+        "decided_at": time(&f.decided_at),
+        "committed_at": time(&f.committed_at),
+        "final_job_id": or_null(&f.final_job_id),
+        "override_reason": or_null(&f.override_reason),
+        "rollback": f.rollback.as_ref().map(|r| json!({
+            "job_id": r.job_id,
+            "status": r.status,
+            "engine_state": r.engine_state,
+            "error_code": or_null(&r.error_code),
+            "error_message": or_null(&r.error_message),
+            "completed_at": time(&r.completed_at),
+            "steps": r.steps.iter().map(step_json).collect::<Vec<_>>(),
+        })),
     })
 }
 
@@ -134,6 +161,9 @@ fn text(f: &v1::Failover) -> String {
     if !f.error_code.is_empty() {
         lines.push(format!("reason      {}: {}", f.error_code, f.error_message));
     }
+    if f.r#type == "live" {
+        lines.extend(live_text(f));
+    }
     if !f.machine.is_empty() {
         lines.push(format!("machine     {} ({})", f.machine, f.destination_vm_id));
     }
@@ -151,13 +181,12 @@ fn text(f: &v1::Failover) -> String {
     if !f.expires_at.is_empty() {
         lines.push(format!("cleaned up  {} ({})", when(&f.expires_at), f.expires_at));
     }
+    if let Some(r) = &f.rollback {
+        lines.push(format!("rollback    {}{}", r.status, because(&r.error_code, &r.error_message)));
+    }
     if let Some(c) = &f.cleanup {
-        let why = match c.error_code.as_str() {
-            "" => String::new(),
-            code => format!(": {code}: {}", c.error_message),
-        };
-        lines.push(format!("clean-up    {}{why}", c.status));
-    } else if f.is_there && f.engine_state == "succeeded" && f.expires_at.is_empty() {
+        lines.push(format!("clean-up    {}{}", c.status, because(&c.error_code, &c.error_message)));
+    } else if f.r#type == "test" && f.is_there && f.engine_state == "succeeded" && f.expires_at.is_empty() {
         lines.push(format!("clean-up    `migratekit failover cleanup {}`", f.job_id));
     }
     if !f.allowed.is_empty() {
@@ -165,7 +194,35 @@ fn text(f: &v1::Failover) -> String {
         lines.push(format!("possible    {}", asked.join(", ")));
     }
     lines.extend(f.steps.iter().map(|step| format!("step        {}", step_line(step).trim_end())));
+    let back = f.rollback.iter().flat_map(|rollback| &rollback.steps);
+    lines.extend(back.map(|step| format!("back        {}", step_line(step).trim_end())));
     lines.join("\n")
+}
+
+fn because(code: &str, message: &str) -> String {
+    if code.is_empty() { String::new() } else { format!(": {code}: {message}") }
+}
+
+/// How the VM moves, and what is to become of it.
+fn live_text(f: &v1::Failover) -> Vec<String> {
+    let mut lines = vec![format!("mode        {}", f.mode)];
+    if !f.final_job_id.is_empty() {
+        lines.push(format!("final sync  {}", f.final_job_id));
+    }
+    if !f.override_reason.is_empty() {
+        lines.push(format!("override    {}", f.override_reason));
+    }
+    lines.push(format!("standing    {}", f.standing.replace('_', " ")));
+    if !f.committed_at.is_empty() {
+        lines.push(format!("committed   {} ({})", when(&f.committed_at), f.committed_at));
+    } else if !f.decided_at.is_empty() {
+        lines.push(format!("by itself   {} {} ({})", f.commit_policy, when(&f.decided_at), f.decided_at));
+    }
+    if f.allowed.iter().any(|word| word == "commit") {
+        let verbs = "`migratekit failover commit` keeps it, `migratekit failover rollback` takes it back";
+        lines.push(format!("undecided   {verbs}"));
+    }
+    lines
 }
 
 pub(super) fn one(f: &v1::Failover, output: Output, out: &mut impl Write) -> anyhow::Result<()> {
@@ -179,7 +236,7 @@ pub(super) fn one(f: &v1::Failover, output: Output, out: &mut impl Write) -> any
 /// A line each.
 pub(super) fn list_table(failovers: &[v1::Failover], output: Output) -> Table {
     const NARROW: &[&str] = &["JOB", "VM", "TYPE", "STATUS", "CREATED", "THERE"];
-    const MORE: &[&str] = &["DATA OF", "READY IN", "EXPIRES", "ASKED BY", "WHY"];
+    const MORE: &[&str] = &["MODE", "STANDING", "DATA OF", "READY IN", "EXPIRES", "ASKED BY", "WHY"];
     let wide = output == Output::Wide;
     let header: Vec<_> = NARROW.iter().chain(MORE.iter().filter(|_| wide)).copied().collect();
     let mut table = table(&header);
@@ -195,6 +252,8 @@ pub(super) fn list_table(failovers: &[v1::Failover], output: Output) -> Table {
         if wide {
             let ready = if f.rto_seconds > 0.0 { format!("{:.1}s", f.rto_seconds) } else { "-".to_owned() };
             row.extend([
+                Cell::new(or_dash(&f.mode)),
+                Cell::new(or_dash(&f.standing.replace('_', " "))),
                 Cell::new(when(&f.taken_at)),
                 number(ready),
                 Cell::new(when(&f.expires_at)),

@@ -1,4 +1,4 @@
-//! What a command is about: a VM as somebody names it, the only test of one, all failovers of a list.
+//! What a command is about: a VM as somebody names it, the only test of one, its live failover, all failovers of a list.
 
 use super::super::client::{Channel, said};
 use proto::v1;
@@ -38,7 +38,7 @@ pub(super) async fn failovers(
 
 /// The test that is meant: by its job, or as the only one of a VM of which something is there.
 pub(super) async fn test_of(channel: &Channel, of: &str) -> anyhow::Result<String> {
-    if of.starts_with("enhanced-") && of.contains("-failover-") {
+    if is_job(of) {
         return Ok(of.to_owned());
     }
     let migration = vm(channel, of).await?;
@@ -49,6 +49,31 @@ pub(super) async fn test_of(channel: &Channel, of: &str) -> anyhow::Result<Strin
     };
     let (found, _) = failovers(channel, tests, usize::MAX).await?;
     only(&migration.vm_name, found.iter().filter(|test| test.is_there).map(|test| test.job_id.as_str()))
+}
+
+fn is_job(of: &str) -> bool {
+    of.starts_with("enhanced-") && of.contains("-failover-")
+}
+
+/// The live failover that is meant: by its job, or as the newest of a VM.
+pub(super) async fn live_of(channel: &Channel, of: &str) -> anyhow::Result<String> {
+    if is_job(of) {
+        return Ok(of.to_owned());
+    }
+    let migration = vm(channel, of).await?;
+    let all = v1::FailoverServiceListRequest {
+        r#type: "live".to_owned(),
+        vm_id: migration.vm_uuid,
+        ..v1::FailoverServiceListRequest::default()
+    };
+    let (found, _) = failovers(channel, all, 1).await?;
+    match found.into_iter().next() {
+        Some(newest) => Ok(newest.job_id),
+        None => anyhow::bail!(
+            "{} has no live failover; `migratekit failover live {0}` begins one",
+            migration.vm_name
+        ),
+    }
 }
 
 fn only<'a>(vm: &str, jobs: impl Iterator<Item = &'a str>) -> anyhow::Result<String> {

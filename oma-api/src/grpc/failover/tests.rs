@@ -1,5 +1,7 @@
 //! The service as a client sees it, without the wire.
 
+mod live;
+
 use super::*;
 use crate::service::{Caller, Role};
 use crate::testing::Plant;

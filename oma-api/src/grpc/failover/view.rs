@@ -1,7 +1,7 @@
 //! A failover as the wire has it. What is not there is empty.
 
 use crate::failover::FailoverView;
-use crate::failover::status::{PublicStep, Status};
+use crate::failover::status::{PublicStep, Status, public_steps};
 use crate::workflow::{Job, Step};
 use jiff::Timestamp;
 use proto::v1;
@@ -32,7 +32,7 @@ pub(super) fn to_wire(view: &FailoverView) -> v1::Failover {
         network_mappings: record.network_mappings.to_string(),
         custom_config: record.custom_config.as_ref().map(ToString::to_string).unwrap_or_default(),
         auto_cleanup: record.auto_cleanup,
-        test_duration: view.test_duration(),
+        test_duration: view.test_duration().unwrap_or_default(),
         expires_at: time(view.expires_at),
         correlation_id: job.correlation.clone(),
         requested_by: record.requested_by.clone(),
@@ -47,6 +47,15 @@ pub(super) fn to_wire(view: &FailoverView) -> v1::Failover {
         warnings: view.warnings.clone(),
         rto_seconds: view.rto_seconds.unwrap_or(0.0),
         waits_for: view.waits_for.clone().unwrap_or_default(),
+        standing: view.standing.to_string(),
+        mode: view.live.as_ref().map(|live| live.mode.to_string()).unwrap_or_default(),
+        commit_policy: view.live.as_ref().map(|live| live.commit_policy.to_string()).unwrap_or_default(),
+        decided_at: time(view.decided_at),
+        committed_at: time(view.failover.committed_at),
+        final_job_id: view.failover.final_job.as_ref().map(ToString::to_string).unwrap_or_default(),
+        override_reason: view.live.as_ref().and_then(|l| l.override_reason.clone()).unwrap_or_default(),
+        rollback: view.failover.rollback.as_ref().map(rollback),
+        notification_config: record.notification_config.as_ref().map(ToString::to_string).unwrap_or_default(),
     }
 }
 
@@ -64,6 +73,19 @@ fn cleanup(job: &Job) -> v1::FailoverCleanup {
         error_code,
         error_message,
         completed_at: time(job.ended_at),
+    }
+}
+
+fn rollback(job: &Job) -> v1::FailoverRollback {
+    let (error_code, error_message) = error(job);
+    v1::FailoverRollback {
+        job_id: job.id.to_string(),
+        status: Status::of(job).to_string(),
+        engine_state: job.state.to_string(),
+        error_code,
+        error_message,
+        completed_at: time(job.ended_at),
+        steps: public_steps(job).iter().map(|public| step(public, job)).collect(),
     }
 }
 

@@ -69,7 +69,7 @@ impl Begun {
             success: true,
             message: asked.message(),
             job_id: record.job.to_string(),
-            estimated_duration: view.test_duration(),
+            estimated_duration: view.test_duration().unwrap_or_default(),
             data: BegunData {
                 auto_cleanup: record.auto_cleanup,
                 correlation_id: view.failover.job.correlation.clone(),
@@ -77,7 +77,7 @@ impl Begun {
                 snapshot_protection: asked.snapshot,
                 // The document's word for a job that was taken; the job itself tells pending and validating apart.
                 status: Status::Executing.as_str(),
-                test_duration: view.test_duration(),
+                test_duration: view.test_duration().unwrap_or_default(),
                 virtio_injection: asked.virtio,
                 vm_id: record.vm.to_string(),
                 vm_name: record.vm_name.clone(),

@@ -135,7 +135,8 @@ struct Job {
     /// When it is cleaned up by itself.
     expires_at: Option<String>,
     auto_cleanup: bool,
-    test_duration: String,
+    /// Of a test.
+    test_duration: Option<String>,
     #[schema(value_type = Option<Object>)]
     custom_config: Option<Value>,
     /// Whether anything of it may be there: clones, snapshot, machine.
