@@ -85,6 +85,10 @@ impl Site {
     }
 }
 
+fn moved_on(m: &v1::Migration) -> bool {
+    (m.phase(), m.state()) == (v1::Phase::Switch, v1::State::Successful)
+}
+
 /// All that the guest had written when it was powered off is there on the target, and is there again at the source when
 /// it comes back; what it wrote meanwhile is kept; and replication goes on with what has changed.
 #[tokio::test(flavor = "multi_thread")]
@@ -105,8 +109,7 @@ async fn a_running_machine_moves_and_comes_back() -> anyhow::Result<()> {
     ensure!(!site.is_on()?, "the source is off: {moved}");
     let (boot, last) = site.found(&id).await?;
     ensure!(boot == 2 && last >= before.record, "{before:?}: {boot}, {last}");
-    let m = site.world.get().await?;
-    ensure!((m.phase(), m.state()) == (v1::Phase::Switch, v1::State::Successful), "{m:?}");
+    site.world.wait("switch/successful", PATIENCE, moved_on).await?;
     let (code, error) = site.world.refused(&["migration", "sync", VM_UUID]).await?;
     ensure!(code == 1 && error.contains("target"), "{code}: {error}");
 
@@ -142,7 +145,7 @@ async fn a_running_machine_moves_and_comes_back() -> anyhow::Result<()> {
 async fn an_agent_that_was_cut_off_writes_no_foreign_byte() -> anyhow::Result<()> {
     let Some(site) = Site::start(None).await? else { return Ok(()) };
     site.guest.wait_for_records(6)?;
-    site.world.said(&["migration", "limit", VM_UUID, "64KiB"]).await?;
+    site.world.said(&["migration", "limit", VM_UUID, "--rate", "64KiB"]).await?;
     site.world.act(v1::Action::Sync).await?;
     site.world
         .wait("half of a cycle", PATIENCE, |m| {
@@ -169,8 +172,7 @@ async fn an_agent_that_was_cut_off_writes_no_foreign_byte() -> anyhow::Result<()
     site.world.wait("that the agent is back", PATIENCE, |m| m.agent_connected).await?;
     tokio::time::sleep(Duration::from_secs(5)).await;
     ensure!(before == (replica("root")?, replica("data")?), "the replica is the failover's: not one byte");
-    let m = site.world.get().await?;
-    ensure!((m.phase(), m.state()) == (v1::Phase::Switch, v1::State::Successful), "{m:?}");
+    site.world.wait("switch/successful", PATIENCE, moved_on).await?;
     let console = site.world.said(&["failover", "console", &id]).await?;
     ensure!(!console.contains("damaged"), "{console}");
     Ok(())

@@ -7,7 +7,6 @@ use super::effects::{
 use super::effects::{Of, SnapshotClones, Start, Stop, Validate};
 use super::status::VALIDATION;
 use super::{Failover, Kind, Plan, Record, Request, names};
-use crate::compute::Stop as How;
 use crate::workflow::{Effect, Job, NewJob, NewStep, Step, Workflow};
 use serde_json::json;
 use std::sync::Arc;
@@ -118,7 +117,7 @@ impl Workflow for Cleanup {
         }
         Some(match step.plan.name.as_str() {
             "begin" => Arc::new(Begin),
-            "stop" => Arc::new(Stop(hands(), How::Now)),
+            "stop" => Arc::new(Stop(hands())),
             "remove" => Arc::new(Remove(hands())),
             "drop-snapshot" => Arc::new(DropSnapshot(hands(), Of::Start)),
             "drop-kept" => Arc::new(DropSnapshot(hands(), Of::End)),

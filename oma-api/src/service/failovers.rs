@@ -377,7 +377,16 @@ impl App {
                 }
             }
         };
-        tokio::join!(self.engine.run(shutdown.clone()), expire, prepare);
+        // What a job came to moves its migration, at once.
+        let follow = async {
+            loop {
+                tokio::select! {
+                    () = self.engine.rested() => self.hub.wake(),
+                    () = shutdown.cancelled() => return,
+                }
+            }
+        };
+        tokio::join!(self.engine.run(shutdown.clone()), expire, prepare, follow);
     }
 
     async fn failovers_expire(&self) {

@@ -73,6 +73,7 @@ pub(super) struct Inner {
     pub(super) options: Options,
     pub(super) lease: Lease,
     woken: Notify,
+    rested: Notify,
     /// Of the jobs that are driven here.
     stops: Mutex<HashMap<WorkflowId, CancellationToken>>,
 }
@@ -87,8 +88,8 @@ impl Engine {
     pub fn new(store: Store, workflows: Vec<Arc<dyn Workflow>>, options: Options) -> Self {
         let workflows = workflows.into_iter().map(|w| (w.kind(), w)).collect();
         let lease = Lease::new(options.lease);
-        let (woken, stops) = (Notify::new(), Mutex::default());
-        Self(Arc::new(Inner { store, workflows, options, lease, woken, stops }))
+        let (woken, rested, stops) = (Notify::new(), Notify::new(), Mutex::default());
+        Self(Arc::new(Inner { store, workflows, options, lease, woken, rested, stops }))
     }
 
     /// Makes a job, and drives it.
@@ -112,6 +113,11 @@ impl Engine {
             stop.cancel();
         }
         self.wake();
+    }
+
+    /// Returns when a job came to rest: it has ended, or somebody has to ask something of it.
+    pub async fn rested(&self) {
+        self.0.rested.notified().await;
     }
 
     /// Asks something of a job; gives it as it is then.
@@ -231,7 +237,7 @@ impl Engine {
     fn ended(&self, id: &WorkflowId, failure: Option<Failed<Error>>) {
         self.0.stops().remove(id);
         match failure {
-            None => {}
+            None => self.0.rested.notify_one(),
             Some(Failed::Error(error)) => {
                 warn!(workflow = %id, error = %chain(&error), "a workflow job is left, and taken up again");
             }

@@ -10,6 +10,9 @@ use super::folder::{Folder, failed};
 use super::process::{Holder, Process};
 use super::{LocalCompute, blocking, monitor};
 
+/// Between two presses of the power button.
+const PRESS_AGAIN: Duration = Duration::from_secs(5);
+
 /// The longest wait for a new daemon's guest to run: it does at once, unless the host is overloaded.
 const BEGINS: Duration = Duration::from_secs(20);
 
@@ -111,21 +114,15 @@ impl LocalCompute {
             };
         };
         let watched = |e| failed("watch the process of", &folder.path, e);
-        let graceful = match how {
-            Stop::Now => Duration::ZERO,
-            Stop::Graceful { patience } => match self.tell(name, &folder, "system_powerdown").await {
-                // After an answer that was lost it may be on its way down, too.
-                Ok(()) | Err(monitor::Error::Lost { .. } | monitor::Error::Deadline { .. }) => patience,
-                Err(error) => {
-                    tracing::warn!(machine = %name, %error, "a machine's power button cannot be pressed: its power is cut");
-                    Duration::ZERO
-                }
-            },
+        let mut ended = match how {
+            Stop::Now => false,
+            Stop::Graceful { patience } => {
+                self.pressed(name, &folder, &process, patience).await.map_err(watched)?
+            }
         };
-        let mut ended = process.ended(graceful).await.map_err(watched)?;
         if !ended {
-            if graceful > Duration::ZERO {
-                tracing::warn!(machine = %name, patience = ?graceful, "a machine did not switch itself off in time: its power is cut");
+            if matches!(how, Stop::Graceful { .. }) {
+                tracing::warn!(machine = %name, ?how, "a machine did not switch itself off in time: its power is cut");
             }
             ended = match self.tell(name, &folder, "quit").await {
                 Ok(()) | Err(monitor::Error::Lost { .. }) => process.ended(ENDS).await.map_err(watched)?,
@@ -142,6 +139,35 @@ impl LocalCompute {
             // Somebody started it again meanwhile.
             true => Err(Error::Running { name: name.clone() }),
             false => Err(Error::StillRuns { name: name.clone(), process: Some(process.id()) }),
+        }
+    }
+
+    /// Presses the power button until the guest has obeyed; whether it has. One that boots has not learnt to hear it, and is
+    /// pressed again.
+    async fn pressed(
+        &self,
+        name: &MachineName,
+        folder: &Folder,
+        process: &Process,
+        patience: Duration,
+    ) -> std::io::Result<bool> {
+        let end = Instant::now() + patience;
+        loop {
+            match self.tell(name, folder, "system_powerdown").await {
+                // After an answer that was lost it may be on its way down, too.
+                Ok(()) | Err(monitor::Error::Lost { .. } | monitor::Error::Deadline { .. }) => {}
+                Err(error) => {
+                    tracing::warn!(machine = %name, %error, "a machine's power button cannot be pressed");
+                    return Ok(false);
+                }
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if process.ended(left.min(PRESS_AGAIN)).await? {
+                return Ok(true);
+            }
+            if left <= PRESS_AGAIN {
+                return Ok(false);
+            }
         }
     }
 

@@ -10,6 +10,7 @@ use crate::storage::SnapshotName;
 use crate::workflow::{Effect, Job, Kind, Problem, Turn};
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::time::Duration;
 
 const CODE: &str = "CLEANUP_FAILED";
 
@@ -35,8 +36,18 @@ impl Effect for Begin {
     }
 }
 
-/// The machine is off.
-pub(crate) struct Stop(pub(crate) Arc<Hands>, pub(crate) How);
+/// The machine is off. One that took a VM's place may switch itself off in the time that its guest had at the source, and in
+/// five minutes at most.
+pub(crate) struct Stop(pub(crate) Arc<Hands>);
+
+const GRACEFUL: Duration = Duration::from_secs(300);
+
+fn how(plan: &Plan) -> How {
+    match plan.live.as_ref().map(|live| live.graceful.min(GRACEFUL)) {
+        None | Some(Duration::ZERO) => How::Now,
+        Some(patience) => How::Graceful { patience },
+    }
+}
 
 #[async_trait::async_trait]
 impl Effect for Stop {
@@ -63,7 +74,7 @@ impl Effect for Stop {
         // For the report: it goes with the machine.
         let evidence = Evidence::of(compute, &name).await;
         turn.check()?;
-        compute.stop(&name, self.1).await.map_err(of_compute(CODE))?;
+        compute.stop(&name, how(&plan)).await.map_err(of_compute(CODE))?;
         Ok(json!(evidence))
     }
 

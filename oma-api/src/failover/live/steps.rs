@@ -1,7 +1,6 @@
 //! Which steps a live failover has, and its way back, and what does them.
 
 use super::Mode;
-use crate::compute::Stop as How;
 use crate::failover::effects::{
     Attach, Begin, CloneDisk, Convert, Define, Drain, DropSnapshot, FinalCycle, Hands, Keep, Of, PowerOff,
     PowerOn, Ready, Remove, SnapshotClones, SourceState, Start, StillOff, Stop, Validate, Verify,
@@ -12,15 +11,11 @@ use crate::failover::{Failover, Plan, Record, Request, names, source};
 use crate::workflow::{Effect, Job, NewJob, NewStep, Step, Workflow};
 use serde_json::json;
 use std::sync::Arc;
-use std::time::Duration;
 
 const VERSION: u64 = 1;
 
 const LIVE: &str = "live-failover";
 const ROLLBACK: &str = "live-rollback";
-
-/// How long a machine on the target may take to power itself off before a rollback cuts it.
-const GRACEFUL: Duration = Duration::from_secs(120);
 
 /// The job of a live failover.
 pub fn live_job(plan: &Plan, record: &Record, request: &Request, correlation: &str) -> NewJob {
@@ -135,7 +130,7 @@ impl Workflow for Rollback {
         }
         Some(match step.plan.name.as_str() {
             "begin" => Arc::new(Begin),
-            "stop" => Arc::new(Stop(hands(), How::Graceful { patience: GRACEFUL })),
+            "stop" => Arc::new(Stop(hands())),
             "keep" => Arc::new(Keep(hands())),
             "remove" => Arc::new(Remove(hands())),
             "drop-snapshot" => Arc::new(DropSnapshot(hands(), Of::Start)),
