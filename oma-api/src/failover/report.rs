@@ -3,6 +3,7 @@
 //! `markdown` and `html` render it. What guests, sources and operators wrote is in it as it is: rendering escapes it.
 
 mod html;
+mod live;
 mod markdown;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,8 @@ words!(
         Html = "html",
     }
 );
+
+pub use live::LiveReport;
 
 /// Of a page as a browser is to treat it: no script, nothing from elsewhere.
 pub use html::CSP;
@@ -69,13 +72,21 @@ pub struct Report {
     pub restore_point: String,
     /// The time that the data is of.
     pub taken_at: Option<Timestamp>,
-    /// From that time to the request: what would have been lost.
+    /// From that time to the request: what would have been lost, and of an unplanned failover is. Of a planned one 0, once its last
+    /// delta is there.
     pub rpo_seconds: Option<f64>,
+    /// Why it is that.
+    pub rpo_note: Option<&'static str>,
     /// From the request to the machine being ready (or started, where nothing more was waited for).
     pub rto_seconds: Option<f64>,
     pub health: Health,
     pub steps: Vec<ReportStep>,
-    pub cleanup: Option<Cleanup>,
+    /// Of a live failover.
+    pub live: Option<LiveReport>,
+    /// How it was taken back.
+    pub rollback: Option<AfterJob>,
+    /// How what was made was removed.
+    pub cleanup: Option<AfterJob>,
     pub console: Console,
     /// PNG in base64.
     pub screenshot: Option<String>,
@@ -103,9 +114,9 @@ pub struct ReportStep {
     pub seconds: Option<f64>,
 }
 
-/// How what was made was removed.
+/// A job that followed.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Cleanup {
+pub struct AfterJob {
     pub job_id: String,
     pub status: &'static str,
     pub completed_at: Option<Timestamp>,
@@ -114,7 +125,7 @@ pub struct Cleanup {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Console {
-    /// machine: of the one that is there; cleanup: kept before it was stopped; none.
+    /// machine: of the one that is there; rollback, cleanup: kept before it was stopped; none.
     pub source: &'static str,
     /// The end of it.
     pub text: String,
@@ -147,7 +158,12 @@ impl Report {
         let plan: Option<Plan> = serde_json::from_value(job.params.clone()).ok();
         let verification = verification(plan.as_ref(), facts);
         let (evidence, source) = evidence(view, facts.machine);
-        let rpo = view.taken_at.map(|at| job.created_at.duration_since(at).as_secs_f64().max(0.0));
+        let live = LiveReport::of(view);
+        let rpo = match live.as_ref().and_then(LiveReport::rpo) {
+            // Nothing of a planned one is lost, or it has not moved.
+            Some(rpo) => rpo,
+            None => view.taken_at.map(|at| job.created_at.duration_since(at).as_secs_f64().max(0.0)),
+        };
         Self {
             made_at: facts.now,
             job_id: record.job.to_string(),
@@ -162,15 +178,13 @@ impl Report {
             restore_point: record.restore_point.to_string(),
             taken_at: view.taken_at,
             rpo_seconds: rpo,
+            rpo_note: live.as_ref().and_then(LiveReport::rpo_note),
             rto_seconds: view.rto_seconds,
             health: health(plan.as_ref(), job),
             steps: steps(job),
-            cleanup: cleanup.as_ref().map(|job| Cleanup {
-                job_id: job.id.to_string(),
-                status: Status::of(job).as_str(),
-                completed_at: job.ended_at,
-                steps: steps(job),
-            }),
+            live,
+            rollback: view.failover.rollback.as_ref().map(AfterJob::from),
+            cleanup: cleanup.as_ref().map(AfterJob::from),
             console: Console { source, text: evidence.console },
             screenshot: evidence.screenshot,
             screenshot_note: evidence.screenshot_note,
@@ -184,6 +198,17 @@ impl Report {
             Format::Json => serde_json::to_string_pretty(self).expect("texts and numbers") + "\n",
             Format::Markdown => markdown::render(self),
             Format::Html => html::render(self),
+        }
+    }
+}
+
+impl From<&Job> for AfterJob {
+    fn from(job: &Job) -> Self {
+        Self {
+            job_id: job.id.to_string(),
+            status: Status::of(job).as_str(),
+            completed_at: job.ended_at,
+            steps: steps(job),
         }
     }
 }
@@ -207,11 +232,13 @@ fn evidence(view: &FailoverView, machine: Option<&Evidence>) -> (Evidence, &'sta
     if let Some(machine) = machine {
         return (machine.clone(), "machine");
     }
-    let kept = view.failover.cleanup.as_ref().and_then(|job| job.output("stop"));
-    match kept.and_then(|output| serde_json::from_value(output.clone()).ok()) {
-        Some(kept) => (kept, "cleanup"),
-        None => (Evidence::default(), "none"),
-    }
+    // A clean-up after a rollback finds no machine any more.
+    let jobs = [(&view.failover.rollback, "rollback"), (&view.failover.cleanup, "cleanup")];
+    let kept = jobs.into_iter().find_map(|(job, source)| {
+        let output = job.as_ref()?.output("stop")?;
+        Some((serde_json::from_value(output.clone()).ok()?, source))
+    });
+    kept.unwrap_or((Evidence::default(), "none"))
 }
 
 fn health(plan: Option<&Plan>, job: &Job) -> Health {
@@ -258,7 +285,7 @@ fn findings(view: &FailoverView, verification: &[Verification]) -> Vec<Finding> 
         }
     };
     let failover = &view.failover;
-    let jobs = std::iter::once(&failover.job).chain(&failover.cleanup);
+    let jobs = std::iter::once(&failover.job).chain(&failover.rollback).chain(&failover.cleanup);
     for job in jobs.clone() {
         if let Some(error) = &job.error {
             say("error", &error.reason, error.message.clone());

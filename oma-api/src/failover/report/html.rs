@@ -1,7 +1,7 @@
 //! A report as one page: no script, nothing loaded from elsewhere, and everything that somebody else wrote is escaped.
 
 use super::Report;
-use super::text::{STEP_HEADER, console_source, facts, plain, step_rows, time, title};
+use super::text::{STEP_HEADER, after, console_source, facts, plain, step_rows, time, title};
 
 const STYLE: &str = "body{font:14px/1.45 system-ui,sans-serif;color:#1a1a1a;max-width:60rem;margin:2rem auto;padding:0 1rem}\
 h1{font-size:1.5rem}h2{font-size:1.1rem;margin-top:2rem;break-after:avoid}\
@@ -82,13 +82,9 @@ pub(super) fn render(report: &Report) -> String {
         (None, Some(why)) => body.push_str(&format!("<h2>Screen</h2>\n<p>No picture: {}</p>\n", text(why))),
         (None, None) => {}
     }
-    if let Some(cleanup) = &report.cleanup {
-        let job = text(&cleanup.job_id);
-        body.push_str(&format!(
-            "<h2>Clean-up</h2>\n<p>{job}, {}</p>\n{}",
-            cleanup.status,
-            table(&STEP_HEADER, step_rows(&cleanup.steps))
-        ));
+    for (heading, job) in after(report) {
+        let (id, steps) = (text(&job.job_id), table(&STEP_HEADER, step_rows(&job.steps)));
+        body.push_str(&format!("<h2>{heading}</h2>\n<p>{id}, {}</p>\n{steps}", job.status));
     }
     body.push_str(&format!("<footer>Made at {}</footer>\n", time(Some(report.made_at))));
     format!(

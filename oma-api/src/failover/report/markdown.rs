@@ -1,7 +1,7 @@
 //! A report in Markdown. Everything in it that somebody else wrote is escaped, or stands in a fence longer than any in it.
 
 use super::Report;
-use super::text::{STEP_HEADER, console_source, facts, plain, step_rows, time, title};
+use super::text::{STEP_HEADER, after, console_source, facts, plain, step_rows, time, title};
 
 /// Inline: on one line, and nothing in it is markup.
 fn text(of: &str) -> String {
@@ -74,9 +74,9 @@ pub(super) fn render(report: &Report) -> String {
         (None, Some(why)) => parts.push(format!("## Screen\n\nNo picture: {}\n", text(why))),
         (None, None) => {}
     }
-    if let Some(cleanup) = &report.cleanup {
-        let status = format!("{}, {}", text(&cleanup.job_id), cleanup.status);
-        parts.push(format!("## Clean-up\n\n{status}\n\n{}", table(&STEP_HEADER, step_rows(&cleanup.steps))));
+    for (heading, job) in after(report) {
+        let status = format!("{}, {}", text(&job.job_id), job.status);
+        parts.push(format!("## {heading}\n\n{status}\n\n{}", table(&STEP_HEADER, step_rows(&job.steps))));
     }
     parts.push(format!("Made at {}\n", time(Some(report.made_at))));
     parts.join("\n")

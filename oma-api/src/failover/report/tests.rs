@@ -1,3 +1,5 @@
+mod live;
+
 use super::{Finding, Format, Report};
 use crate::failover::request::{Check, Ready, Weight};
 use crate::failover::tests::world::{At, Fault, World};

@@ -1,6 +1,6 @@
 //! What both renderings share.
 
-use super::{Report, ReportStep};
+use super::{AfterJob, LiveReport, Report, ReportStep};
 use jiff::Timestamp;
 
 /// Without what would change how the text around it is shown: controls, and those that turn its direction.
@@ -25,7 +25,11 @@ pub(super) fn facts(report: &Report) -> Vec<(&'static str, String)> {
         Some(expected) => format!("{} ({expected})", report.health.result.replace('_', " ")),
         None => report.health.result.replace('_', " "),
     };
-    vec![
+    let rpo = match report.rpo_note {
+        Some(note) => format!("{} ({note})", seconds(report.rpo_seconds)),
+        None => seconds(report.rpo_seconds),
+    };
+    let mut facts = vec![
         ("VM", format!("{} ({})", report.vm_name, report.vm_id)),
         ("Job", report.job_id.clone()),
         ("Result", format!("{} ({})", report.status, report.engine_state.replace('_', " "))),
@@ -34,10 +38,45 @@ pub(super) fn facts(report: &Report) -> Vec<(&'static str, String)> {
         ("Ended at", time(report.ended_at)),
         ("Restore point", report.restore_point.clone()),
         ("Data of", time(report.taken_at)),
-        ("RPO: age of the data when it was asked for", seconds(report.rpo_seconds)),
+        ("RPO: age of the data when it was asked for", rpo),
         ("RTO: from the request to the machine", seconds(report.rto_seconds)),
         ("Health", health),
-    ]
+    ];
+    if let Some(live) = &report.live {
+        facts.extend(live_facts(live));
+    }
+    facts
+}
+
+/// How the VM moved, and what became of it.
+fn live_facts(live: &LiveReport) -> Vec<(&'static str, String)> {
+    let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+    let mut facts = vec![("Mode", live.mode.to_owned()), ("Standing", live.standing.replace('_', " "))];
+    match live.data_loss_seconds {
+        Some(_) => {
+            let accepted = live.accepted_loss_seconds.map_or_else(|| "-".to_owned(), |s| format!("{s} s"));
+            facts.push(("Lost of what the VM wrote last", seconds(live.data_loss_seconds)));
+            facts.push(("Accepted loss", accepted));
+        }
+        None => {
+            facts.push(("Powered off at its source", or_dash(&live.powered_off)));
+            facts.push(("Final delta", or_dash(&live.final_job_id)));
+        }
+    }
+    let policy = match live.decided_at {
+        Some(at) => format!("{} at {}", live.commit_policy, time(Some(at))),
+        None => live.commit_policy.to_owned(),
+    };
+    facts.push(("Commit policy", policy));
+    facts.push(("Committed at", time(live.committed_at)));
+    facts.push(("Policy set aside", or_dash(&live.override_reason)));
+    facts
+}
+
+/// What followed, each with its heading.
+pub(super) fn after(report: &Report) -> impl Iterator<Item = (&'static str, &AfterJob)> {
+    let all = [("Rollback", &report.rollback), ("Clean-up", &report.cleanup)];
+    all.into_iter().filter_map(|(heading, job)| Some((heading, job.as_ref()?)))
 }
 
 /// Over [`step_rows`].
@@ -52,7 +91,7 @@ pub(super) fn step_rows(of: &[ReportStep]) -> impl Iterator<Item = Vec<String>> 
 }
 
 pub(super) fn title(report: &Report) -> String {
-    let kind = if report.job_type == "test" { "Test failover" } else { "Failover" };
+    let kind = if report.job_type == "test" { "Test failover" } else { "Live failover" };
     format!("{kind} of {}", report.vm_name)
 }
 
@@ -60,6 +99,7 @@ pub(super) fn title(report: &Report) -> String {
 pub(super) fn console_source(report: &Report) -> &'static str {
     match report.console.source {
         "machine" => "of the machine, as it is there now",
+        "rollback" => "kept when the machine was stopped for the rollback",
         "cleanup" => "kept when the machine was removed",
         _ => "not kept: the machine has gone",
     }
