@@ -40,7 +40,7 @@ fn due(migration: &Migration, now: Timestamp) -> bool {
 /// One step.
 pub(super) async fn carry_out(app: &App, migration: &Migration) -> Result<(), Error> {
     if due(migration, app.clock.now()) {
-        return switch(app, migration).await;
+        return switch(app, migration, By::Schedule).await;
     }
     match &migration.wishes.automatic {
         Some(_) if has_failed(migration) => stop(app, migration, migration.error.clone()).await,
@@ -49,17 +49,42 @@ pub(super) async fn carry_out(app: &App, migration: &Migration) -> Result<(), Er
     }
 }
 
-async fn switch(app: &App, migration: &Migration) -> Result<(), Error> {
-    match app.act(&Caller::internal("schedule"), migration.id.as_str(), &Ask::new(Action::Switch)).await {
+/// Who wants a switch.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    Schedule,
+    Automatic,
+}
+
+impl By {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Schedule => "schedule",
+            Self::Automatic => "automatic",
+        }
+    }
+}
+
+async fn switch(app: &App, migration: &Migration, by: By) -> Result<(), Error> {
+    match app.act(&Caller::internal(by.as_str()), migration.id.as_str(), &Ask::new(Action::Switch)).await {
         Ok(_) => Ok(()),
         Err(error @ Error::Store(_)) => Err(error),
         Err(error) => {
-            let reason = error.reason();
-            let message = format!("the scheduled switch was not made: {}", shared::error::chain(&error));
-            warn!(migration_id = %migration.id, reason, "{message}");
-            // Whoever asked for it looks now; `automatic` was to lead to the same switch.
+            let (reason, why) = (error.reason(), shared::error::chain(&error));
             let mut changed = migration.clone();
-            (changed.wishes.automatic, changed.wishes.scheduled_at) = (None, None);
+            // Whoever asked for it looks now.
+            changed.wishes.automatic = None;
+            let what = match by {
+                By::Schedule => {
+                    // `automatic` was to lead to the same switch.
+                    changed.wishes.scheduled_at = None;
+                    "the scheduled switch"
+                }
+                // One at a set time is another wish.
+                By::Automatic => "the switch that automatic has led to",
+            };
+            let message = format!("{what} was not made: {why}");
+            warn!(migration_id = %migration.id, reason, "{message}");
             keep(app, changed, Some(Failure { reason: reason.to_owned(), message })).await
         }
     }
@@ -71,6 +96,10 @@ async fn go_on(app: &App, migration: &Migration, automatic: &Automatic) -> Resul
     let estimate = app.estimate_of(migration).await?;
     let most = usize::try_from(automatic.max_cycles).unwrap_or(usize::MAX);
     let (reason, message) = match estimate.downtime {
+        Some(downtime) if made > 0 && downtime <= automatic.max_downtime && app.compute.is_some() => {
+            info!(migration_id = %migration.id, cycles = made, downtime = shown(downtime), "automatic has led to a switch");
+            return switch(app, migration, By::Automatic).await;
+        }
         Some(downtime) if made > 0 && downtime <= automatic.max_downtime => {
             let message = format!(
                 "after {made} cycles a switch would take {} of the {} that are allowed, but it needs a target that can run \
@@ -132,3 +161,6 @@ async fn keep(app: &App, changed: Migration, error: Option<Failure>) -> Result<(
     app.touched(&changed.id).await;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -187,7 +187,12 @@ impl Ask {
             Action::Switch => {
                 wishes.scheduled_at = match self.schedule {
                     Some(Schedule::At(at)) => Some(at),
-                    Some(Schedule::Cancel) | None => None,
+                    Some(Schedule::Cancel) => None,
+                    None => {
+                        // This is what it was to lead to.
+                        wishes.automatic = None;
+                        None
+                    }
                 };
             }
             Action::Sync | Action::Hold | Action::Release | Action::Finalize | Action::Rollback => {}

@@ -45,6 +45,9 @@ async fn an_action_is_taken_and_shown_in_the_documents_fields() {
     plant.cycle("1").await;
     let (status, refused) = api.act(None, r#"{"action":"switch"}"#).await;
     assert_eq!((status, &refused["reason"]), (409, &json!("CHAIN_POLICY")), "{refused}");
+    let without = Api::of_app(App { compute: None, ..plant.app.clone() }).await;
+    let (status, refused) = without.act(None, r#"{"action":"switch"}"#).await;
+    assert_eq!((status, &refused["reason"]), (409, &json!("NO_TARGET")), "{refused}");
 
     let shown = api.get("any/migrations/web-1").await;
     let runs: Vec<_> =
