@@ -266,6 +266,15 @@ mod tests {
     }
 
     #[test]
+    fn what_is_asked_of_a_live_failover_can_be_set() {
+        let policy =
+            load(&format!("{EXAMPLE}\n[failover]\ntest_max_age = \"0s\"\nkeep = \"36h\"\n")).failover;
+        let day = Period::seconds(24 * 3600).0;
+        assert_eq!((policy.test_max_age.0, policy.keep.0), (Duration::ZERO, day * 3 / 2));
+        assert_eq!(policy.verified_max_age.0, day * 30, "as it is");
+    }
+
+    #[test]
     fn the_url_of_the_database_may_lie_in_a_file_and_is_not_shown() {
         let file = tempfile::NamedTempFile::new().expect("temporary file");
         let named =
