@@ -27,7 +27,7 @@ const BEYOND_A_SCHEMA: &str = r#"
 ignored_auth.enabled = false
 
 [[operations]]
-include-path-regex = "/limit$|/migrate$|/schedule$|/schedules/preview$|/tokens$|/target-profiles|/failover/test$|/orphans/remove$"
+include-path-regex = "/limit$|/migrate$|/schedule$|/schedules/preview$|/tokens$|/target-profiles|/failover/(test|live)$|/orphans/remove$"
 checks.positive_data_acceptance.enabled = false
 
 # It finds its own token in the list and revokes it.

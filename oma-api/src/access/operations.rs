@@ -74,9 +74,9 @@ pub const OPERATIONS: &[Operation] = &[
         &[("GET", "/api/v1/events/stream"), ("GET", "/api/events/stream")]),
 
     row("failover.test", OPERATOR, &["/migratekit.v1.FailoverService/StartTest"], &[("POST", "/api/v1/failover/test")]),
-    row("failover.live", OPERATOR, &["/migratekit.v1.FailoverService/StartLive"], &[]),
-    row("failover.rollback", OPERATOR, &["/migratekit.v1.FailoverService/Rollback"], &[]),
-    row("failover.commit", OPERATOR, &["/migratekit.v1.FailoverService/Commit"], &[]),
+    row("failover.live", OPERATOR, &["/migratekit.v1.FailoverService/StartLive"], &[("POST", "/api/v1/failover/live")]),
+    row("failover.rollback", OPERATOR, &["/migratekit.v1.FailoverService/Rollback"], &[("POST", "/api/v1/failover/jobs/{job_id}/rollback")]),
+    row("failover.commit", OPERATOR, &["/migratekit.v1.FailoverService/Commit"], &[("POST", "/api/v1/failover/jobs/{job_id}/commit")]),
     row("failover.cleanup", OPERATOR, &["/migratekit.v1.FailoverService/Cleanup"], &[("POST", "/api/v1/failover/jobs/{job_id}/cleanup")]),
     row("failover.ask", OPERATOR, &["/migratekit.v1.FailoverService/Ask"], &[("POST", "/api/v1/failover/jobs/{job_id}/actions")]),
     row("failover.get", VIEWER, &["/migratekit.v1.FailoverService/Get"], &[("GET", "/api/v1/failover/jobs/{job_id}")]),

@@ -1,10 +1,12 @@
-//! The failover API of its document, for tests: asked for, listed, shown; and ours beside it: clean-up, actions, console.
+//! The failover API of its document: asked for (a test here, a live one in [`live`]), listed, shown; and ours beside it:
+//! clean-up, rollback, commit, actions, console.
 //!
-//! Times have whole seconds, as the document prints them. `POST /api/v1/failover/live` is not served yet.
+//! Times have whole seconds, as the document prints them.
 
 mod begun;
 mod console;
 pub(super) mod help;
+mod live;
 mod report;
 mod view;
 
@@ -12,7 +14,7 @@ use super::Server;
 use super::body::{Body, Query};
 use super::refusal::Refusal;
 use crate::failover::Request;
-use crate::failover::request::{Checks, HttpAsked, Ready, Weight};
+use crate::failover::request::{Checks, HttpAsked, Invalid, Ready, Weight};
 use crate::service::failovers::{FailoverFilter, Refused};
 use crate::service::{App, Caller, Error};
 use crate::workflow::Ask;
@@ -30,8 +32,11 @@ use utoipa_axum::routes;
 pub(super) fn routes() -> OpenApiRouter<Server> {
     OpenApiRouter::new()
         .routes(routes!(test))
+        .routes(routes!(live::live))
         .routes(routes!(list))
         .routes(routes!(one))
+        .routes(routes!(live::rollback))
+        .routes(routes!(live::commit))
         .routes(routes!(cleanup))
         .routes(routes!(act))
         .routes(routes!(console::read))
@@ -128,17 +133,20 @@ struct HttpCheck {
     text: Option<String>,
 }
 
-impl WaitForReady {
-    fn into_ready(self) -> Result<Ready, Refused> {
-        let Self { console, tcp_port, http, guest_agent, timeout, required } = self;
+impl TryFrom<WaitForReady> for Ready {
+    type Error = Invalid;
+
+    fn try_from(wanted: WaitForReady) -> Result<Self, Invalid> {
+        let WaitForReady { console, tcp_port, http, guest_agent, timeout, required } = wanted;
         let http = http.map(|HttpCheck { port, path, status, text }| HttpAsked { port, path, status, text });
         let weight = if required { Weight::Required } else { Weight::Advisory };
-        Ok(Ready::new(Checks { console, tcp_port, http, guest_agent }, timeout.as_deref(), weight)?)
+        Self::new(Checks { console, tcp_port, http, guest_agent }, timeout.as_deref(), weight)
     }
 }
 
 impl New {
     fn into_request(self) -> Result<Request, Error> {
+        let ready = self.wait_for_ready.map(Ready::try_from);
         Ok(Request {
             vm_id: self.vm_id,
             vm_name: self.vm_name,
@@ -152,7 +160,7 @@ impl New {
             custom_config: self.custom_config,
             notification_config: None,
             live: None,
-            ready: self.wait_for_ready.map(WaitForReady::into_ready).transpose()?,
+            ready: ready.transpose().map_err(Refused::from)?,
         })
     }
 }
@@ -264,7 +272,7 @@ pub(super) async fn one(State(app): State<App>, Path(job): Path<String>) -> Resu
     Ok(Json(view::One::from(&found)))
 }
 
-/// Remove what a test made: machine, clones, snapshot; again, it is the same clean-up
+/// Remove what a test made, or what was kept of a live failover that was rolled back; again, it is the same clean-up
 #[utoipa::path(post, path = "/api/v1/failover/jobs/{job_id}/cleanup", tag = "failover", params(("job_id" = String, Path)),
     responses((status = 202, body = view::Taken), (status = "4XX", description = "refused")))]
 pub(super) async fn cleanup(
@@ -280,7 +288,7 @@ pub(super) async fn cleanup(
     Ok((StatusCode::ACCEPTED, Json(view::Taken::new(message, &cleaned))))
 }
 
-/// Ask something of the job, or of its clean-up once there is one; `allowed` of the job says what is possible
+/// Ask something of the job, or of its rollback or clean-up once there is one; `allowed` of the job says what is possible
 #[utoipa::path(post, path = "/api/v1/failover/jobs/{job_id}/actions", tag = "failover", params(("job_id" = String, Path)),
     request_body(content = Asked, example = json!({"action": "cancel", "reason": "the wrong VM"})),
     responses((status = 202, body = view::Taken), (status = "4XX", description = "refused")))]

@@ -293,6 +293,33 @@ pub(super) fn suggestions(reason: &str) -> &'static [&'static str] {
         "NO_COMPUTE" => &["Give oma-api.toml a [compute] section", "Start oma-api again"],
         "COMPUTE_FAILED" => &["Look at the log of oma-api", "Check the compute backend"],
         "JOB_NOT_FOUND" => &["List the failovers: GET /api/v1/failover/jobs"],
+        "CHAIN_POLICY" => &[
+            "Run a test, look at it and clean it up: POST /api/v1/failover/test",
+            "Give a reason to do without, which is recorded: \"override_reason\"",
+        ],
+        "VERIFICATION_DUE" => &["Compare the disks: migratekit verify VM, and migratekit verify VM --source"],
+        "DATA_LOSS_NOT_ACCEPTED" => &[
+            "Accept as much as the message says: \"accept_loss\"",
+            "Plan it while its source can be reached: leave out \"unplanned\"",
+        ],
+        "NOTHING_TO_COMMIT" => &[
+            "Look for the machine on the target",
+            "Take it back: POST /api/v1/failover/jobs/{job_id}/rollback",
+        ],
+        "BUSY" => &["Wait for the end of what is going on: migratekit migration wait VM"],
+        "SWITCHED" | "SWITCH_FAILED" => &[
+            "Take it back: POST /api/v1/failover/jobs/{job_id}/rollback",
+            "Keep it: POST /api/v1/failover/jobs/{job_id}/commit",
+        ],
+        "AGENT_TOO_OLD" => &["Update vma-agent", "Power the VM off by hand, and ask for \"unplanned\": true"],
+        "POWER_OFF_TIMEOUT" | "POWER_OFF_FAILED" | "POWER_UNSUPPORTED" | "POWER_ON_FAILED" => &[
+            "Look at the VM at its source, and at the log of vma-agent",
+            "Let its power be cut: \"power_off\": {\"force\": true}",
+        ],
+        "SOURCE_RUNNING" => &["Plan the failover", "Power the VM off at its source"],
+        "FINAL_SYNC_FAILED" => {
+            &["Read error_message of the job", "Try again when a sync succeeds: migratekit migration sync VM"]
+        }
         "ACTION_IN_PROGRESS" => {
             &["Look at the job: GET /api/v1/failover/jobs/{job_id}", "Wait for its end, or cancel it"]
         }

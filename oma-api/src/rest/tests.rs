@@ -9,6 +9,7 @@ use std::process::Command;
 
 mod events;
 mod failover;
+mod failover_live;
 mod instance;
 
 struct Api {

@@ -25,6 +25,9 @@ impl App {
     /// [`Refused`], [`Error::NotNow`], [`Error::AgentAway`] and others of the store. Nothing has changed then.
     pub async fn failover_live(&self, caller: &Caller, request: &Request) -> Result<FailoverView, Error> {
         request.check().map_err(Refused::from)?;
+        if self.compute.is_none() {
+            return Err(Refused::NoCompute.into());
+        }
         let request = Request { live: Some(request.live.clone().unwrap_or_default()), ..request.clone() };
         let migration = self.failover_subject(&request).await?;
         self.act_as(&migration, caller, &Ask { live: Some(request), ..Ask::new(Action::Switch) }).await

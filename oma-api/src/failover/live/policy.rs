@@ -82,6 +82,7 @@ const fn word(arm: &Arm) -> &'static str {
     }
 }
 
+/// Of the command that compares by it.
 const fn option(arm: &Arm) -> &'static str {
     match arm {
         Arm::Replica => "",

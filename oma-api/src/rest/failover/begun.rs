@@ -1,4 +1,4 @@
-//! The answer to a request for a test: the document's, word for word.
+//! The answers to requests for a test and for a live failover: the document's, word for word.
 
 use crate::failover::FailoverView;
 use crate::failover::status::Status;
@@ -78,6 +78,51 @@ impl Begun {
                 // The document's word for a job that was taken; the job itself tells pending and validating apart.
                 status: Status::Executing.as_str(),
                 test_duration: view.test_duration().unwrap_or_default(),
+                virtio_injection: asked.virtio,
+                vm_id: record.vm.to_string(),
+                vm_name: record.vm_name.clone(),
+            },
+        }
+    }
+}
+
+/// A live failover has begun.
+#[derive(Serialize, ToSchema)]
+#[schema(as = FailoverLiveBegun)]
+pub(in crate::rest) struct LiveBegun {
+    success: bool,
+    /// The document's, whatever is left out: `data` says what protects it.
+    message: &'static str,
+    job_id: String,
+    data: LiveBegunData,
+}
+
+/// What was understood.
+#[derive(Serialize, ToSchema)]
+#[schema(as = FailoverLiveBegunData)]
+struct LiveBegunData {
+    correlation_id: String,
+    job_type: &'static str,
+    snapshot_protection: bool,
+    status: &'static str,
+    virtio_injection: bool,
+    vm_id: String,
+    vm_name: String,
+}
+
+impl LiveBegun {
+    pub(super) fn new(view: &FailoverView, asked: Protection) -> Self {
+        let record = &view.failover.record;
+        Self {
+            success: true,
+            message: "Live failover initiated successfully",
+            job_id: record.job.to_string(),
+            data: LiveBegunData {
+                correlation_id: view.failover.job.correlation.clone(),
+                job_type: record.kind.as_str(),
+                snapshot_protection: asked.snapshot,
+                // As of a test.
+                status: Status::Executing.as_str(),
                 virtio_injection: asked.virtio,
                 vm_id: record.vm.to_string(),
                 vm_name: record.vm_name.clone(),

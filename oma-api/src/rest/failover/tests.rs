@@ -22,6 +22,12 @@ const SHARED: &[&str] = &[
     "DATABASE_UNAVAILABLE",
     "CHANGED_MEANWHILE",
     "MIGRATION_ENDED",
+    "BUSY",
+    "NO_COMMITTED_CYCLE",
+    "NOT_SWITCHED",
+    "SWITCHED",
+    "SWITCH_FAILED",
+    "MUST_REPEAT",
 ];
 
 /// Of the document's table, whether anything gives it yet or not.

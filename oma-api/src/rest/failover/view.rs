@@ -3,7 +3,7 @@
 use super::super::refusal::suggestions;
 use super::help;
 use crate::failover::FailoverView;
-use crate::failover::status::{PublicStep, Status};
+use crate::failover::status::{PublicStep, Status, public_steps};
 use crate::service::failovers::FailoverPage;
 use crate::workflow::{self, WorkflowId};
 use jiff::Timestamp;
@@ -127,7 +127,8 @@ struct Job {
     migration_id: String,
     /// queued, running, awaiting_approval, paused, unwinding, succeeded, rolled_back or needs_attention.
     engine_state: &'static str,
-    /// What may be asked of it now, or of its clean-up once there is one.
+    /// What may be asked of it now, or of its rollback or clean-up once there is one; and, at addresses of their own, rollback and
+    /// commit.
     allowed: Vec<&'static str>,
     restore_point: String,
     /// The time that its data is of.
@@ -139,7 +140,7 @@ struct Job {
     test_duration: Option<String>,
     #[schema(value_type = Option<Object>)]
     custom_config: Option<Value>,
-    /// Whether anything of it may be there: clones, snapshot, machine.
+    /// Whether anything of it may be there that is still ours: clones, snapshot, machine.
     is_there: bool,
     /// By this name its console is found, while it is there.
     machine: Option<String>,
@@ -158,6 +159,24 @@ struct Job {
     cleanup: Option<Cleanup>,
     correlation_id: String,
     requested_by: String,
+    #[schema(value_type = Option<Object>)]
+    notification_config: Option<Value>,
+    /// What there is of it: gone, there, kept (rolled back, what its machine wrote is kept for a time), handed_over (committed).
+    standing: &'static str,
+    /// Of a live one: planned, unplanned.
+    mode: Option<&'static str>,
+    /// Of a live one: none, commit, rollback.
+    commit_policy: Option<&'static str>,
+    /// When the commit policy acts, while it waits for that.
+    decided_at: Option<String>,
+    /// Of a live one: since when there is no way back.
+    committed_at: Option<String>,
+    /// Of a planned one: the cycle of its final delta.
+    final_job_id: Option<String>,
+    /// Why policy was set aside.
+    override_reason: Option<String>,
+    /// Of a live one: the job that takes it back, once there is one.
+    rollback: Option<Rollback>,
 }
 
 /// A public step: all of its parts together.
@@ -198,6 +217,19 @@ struct Cleanup {
     error_code: Option<String>,
     error_message: Option<String>,
     completed_at: Option<String>,
+}
+
+/// The job that takes a live failover back.
+#[derive(Serialize, ToSchema)]
+#[schema(as = FailoverRollback)]
+struct Rollback {
+    job_id: String,
+    status: &'static str,
+    engine_state: &'static str,
+    error_code: Option<String>,
+    error_message: Option<String>,
+    completed_at: Option<String>,
+    steps: Vec<Step>,
 }
 
 /// What helps.
@@ -254,6 +286,15 @@ impl From<&FailoverView> for Job {
             cleanup: view.failover.cleanup.as_ref().map(cleanup),
             correlation_id: job.correlation.clone(),
             requested_by: record.requested_by.clone(),
+            notification_config: record.notification_config.clone(),
+            standing: view.standing.as_str(),
+            mode: view.live.as_ref().map(|live| live.mode.as_str()),
+            commit_policy: view.live.as_ref().map(|live| live.commit_policy.as_str()),
+            decided_at: view.decided_at.map(time),
+            committed_at: view.failover.committed_at.map(time),
+            final_job_id: view.failover.final_job.as_ref().map(ToString::to_string),
+            override_reason: view.live.as_ref().and_then(|live| live.override_reason.clone()),
+            rollback: view.failover.rollback.as_ref().map(rollback),
         }
     }
 }
@@ -281,6 +322,19 @@ fn part(step: &workflow::Step) -> Part {
         attempts: step.attempts,
         started_at: step.started_at.map(time),
         completed_at: step.ended_at.map(time),
+    }
+}
+
+fn rollback(job: &workflow::Job) -> Rollback {
+    let (error_code, error_message) = error(job);
+    Rollback {
+        job_id: job.id.to_string(),
+        status: Status::of(job).as_str(),
+        engine_state: job.state.as_str(),
+        error_code,
+        error_message,
+        completed_at: job.ended_at.map(time),
+        steps: public_steps(job).iter().map(|public| step(public, job)).collect(),
     }
 }
 
