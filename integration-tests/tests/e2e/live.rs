@@ -2,7 +2,7 @@
 //! cut off writes nothing more; the control plane is killed anywhere.
 
 use anyhow::{Context as _, ensure};
-use integration_tests::guest::{Bus, LiveGuest, Options as GuestOptions, Tools};
+use integration_tests::guest::{Bus, Console, LiveGuest, Options as GuestOptions, Tools};
 use integration_tests::harness::{Machines, Options, VM_UUID, World, eventually, hash_file};
 use integration_tests::mariadb::Server;
 use proto::v1;
@@ -18,7 +18,7 @@ struct Site {
     guest: LiveGuest,
     world: World,
     machines: Machines,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Site {
@@ -41,7 +41,7 @@ impl Site {
             let (verdict, mismatches) = world.verify(source).await?;
             ensure!(verdict.equal, "{mismatches:?}");
         }
-        Ok(Some(Self { guest, world, machines, _dir: dir }))
+        Ok(Some(Self { guest, world, machines, dir }))
     }
 
     fn is_on(&mut self) -> anyhow::Result<bool> {
@@ -113,11 +113,13 @@ async fn a_running_machine_moves_and_comes_back() -> anyhow::Result<()> {
     let (code, error) = site.world.refused(&["migration", "sync", VM_UUID]).await?;
     ensure!(code == 1 && error.contains("target"), "{code}: {error}");
 
+    // What its source says from here on.
+    let console = Console::new(site.dir.path())?;
     site.world.said(&["failover", "rollback", &id]).await?;
     let back = site.until(&id, "its way back", |j| j["standing"] == "kept").await?;
     ensure!(site.machines.processes().is_empty(), "the target is off: {back}");
     ensure!(site.is_on()?, "the source is on");
-    let found = site.guest.ready()?;
+    let found = console.ready()?;
     ensure!((found.boot, found.last) == (2, last), "what the copy found, and no more: {found:?}, {last}");
     let m = site.world.wait("sync/paused", PATIENCE, |m| m.state() == v1::State::Paused).await?;
     ensure!(m.phase() == v1::Phase::Sync, "{m:?}");
