@@ -71,7 +71,8 @@ move() {
     [ "$found" -ge "$before" ] || die "records are missing: $before were written before, and it found $found"
     note "the source is off, with its final delta read back; on the target it found all $found records, and writes on"
     shown failover rollback "$tested" --wait 2>/dev/null | grep -E 'failover rollback|rollback|status|standing'
-    status=$("$bin/live-guest" ask --dir "$dir/guest" status)
+    # It says its records once it has booted.
+    until status=$("$bin/live-guest" ask --dir "$dir/guest" status) && grep -q record <<<"$status"; do sleep 1; done
     note "the target is off and what it wrote there is kept; the source runs again: $status"
     move_steps=$(mk failover get "$tested" | grep -E '^(ready in|step|  )')
     mk migration sync "$guest" --wait >/dev/null
