@@ -63,7 +63,7 @@ pub(super) struct Automatic {
     max_cycles: Option<u32>,
 }
 
-/// Move the VM to the target, now or at a set time.
+/// Move the VM to the target, now or at a set time: a planned live failover as it usually is (`failover live` says more).
 #[derive(Debug, Args)]
 pub(super) struct Switch {
     #[command(flatten)]
@@ -157,12 +157,17 @@ fn done(action: v1::Action, ended: &v1::Migration) -> anyhow::Result<()> {
             anyhow::bail!("{}: {}", ended.error_reason, ended.error_message)
         }
         v1::Action::Abort => Ok(()),
+        v1::Action::Finalize if ended.phase() == v1::Phase::Finalize => Ok(()),
         _ if !ended.finished_at.is_empty() => anyhow::bail!("somebody aborted the migration meanwhile"),
         v1::Action::Sync if cycle.status != "completed" => anyhow::bail!(
             "cycle {} is {}: somebody paused it; `migratekit migration sync` goes on",
             cycle.job_id,
             cycle.status
         ),
+        // What fails before its machine has run is taken back by itself: the VM is where it was.
+        v1::Action::Switch if ended.phase() != v1::Phase::Switch && !ended.error_reason.is_empty() => {
+            anyhow::bail!("it was taken back: {}: {}", ended.error_reason, ended.error_message)
+        }
         // It stops by itself, and says why.
         v1::Action::Automatic if !ended.error_reason.is_empty() => {
             anyhow::bail!("{}: {}", ended.error_reason, ended.error_message)
@@ -196,5 +201,23 @@ mod tests {
             ..ended(v1::State::Paused, "completed", "")
         };
         assert!(done(v1::Action::Automatic, &stopped).is_err());
+        let at = |phase: v1::Phase, m: v1::Migration| v1::Migration { phase: phase.into(), ..m };
+        assert!(
+            done(v1::Action::Switch, &at(v1::Phase::Switch, ended(v1::State::Successful, "", ""))).is_ok()
+        );
+        assert!(done(v1::Action::Switch, &at(v1::Phase::Switch, ended(v1::State::Failed, "", ""))).is_err());
+        let said =
+            done(v1::Action::Switch, &at(v1::Phase::Sync, stopped)).expect_err("taken back").to_string();
+        assert!(said.contains("taken back") && said.contains("NON_CONVERGING"), "{said}");
+        let later = at(v1::Phase::Sync, ended(v1::State::Paused, "completed", ""));
+        assert!(done(v1::Action::Switch, &later).is_ok(), "at a set time");
+        assert!(done(v1::Action::Rollback, &later).is_ok());
+        assert!(
+            done(v1::Action::Finalize, &at(v1::Phase::Finalize, ended(v1::State::Successful, "", now)))
+                .is_ok()
+        );
+        assert!(
+            done(v1::Action::Finalize, &at(v1::Phase::Abort, ended(v1::State::Aborted, "", now))).is_err()
+        );
     }
 }

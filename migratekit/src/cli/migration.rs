@@ -45,7 +45,8 @@ enum Verb {
     Adopt(adopt::Adopt),
     /// Bring the replica up to date: all of it the first time, then what changed. Ends in a restore point.
     Sync(Act),
-    /// Move the VM to the target, now or at a set time.
+    /// Move the VM to the target, now or at a set time: a planned live failover as it usually is. `failover live` takes more options,
+    /// and `failover list` shows how it goes.
     Switch(Switch),
     /// Begin, sync until a switch is short enough, switch.
     Automatic(Automatic),
@@ -57,7 +58,7 @@ enum Verb {
     Release(Act),
     /// End the protection: remove the replica with its restore points, and everything of ours at the source.
     Abort(Act),
-    /// Keep the VM on the target for good, after a switch.
+    /// Keep the VM on the target for good, after a switch: there is no way back then, and the replica goes.
     Finalize(Act),
     /// Take a switch back: the VM goes on at its source.
     Rollback(Act),

@@ -66,7 +66,8 @@ impl By {
 }
 
 async fn switch(app: &App, migration: &Migration, by: By) -> Result<(), Error> {
-    match app.act(&Caller::internal(by.as_str()), migration.id.as_str(), &Ask::new(Action::Switch)).await {
+    let (caller, ask) = (Caller::internal(by.as_str()), Ask::new(Action::Switch));
+    match Box::pin(app.act(&caller, migration.id.as_str(), &ask)).await {
         Ok(_) => Ok(()),
         Err(error @ Error::Store(_)) => Err(error),
         Err(error) => {
@@ -136,7 +137,8 @@ fn shown(time: Duration) -> String {
 }
 
 async fn cycle(app: &App, migration: &Migration) -> Result<(), Error> {
-    match app.act(&Caller::internal("automatic"), migration.id.as_str(), &Ask::new(Action::Sync)).await {
+    let (caller, ask) = (Caller::internal(By::Automatic.as_str()), Ask::new(Action::Sync));
+    match Box::pin(app.act(&caller, migration.id.as_str(), &ask)).await {
         Ok(_) => Ok(()),
         // Somebody else was first: the next pass looks again.
         Err(Error::NotNow { .. } | Error::CycleRunning { .. } | Error::SpaceLow(_)) => Ok(()),

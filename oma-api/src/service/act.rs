@@ -357,10 +357,13 @@ impl App {
             let now = self.clock.now();
             let facts = self.migration_facts(&migration).await?;
             let (changed, wanted, work) = decide(&migration, facts, caller, ask, now)?;
+            // Boxed: every caller of this would else carry what only these need.
             let done = match work {
-                Effect::RunSwitch => self.switch(&changed, caller, ask.live.as_ref(), attempt).await,
-                Effect::RunRollback => self.roll_back(&changed, caller, attempt).await,
-                Effect::RunFinalize => self.finalize(&changed, caller, attempt).await,
+                Effect::RunSwitch => {
+                    Box::pin(self.switch(&changed, caller, ask.live.as_ref(), attempt)).await
+                }
+                Effect::RunRollback => Box::pin(self.roll_back(&changed, caller, attempt)).await,
+                Effect::RunFinalize => Box::pin(self.finalize(&changed, caller, attempt)).await,
                 _ => self.direct(&changed, wanted, attempt, now).await,
             };
             match done {

@@ -90,7 +90,7 @@ impl App {
     }
 
     async fn act_as(&self, migration: &Migration, caller: &Caller, ask: &Ask) -> Result<FailoverView, Error> {
-        self.act(caller, migration.id.as_str(), ask).await?;
+        Box::pin(self.act(caller, migration.id.as_str(), ask)).await?;
         let live = self.store.failover_live(&migration.id).await?;
         let none = || Refused::JobNotFound { asked: migration.vm_name.clone() };
         Ok(live.ok_or_else(none)?.into())
