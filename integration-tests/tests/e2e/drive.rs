@@ -51,7 +51,7 @@ async fn a_migration_is_driven_from_a_terminal() -> anyhow::Result<()> {
     ensure!(none.is_empty(), "{none}");
 
     let (code, error) = world.refused(&["migration", "switch", "web"]).await?;
-    ensure!(code == 1 && error.contains("[NO_TARGET]"), "{error}");
+    ensure!(code == 1 && error.contains("[CHAIN_POLICY]") && error.contains("failover test web"), "{error}");
     let (code, error) = world.refused(&["migration", "rollback", "web"]).await?;
     ensure!(code == 1 && error.contains("[NOT_SWITCHED]") && error.contains("possible now: sync"), "{error}");
     let at = (jiff::Timestamp::now() + jiff::SignedDuration::from_hours(2)).to_string();
@@ -59,13 +59,13 @@ async fn a_migration_is_driven_from_a_terminal() -> anyhow::Result<()> {
     ensure!(later.contains("switch      in "), "{later}");
     world.said(&["migration", "switch", "web", "--cancel"]).await?;
 
-    // Up to the switch: then it says what is missing.
+    // Up to the switch: then it says why that was refused.
     let (code, error) =
         world.refused(&["migration", "automatic", "web", "--wait", "--max-downtime", "10m"]).await?;
-    ensure!(code == 1 && error.contains("NO_TARGET"), "{error}");
+    ensure!(code == 1 && error.contains("CHAIN_POLICY"), "{error}");
     let m = world.get().await?;
     ensure!(
-        m.automatic.is_none() && m.error_reason == "NO_TARGET" && m.state() == v1::State::Paused,
+        m.automatic.is_none() && m.error_reason == "CHAIN_POLICY" && m.state() == v1::State::Paused,
         "{m:?}"
     );
 
