@@ -21,14 +21,16 @@ impl Machines {
 
     /// Of the machines in the world's folder.
     pub fn processes(&self) -> Vec<u32> {
-        let clones = format!("{}/replicas/volumes/cs-", self.dir.display());
+        // In the world's folder itself, or in that of another host of it.
+        let (world, clones) = (format!("{}/", self.dir.display()), "/replicas/volumes/cs-");
         let mut found = Vec::new();
         for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
             let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
                 continue;
             };
             let arguments = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            found.extend(String::from_utf8_lossy(&arguments).contains(&clones).then_some(id));
+            let arguments = String::from_utf8_lossy(&arguments);
+            found.extend((arguments.contains(&world) && arguments.contains(clones)).then_some(id));
         }
         found
     }

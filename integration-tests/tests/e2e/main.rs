@@ -28,6 +28,7 @@ mod kills;
 mod links;
 mod live;
 mod metrics;
+mod ownership;
 mod preflight;
 mod profiles;
 mod progress;
