@@ -21,8 +21,10 @@ impl Machines {
 
     /// Of the machines in the world's folder.
     pub fn processes(&self) -> Vec<u32> {
-        // In the world's folder itself, or in that of another host of it.
+        // In the world's folder itself, in that of another host of it, or where the replicas are by a link.
         let (world, clones) = (format!("{}/", self.dir.display()), "/replicas/volumes/cs-");
+        let linked = self.dir.join("replicas").canonicalize().ok();
+        let linked = linked.map(|real| format!("{}/volumes/cs-", real.display()));
         let mut found = Vec::new();
         for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
             let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
@@ -30,7 +32,9 @@ impl Machines {
             };
             let arguments = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
             let arguments = String::from_utf8_lossy(&arguments);
-            found.extend((arguments.contains(&world) && arguments.contains(clones)).then_some(id));
+            let here = arguments.contains(&world) && arguments.contains(clones);
+            let there = linked.as_ref().is_some_and(|linked| arguments.contains(linked));
+            found.extend((here || there).then_some(id));
         }
         found
     }

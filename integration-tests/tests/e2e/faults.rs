@@ -15,7 +15,7 @@ const MIB: u64 = 1 << 20;
 const SOON: Duration = Duration::from_secs(60);
 
 /// Noise all over, with a hole in the middle third.
-fn source_file(path: &Path, size: u64, seed: u8) -> anyhow::Result<()> {
+pub(crate) fn source_file(path: &Path, size: u64, seed: u8) -> anyhow::Result<()> {
     let file = std::fs::File::create(path)?;
     file.set_len(size)?;
     let mut noise = vec![0; usize::try_from(size / 3)?];
@@ -144,11 +144,11 @@ async fn a_source_slower_than_its_deadline_is_waited_for() -> anyhow::Result<()>
 }
 
 /// A small file system, gone with the guard.
-struct SmallDisk(PathBuf);
+pub(crate) struct SmallDisk(pub(crate) PathBuf);
 
 impl SmallDisk {
     /// `None` without the rights.
-    fn mount(at: &Path, size: &str) -> anyhow::Result<Option<Self>> {
+    pub(crate) fn mount(at: &Path, size: &str) -> anyhow::Result<Option<Self>> {
         std::fs::create_dir_all(at)?;
         let options = format!("size={size}");
         let mounted =

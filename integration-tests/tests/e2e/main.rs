@@ -35,6 +35,7 @@ mod progress;
 mod schedule;
 mod schemathesis;
 mod seed;
+mod shortage;
 mod survive;
 mod traces;
 mod verify;

@@ -115,7 +115,7 @@ impl Validate {
         let space = storage.space().await.map_err(super::of_storage(CODE))?;
         let needed: u64 = plan.disks.iter().map(|d| d.size).sum();
         let floor = self.0.floor.of(space.total);
-        match space.free.saturating_sub(needed) < floor {
+        match space.free < needed.saturating_add(floor) {
             true => Err(failed(format!(
                 "the clones take up to {needed} bytes of {} free ones, and {floor} are to stay free: free space, or skip_validation \
                  where the disks are mostly empty",
