@@ -211,7 +211,7 @@ impl Store {
             // It would take away what they stand on, and leave what they have made.
             if changed.position.phase() == Phase::Abort {
                 let by = changed.wishes.last.as_ref().map_or("abort", |last| last.by.as_str());
-                w.failovers_give_way(&changed.id, by).await?;
+                w.failovers_give_way(&changed.id, by, now).await?;
             }
             let stored = w.migration_swap(&changed, now).await?;
             w.commit().await?;

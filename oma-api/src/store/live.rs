@@ -235,6 +235,7 @@ impl Write {
         &mut self,
         migration: &MigrationId,
         by: &str,
+        now: Timestamp,
     ) -> Result<(), Error> {
         for (job, kind) in self.failovers_there(migration).await? {
             match kind {
@@ -242,7 +243,7 @@ impl Write {
                 Kind::Live => {
                     let ended = failover(&mut self.tx, &job).await?.job.state == JobState::RolledBack;
                     if !ended {
-                        self.workflow_cancel(&job, by).await?;
+                        self.workflow_cancel(&job, by, now).await?;
                     }
                 }
             }

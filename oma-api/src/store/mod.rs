@@ -58,6 +58,7 @@ mod url;
 mod wishes;
 mod words;
 mod workflow;
+mod workflow_ask;
 mod workflow_change;
 
 #[cfg(test)]
@@ -93,6 +94,7 @@ pub use system_pause::SystemPause;
 pub use token::TokenRow;
 pub use wishes::{Automatic, LastAction, Wishes};
 pub use words::{CheckpointKind, JobKind, JobStatus, Wanted};
+pub use workflow_ask::Asked;
 
 use dialect::{Dialect, Role};
 use error::Doing as _;

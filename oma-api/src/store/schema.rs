@@ -117,6 +117,12 @@ const VERSIONS: &[Version] = &[
         up: include_str!("../../migrations/0018_live.up.sql"),
         down: include_str!("../../migrations/0018_live.down.sql"),
     },
+    Version {
+        number: 19,
+        name: "asks",
+        up: include_str!("../../migrations/0019_asks.up.sql"),
+        down: include_str!("../../migrations/0019_asks.down.sql"),
+    },
 ];
 
 /// Tables of a version that hold what is worth keeping, each after those it refers to. Not `writer`: who writes is not the

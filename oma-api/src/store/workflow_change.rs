@@ -32,32 +32,7 @@ impl Store {
     /// [`Error::WorkflowMoved`]: read again, decide again. [`Error::Database`].
     pub async fn workflow_save(&self, before: &Job, after: &Job, now: Timestamp) -> Result<Job, Error> {
         self.write(|mut w| async move {
-            let done =
-                sql("UPDATE workflow_jobs SET state = ?, wish = ?, error_reason = ?, error_message = ?, \
-                 generation = generation + 1, started_at = ?, ended_at = ? \
-                 WHERE id = ? AND generation = ? AND lease_epoch = ?")
-                .bind(after.state.as_str())
-                .bind(after.wish.map(Wish::as_str))
-                .bind(reason(after.error.as_ref()))
-                .bind(message(after.error.as_ref()))
-                .bind(opt_time(after.started_at))
-                .bind(opt_time(after.ended_at))
-                .bind(after.id.as_str())
-                .bind(int("a generation", before.generation)?)
-                .bind(int("an epoch", before.held.epoch)?)
-                .execute(&mut *w.tx)
-                .await
-                .doing("changing a workflow job")?;
-            if done.rows_affected() == 0 {
-                return Err(Error::WorkflowMoved { id: before.id.clone() });
-            }
-            for (position, (was, is)) in (0u64..).zip(before.steps.iter().zip(&after.steps)) {
-                if was != is {
-                    w.workflow_step_set(&after.id, position, is).await?;
-                }
-            }
-            w.workflow_event(before, after, now).await?;
-            let stored = workflow(&mut w.tx, &after.id).await?;
+            let stored = w.workflow_replace(before, after, now).await?;
             w.commit().await?;
             Ok(stored)
         })
@@ -94,6 +69,40 @@ impl Write {
         Ok(made)
     }
 
+    /// See [`Store::workflow_save`].
+    pub(super) async fn workflow_replace(
+        &mut self,
+        before: &Job,
+        after: &Job,
+        now: Timestamp,
+    ) -> Result<Job, Error> {
+        let done = sql("UPDATE workflow_jobs SET state = ?, wish = ?, error_reason = ?, error_message = ?, \
+             generation = generation + 1, started_at = ?, ended_at = ? \
+             WHERE id = ? AND generation = ? AND lease_epoch = ?")
+        .bind(after.state.as_str())
+        .bind(after.wish.map(Wish::as_str))
+        .bind(reason(after.error.as_ref()))
+        .bind(message(after.error.as_ref()))
+        .bind(opt_time(after.started_at))
+        .bind(opt_time(after.ended_at))
+        .bind(after.id.as_str())
+        .bind(int("a generation", before.generation)?)
+        .bind(int("an epoch", before.held.epoch)?)
+        .execute(&mut *self.tx)
+        .await
+        .doing("changing a workflow job")?;
+        if done.rows_affected() == 0 {
+            return Err(Error::WorkflowMoved { id: before.id.clone() });
+        }
+        for (position, (was, is)) in (0u64..).zip(before.steps.iter().zip(&after.steps)) {
+            if was != is {
+                self.workflow_step_set(&after.id, position, is).await?;
+            }
+        }
+        self.workflow_event(before, after, now).await?;
+        workflow(&mut self.tx, &after.id).await
+    }
+
     /// One that waits for a decision, or has ended, has `by` in its place from now on: whoever decides on what was read
     /// before, decides anew.
     ///
@@ -117,7 +126,12 @@ impl Write {
     ///
     /// # Errors
     /// [`Error::Workflow`]: it cannot be had. [`Error::NotFound`], [`Error::Database`].
-    pub(super) async fn workflow_cancel(&mut self, id: &WorkflowId, by: &str) -> Result<(), Error> {
+    pub(super) async fn workflow_cancel(
+        &mut self,
+        id: &WorkflowId,
+        by: &str,
+        now: Timestamp,
+    ) -> Result<(), Error> {
         let job = workflow(&mut self.tx, id).await?;
         if job.state == JobState::Unwinding || job.wish == Some(Wish::Cancel) {
             return Ok(());
@@ -133,7 +147,7 @@ impl Write {
         .execute(&mut *self.tx)
         .await
         .doing("cancelling a workflow job")?;
-        Ok(())
+        self.workflow_ask_insert(&job, &Ask::Cancel, by, now).await
     }
 
     async fn workflow_step_insert(

@@ -128,7 +128,8 @@ impl Engine {
         for _ in 0..100 {
             let job = self.0.store.workflow_fetch(id).await?;
             let after = ask(&job, asked, by)?;
-            match self.0.store.workflow_save(&job, &after, self.0.options.clock.now()).await {
+            let stored = self.0.store.workflow_ask(&job, &after, asked, by, self.0.options.clock.now());
+            match stored.await {
                 Ok(stored) => {
                     info!(workflow = %id, asked = asked.as_str(), by, "asked of a workflow job");
                     match asked {

@@ -121,6 +121,19 @@ async fn a_schema_that_was_cut_short_is_completed() {
     f.store.migrate().await.expect("again: nothing");
 }
 
+/// The same of a version that makes a view anew: cut short between the two statements, there is none.
+#[tokio::test]
+async fn a_view_that_was_dropped_and_not_made_is_made() {
+    let mut f = Fixture::new().await;
+    by_root(&f, "DROP VIEW job_tracking; UPDATE _sqlx_migrations SET success = 0 WHERE version = 19");
+    f.restart().await;
+    by_root(&f, "SELECT asked_by FROM job_tracking");
+    f.store.migrate_down(18).await.expect("down");
+    assert!(!by_root(&f, "SHOW COLUMNS FROM job_tracking").contains("asked_by"));
+    f.store.migrate().await.expect("up again");
+    by_root(&f, "SELECT asked_by FROM job_tracking");
+}
+
 /// However the wire breaks at a COMMIT: done once, and said to be done. Red when an outcome is guessed either way (a lost
 /// COMMIT counted as done: nothing changed; as not done: the second attempt meets its own first one), and when a
 /// transaction that was given up is not repeated.

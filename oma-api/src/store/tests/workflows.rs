@@ -1,7 +1,7 @@
 //! The journal of workflow jobs: comes back as it was, changes only from what was read, belongs to one owner.
 
 use super::*;
-use crate::workflow::{Job, JobState, NewJob, NewStep, StepState, Wish, WorkflowId};
+use crate::workflow::{Ask, Job, JobState, NewJob, NewStep, StepState, Wish, WorkflowId};
 use serde_json::json;
 
 fn id(text: &str) -> WorkflowId {
@@ -118,4 +118,49 @@ async fn those_at_work_are_listed_the_oldest_first() {
     assert_eq!(list.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(), ["a", "b", "c"]);
     let none = f.store.workflow_fetch(&id("nobody")).await;
     assert!(matches!(none, Err(Error::NotFound { what: "workflow job", .. })), "{none:?}");
+}
+
+/// What was asked is known as long as the job is, and only when it was taken.
+#[tokio::test]
+async fn what_is_asked_of_a_job_is_recorded_with_what_it_changed() {
+    let f = Fixture::new().await;
+    let job = made(&f, "job-1", "").await;
+    let paused = Job { state: JobState::Paused, ..job.clone() };
+    let paused = f.store.workflow_ask(&job, &paused, &Ask::Pause, "ann", at(1)).await.expect("taken");
+    let late = f.store.workflow_ask(&job, &paused, &Ask::Cancel, "bob", at(2)).await;
+    assert!(matches!(late, Err(Error::WorkflowMoved { .. })), "{late:?}");
+    let skip = Ask::Skip { why: "known: ticket 7".to_owned() };
+    let came_with = shared::correlation::CorrelationId::parse("c-2").expect("an id");
+    let skipped = came_with.scope(f.store.workflow_ask(&paused, &paused, &skip, "ann", at(3)));
+    skipped.await.expect("taken");
+    let cancelled = f.store.write(|mut w| async move {
+        w.workflow_cancel(&id("job-1"), "abort by root", at(4)).await?;
+        w.workflow_cancel(&id("job-1"), "once more", at(5)).await?;
+        w.commit().await
+    });
+    cancelled.await.expect("once");
+    let asked = f.store.workflow_ask_list(&job.id).await.expect("read");
+    let said: Vec<_> =
+        asked.iter().map(|a| (a.what.as_str(), a.by.as_str(), a.why.as_deref(), a.at)).collect();
+    assert_eq!(
+        said,
+        [
+            ("pause", "ann", None, at(1)),
+            ("skip", "ann", Some("known: ticket 7"), at(3)),
+            ("cancel", "abort by root", None, at(4))
+        ]
+    );
+    let rows = sqlx::query(
+        "SELECT operation, status, correlation_id, asked_by FROM job_tracking WHERE job_id = ? AND asked_by IS NOT NULL \
+         ORDER BY created_at",
+    )
+    .bind("job-1")
+    .fetch_all(&f.store.read)
+    .await
+    .expect("the view");
+    let text = |row: &sqlx::any::AnyRow, n: usize| row.get::<String, _>(n);
+    let shown: Vec<_> = rows.iter().map(|row| [0, 1, 2, 3].map(|n| text(row, n))).collect();
+    assert_eq!(shown[0], ["pause", "completed", "c-1", "ann"], "the job's own where it came with none");
+    assert_eq!(shown[1], ["skip", "completed", "c-2", "ann"]);
+    assert_eq!(shown.len(), 3, "{shown:?}");
 }

@@ -26,6 +26,9 @@ async fn a_gate_waits_for_its_approval() {
     engine.drive_now(&id).await.expect("driven");
     let job = database.store.workflow_fetch(&id).await.expect("read");
     assert_eq!(job.state, JobState::Succeeded);
+    let asked = database.store.workflow_ask_list(&id).await.expect("read");
+    let asked: Vec<_> = asked.iter().map(|a| (a.what.as_str(), a.by.as_str())).collect();
+    assert_eq!(asked, [("approve", "root"); 2], "each that was taken, and none that was refused");
 }
 
 /// Asked while a step is under way, which is carried to its end first; at every step.

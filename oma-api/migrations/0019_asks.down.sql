@@ -1,0 +1,28 @@
+DROP VIEW IF EXISTS job_tracking;
+
+-- A row an operation, and one a step of it: what a support case is followed by.
+CREATE VIEW job_tracking AS
+SELECT j.id AS job_id, j.correlation_id, j.kind AS operation, CAST(NULL AS CHAR(64)) AS step,
+    CASE j.state
+        WHEN 'queued' THEN 'pending'
+        WHEN 'succeeded' THEN 'completed'
+        WHEN 'rolled_back' THEN 'failed'
+        WHEN 'needs_attention' THEN 'failed'
+        ELSE 'running'
+    END AS status,
+    j.error_reason AS error_code, j.error_message, j.created_at, j.started_at, j.ended_at AS completed_at, -1 AS position
+FROM workflow_jobs j
+UNION ALL
+SELECT s.job_id, j.correlation_id, s.name AS operation, s.public_step AS step,
+    CASE s.state
+        WHEN 'pending' THEN 'pending'
+        WHEN 'done' THEN 'completed'
+        WHEN 'skipped' THEN 'skipped'
+        WHEN 'failed' THEN 'failed'
+        WHEN 'undo_failed' THEN 'failed'
+        WHEN 'undone' THEN 'cancelled'
+        ELSE 'running'
+    END AS status,
+    s.error_reason AS error_code, s.error_message, j.created_at, s.started_at, s.ended_at AS completed_at, s.position
+FROM workflow_steps s JOIN workflow_jobs j ON j.id = s.job_id;
+DROP TABLE workflow_asks;
