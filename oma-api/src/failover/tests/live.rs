@@ -74,6 +74,7 @@ async fn a_vm_moves_with_its_last_delta_and_comes_back() {
         assert_eq!(failover.standing(), Standing::Kept);
         let kept = site.world.there();
         assert_eq!(kept.clones.len(), 2, "what it wrote is kept");
+        assert_eq!(kept.snapshots.len(), 1, "{kept:?}");
         assert!(kept.snapshots.iter().all(|name| name.ends_with("-kept")), "{kept:?}");
         assert!(failover.expires().is_some());
         // Replication goes on, and the VM may move again.
@@ -108,6 +109,22 @@ async fn what_is_committed_stays_and_the_replica_goes() {
         let orphans = app.orphans().await.expect("read");
         assert!(orphans.iter().all(|o| o.keep.is_some()), "production is no orphan: {orphans:?}");
     }
+}
+
+/// However a migration comes to be there: without a commit nothing takes a replica away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_goes_only_after_a_commit() {
+    let site = Site::sqlite().await;
+    let id = site.begin().await;
+    site.drive(&id).await;
+    let mut migration = site.world.plant.migration().await;
+    migration.position = Position::FinalizeRunning;
+    let app = &site.world.plant.app;
+    app.store.migration_transition(&migration, app.clock.now()).await.expect("by hand");
+    let kept = site.world.kept();
+    site.world.plant.step().await;
+    assert_eq!(site.world.kept(), kept);
+    assert_eq!(site.position().await, Position::FinalizeRunning);
 }
 
 /// Before the machine has run, all is taken back: the source runs, and the VM is protected without anybody's doing.
