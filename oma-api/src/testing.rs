@@ -13,7 +13,7 @@ use crate::service::act::{Acted, Ask};
 use crate::service::transfer::{Hashed, Mode, OpenRequest, Sent, TransferError, Transfers};
 use crate::service::{App, Caller, Error, Role};
 use crate::storage::{Floor, LocalStorage, Storage};
-use crate::store::{Disk, Failure, Job, JobKind, JobStep, Migration, NewJob, Store};
+use crate::store::{Arm, Disk, Failure, Job, JobKind, JobStep, Migration, NewJob, Store};
 use crate::workflow::{self, Engine, lease::Owner};
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -287,6 +287,13 @@ impl Plant {
 
     pub(crate) async fn disks(&self) -> Vec<Disk> {
         self.app.store.disk_list(&self.migration().await.id).await.expect("read")
+    }
+
+    /// An arm of the verification found every disk equal then.
+    pub(crate) async fn compared(&self, arm: Arm, at: Timestamp) {
+        for disk in self.disks().await {
+            self.app.store.disk_verified_set(&disk.id, arm, at).await.expect("stored");
+        }
     }
 
     /// Full cycles that all begin at that moment, on a prepared migration; all but the last were aborted. Their ids.

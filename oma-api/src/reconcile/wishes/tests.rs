@@ -2,7 +2,7 @@
 
 use crate::failover::tests::site::Site;
 use crate::service::act::{Ask, Schedule};
-use crate::store::Migration;
+use crate::store::{Arm, Migration};
 use crate::testing::Plant;
 use jiff::{SignedDuration, Timestamp};
 use shared::config::Period;
@@ -84,10 +84,8 @@ async fn a_switch_by_hand_ends_automatic() {
     let mut plant = Plant::begun().await;
     plant.app.policy.test_max_age = Period::seconds(0);
     plant.cycle("1").await;
-    for disk in plant.disks().await {
-        for arm in [crate::store::Arm::Replica, crate::store::Arm::Source] {
-            plant.app.store.disk_verified_set(&disk.id, arm, Timestamp::now()).await.expect("stored");
-        }
+    for arm in [Arm::Replica, Arm::Source] {
+        plant.compared(arm, Timestamp::now()).await;
     }
     // Between two of its cycles.
     plant.ask(&automatic()).await.expect("taken");

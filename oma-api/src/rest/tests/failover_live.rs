@@ -186,12 +186,10 @@ async fn what_policy_or_a_schema_forbids_has_its_code() {
         let (status, body) = api.post("failover/live", &wrong).await;
         assert_eq!((status, &body["error_code"]), (400, &json!("INVALID_REQUEST")), "{wrong}: {body}");
     }
-    let disk = site.world.plant.disks().await.remove(0).id;
-    let (now, old) = (Timestamp::now(), Timestamp::now() - Duration::from_secs(31 * 24 * 3600));
-    let store = site.world.plant.app.store.clone();
-    store.disk_verified_set(&disk, Arm::Source, old).await.expect("stored");
+    let old = Timestamp::now() - Duration::from_secs(31 * 24 * 3600);
+    site.world.plant.compared(Arm::Source, old).await;
     refused(&api, &asked(json!({})), 409, "VERIFICATION_DUE").await;
-    store.disk_verified_set(&disk, Arm::Source, now).await.expect("stored");
+    site.world.plant.compared(Arm::Source, Timestamp::now()).await;
     let test = site.world.begin().await;
     refused(&api, &asked(json!({})), 409, "ACTION_IN_PROGRESS").await;
     for (path, status, code) in [
