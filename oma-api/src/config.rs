@@ -3,6 +3,7 @@
 use crate::compute::Accel;
 use crate::conversion;
 use crate::failover::live::policy::Policy;
+use crate::notify;
 use crate::retention::Retention;
 use crate::storage::Floor;
 use serde::Deserialize;
@@ -43,6 +44,8 @@ pub struct Config {
     /// What is asked of every live failover.
     #[serde(default)]
     pub failover: Policy,
+    /// Who sends mails about failovers; left out: nobody does.
+    pub notifications: Option<notify::Settings>,
     #[serde(default)]
     pub rest: Rest,
     #[serde(default)]
@@ -206,6 +209,9 @@ impl Config {
         crate::store::lock_file(self.database_url.as_str())?;
         shared::telemetry::check(&self.log)?;
         self.telemetry.check()?;
+        if let Some(notifications) = &self.notifications {
+            notifications.mailer()?;
+        }
         Ok(())
     }
 
@@ -259,6 +265,7 @@ mod tests {
         assert!(all.telemetry.otlp_endpoint.take().is_some(), "an example, not the default");
         assert!(all.restore_points.max_age.take().is_some(), "an example, not the default");
         assert!(all.compute.take().is_some(), "an example, not the default");
+        assert!(all.notifications.take().is_some(), "an example, not the default");
         assert!(all.conversion.virtio_win.take().is_some(), "an example, not the default");
         assert!(all.conversion.virt_tools.take().is_some(), "an example, not the default");
         assert_ne!(EXAMPLE, config::with_all_keys(EXAMPLE));

@@ -15,6 +15,7 @@ mod effects;
 mod evidence;
 pub mod live;
 pub mod names;
+pub mod notice;
 pub mod plan;
 mod record;
 pub mod report;

@@ -14,6 +14,7 @@ pub mod failover;
 pub mod grpc;
 pub mod hub;
 pub mod metrics;
+pub mod notify;
 mod oma;
 pub mod pace;
 pub mod preflight;

@@ -7,6 +7,7 @@ use crate::config::{self, Compute as ComputeConfig, Config, Storage as StorageCo
 use crate::conversion::Converter;
 use crate::failover::{self, Conversions, Hands};
 use crate::hub::Hub;
+use crate::notify::{self, Notifier};
 use crate::reconcile::Guards;
 use crate::service::App;
 use crate::service::transfer::Transfers;
@@ -61,6 +62,8 @@ impl Listeners {
 pub struct Oma {
     app: App,
     guards: Guards,
+    /// `None`: no mail is sent.
+    notifier: Option<Notifier>,
     tls: Protection,
     rest_tls: Option<Arc<ServerConfig>>,
     rest_limits: config::Limits,
@@ -107,6 +110,8 @@ impl Oma {
         };
         let owner = Owner::new(&instance(&config.state_dir).await?);
         let engine = failover::engine(hands, workflow::Options::new(owner, clock));
+        let mailer = config.notifications.as_ref().map(notify::Settings::mailer).transpose()?;
+        let notifier = mailer.map(|mailer| Notifier::new(store.clone(), mailer, clock));
         let (policy, retention) = (config.failover, config.restore_points);
         let app = App {
             store,
@@ -127,6 +132,7 @@ impl Oma {
         Ok(Self {
             app,
             guards,
+            notifier,
             tls,
             rest_tls,
             rest_limits: config.limits.clone(),
@@ -165,8 +171,13 @@ impl Oma {
             }
             kept
         };
+        let notify = async {
+            if let Some(notifier) = &self.notifier {
+                notifier.run(stop.clone()).await;
+            }
+        };
         let rest_address = rest.local_addr()?;
-        let ((), (), (), (), (), (), (), (), kept) = tokio::join!(
+        let ((), (), (), (), (), (), (), (), (), kept) = tokio::join!(
             in_clear,
             tls::serve(grpc, self.tls, self.limits.clone(), routes.clone(), stop.clone()),
             rest::serve_over(self.rest_tls, &self.rest_limits, rest, self.app.clone(), stop.clone()),
@@ -174,6 +185,7 @@ impl Oma {
             self.app.agents_run(stop.clone()),
             self.app.tokens_run(rest_address, stop.clone()),
             self.app.failovers_run(stop.clone()),
+            notify,
             reconcile::run(self.app.clone(), self.guards, stop.clone()),
             claim,
         );

@@ -116,6 +116,9 @@ impl Request {
                 return Err(invalid(field, format!("takes {MOST_CONFIG} bytes of JSON at most")));
             }
         }
+        if let Some(config) = &self.notification_config {
+            super::notice::recipient(config).map_err(|why| invalid("notification_config.email", why))?;
+        }
         if let Some(live) = &self.live {
             live.check(self.restore_point.as_deref())?;
         }

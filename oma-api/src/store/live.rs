@@ -102,6 +102,7 @@ impl Store {
                 .doing("committing a failover")?;
             let body = json!({ "job_id": of.as_str() });
             w.event(now, Some(&stored.id), None, "failover_committed", body).await?;
+            w.notice_commit(of, now).await?;
             w.commit().await?;
             Ok(stored)
         })

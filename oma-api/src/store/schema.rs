@@ -123,6 +123,12 @@ const VERSIONS: &[Version] = &[
         up: include_str!("../../migrations/0019_asks.up.sql"),
         down: include_str!("../../migrations/0019_asks.down.sql"),
     },
+    Version {
+        number: 21,
+        name: "notices",
+        up: include_str!("../../migrations/0021_notices.up.sql"),
+        down: include_str!("../../migrations/0021_notices.down.sql"),
+    },
 ];
 
 /// Tables of a version that hold what is worth keeping, each after those it refers to. Not `writer`: who writes is not the

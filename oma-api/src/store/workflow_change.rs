@@ -100,6 +100,9 @@ impl Write {
             }
         }
         self.workflow_event(before, after, now).await?;
+        if before.state != after.state {
+            self.notice_job(&after.id, now).await?;
+        }
         workflow(&mut self.tx, &after.id).await
     }
 
