@@ -297,7 +297,9 @@ async fn is_idle(connection: &mut AnyConnection, dialect: Dialect) -> Result<boo
     // A rollback may still be queued: the answer comes after it.
     match dialect {
         Dialect::Sqlite => connection.ping().await?,
-        Dialect::MariaDb => drop(sqlx::raw_sql("ROLLBACK").execute(&mut *connection).await?),
+        Dialect::MariaDb => {
+            sqlx::raw_sql("ROLLBACK").execute(&mut *connection).await?;
+        }
     }
     Ok(!connection.is_in_transaction())
 }

@@ -92,8 +92,8 @@ impl Site {
     pub(crate) async fn drive(&self, id: &WorkflowId) -> Job {
         let engine = self.world.engine();
         tokio::select! {
-            driven = engine.drive_now(id) => driven.expect("driven"),
-            () = self.agent() => {}
+            driven = Box::pin(engine.drive_now(id)) => driven.expect("driven"),
+            () = Box::pin(self.agent()) => {}
         }
         self.world.plant.step().await;
         self.world.plant.app.store.workflow_fetch(id).await.expect("read")
@@ -103,8 +103,8 @@ impl Site {
     pub(crate) async fn drive_and_die(&self, id: &WorkflowId, after: u32) -> bool {
         let engine = self.world.engine();
         tokio::select! {
-            ended = cut(engine.drive_now(id), after) => ended.is_none(),
-            () = self.agent() => false,
+            ended = cut(Box::pin(engine.drive_now(id)), after) => ended.is_none(),
+            () = Box::pin(self.agent()) => false,
         }
     }
 

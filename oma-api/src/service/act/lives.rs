@@ -106,7 +106,7 @@ impl Life {
             Step::Reconcile => self.reconcile().await,
             Step::ReconcileCut(after) => {
                 if let Some(m) = self.plant.app.unfinished("web-1").await.expect("read") {
-                    let _ = cut(reconcile::one(&self.plant.app, &m), after).await;
+                    let _ = cut(Box::pin(reconcile::one(&self.plant.app, &m)), after).await;
                 }
                 self.crash().await;
             }
