@@ -142,7 +142,7 @@ impl Plant {
                     key: "4000".parse().expect("a key"),
                     mac: None,
                     model: NicModel::default(),
-                    network: None,
+                    network: Some("LAN".to_owned()),
                     addresses: vec![],
                 }],
                 ..Configuration::default()

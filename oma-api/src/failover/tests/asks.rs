@@ -8,6 +8,7 @@ use crate::store;
 use crate::testing::{Plant, cut};
 use crate::workflow::{self, Ask, JobState};
 use shared::migration::Action;
+use shared::profile::{Backend, NetworkMap, Settings};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -209,4 +210,25 @@ async fn a_test_ends_after_its_duration() {
     assert!(took.is_some_and(|took| took.as_secs() >= 1), "not before: {took:?}");
     assert!(left.cleanup.is_none() && left.is_there());
     assert_eq!(world.plant.machines.inventory().len(), 1);
+}
+
+/// A copy of the VM never meets production, whoever maps its card there, and whatever is to be skipped.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_network_that_is_live_for_anybody_is_refused() {
+    let world = World::sqlite().await;
+    let map = NetworkMap { source: "LAN".to_owned(), live: Some("prod".to_owned()), test: None };
+    let settings = Settings { networks: vec![map], ..Settings::new(Backend::Local) };
+    let name = "others".parse().expect("a name");
+    world.plant.app.profile_create(&name, settings).await.expect("made");
+    for (network, ends) in [("prod", JobState::RolledBack), ("lab", JobState::Succeeded)] {
+        let mut request = world.request().await;
+        request.skip_validation = true;
+        request.network_mappings.insert("LAN".to_owned(), network.to_owned());
+        let id = world.ask(&request).await.expect("taken");
+        let job = world.drive(&id).await;
+        assert_eq!(job.state, ends, "{network}: {job:#?}");
+        if let Some(error) = job.error {
+            assert!(error.reason == "VALIDATION_FAILED" && error.message.contains("prod"), "{error:?}");
+        }
+    }
 }

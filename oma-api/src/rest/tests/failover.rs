@@ -93,7 +93,7 @@ async fn a_test_is_shown_and_cleaned_up_in_the_documents_fields() {
     let done = api.until(&job, "completed", |job| job["status"] == "completed").await;
     let seed = json!({
         "job_id": job, "vm_id": VM, "vm_name": "web-1", "job_type": "test", "status": "completed",
-        "linstor_snapshot_name": done["machine"], "network_mappings": "{}", "engine_state": "succeeded",
+        "linstor_snapshot_name": done["machine"], "network_mappings": "{\"LAN\":\"isolated\"}", "engine_state": "succeeded",
         "allowed": [], "is_there": true, "error_code": null, "cleanup": null, "correlation_id": begun["data"]["correlation_id"],
         "requested_by": "loopback", "auto_cleanup": false, "test_duration": "30m", "expires_at": null,
         "custom_config": { "memory_mb": 512 }, "warnings": [], "waits_for": "\"the guest boots\" on its console"
