@@ -40,6 +40,9 @@ pub struct Plan {
     /// Of a live failover.
     #[serde(default)]
     pub live: Option<Live>,
+    /// What somebody may not have meant.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// One disk of it.
@@ -141,9 +144,28 @@ impl Plan {
             skip_validation: request.skip_validation,
             ready: request.ready.clone(),
             live: request.live.clone(),
+            notes: notes(facts, request, &record),
         };
         Ok((plan, record))
     }
+}
+
+/// Networks that are mapped and not there, and a VM that moves to where nobody reaches it.
+fn notes(facts: Facts<'_>, request: &Request, record: &Record) -> Vec<String> {
+    let nics = facts.configuration.map_or(&[][..], |c| &c.nics);
+    let known = |name: &String| nics.iter().any(|nic| nic.network.as_ref() == Some(name));
+    let unknown = request.network_mappings.keys().filter(|name| !known(name));
+    let mut notes: Vec<_> = unknown
+        .map(|name| format!("network_mappings: {} has no network {name:?} at its source", record.vm_name))
+        .collect();
+    if facts.kind == Kind::Live
+        && let Some(mapped) = record.network_mappings.as_object()
+        && mapped.values().any(|network| network == NOWHERE)
+    {
+        let why = "a card of it is on a network of its own, where nobody reaches it: map its network, or give it a profile";
+        notes.push(format!("{}: {why}", record.vm_name));
+    }
+    notes
 }
 
 /// A disk of the restore point may have left the VM since.

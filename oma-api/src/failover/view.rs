@@ -39,7 +39,11 @@ impl From<Failover> for FailoverView {
         let job = &failover.job;
         let plan: Option<Plan> = serde_json::from_value(job.params.clone()).ok();
         let warning = |step: &Step| step.output.as_ref()?.get("warning")?.as_str().map(str::to_owned);
-        let rto = job.ended_at.filter(|_| Status::of(job) == Status::Completed);
+        // A machine that nobody waited for to the end may never have been ready.
+        let skipped = |s: &Step| s.plan.name == "ready" && s.state == StepState::Skipped;
+        let completed = Status::of(job) == Status::Completed && !job.steps.iter().any(skipped);
+        let rto = job.ended_at.filter(|_| completed);
+        let noted = plan.iter().flat_map(|plan| plan.notes.clone()).collect::<Vec<_>>();
         let all = job.steps.iter().chain(failover.rollback.iter().flat_map(|job| &job.steps));
         Self {
             status: Status::of(job),
@@ -55,7 +59,7 @@ impl From<Failover> for FailoverView {
                 .map(|ready| ready.check.to_string()),
             live: plan.and_then(|plan| plan.live),
             decided_at: due(job).filter(|_| is_undecided(&failover)).map(|(_, at)| at),
-            warnings: all.filter_map(warning).collect(),
+            warnings: noted.into_iter().chain(all.filter_map(warning)).collect(),
             rto_seconds: rto.map(|end| end.duration_since(job.created_at).as_secs_f64()),
             failover,
         }

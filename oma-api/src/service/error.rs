@@ -264,7 +264,9 @@ fn of_failover(refused: &Refused) -> (Code, &'static str) {
         Refused::Barred(Barred::Loss { .. }) => (Code::FailedPrecondition, "DATA_LOSS_NOT_ACCEPTED"),
         Refused::AgentTooOld { .. } => (Code::FailedPrecondition, "AGENT_TOO_OLD"),
         Refused::NotLive { .. } => (Code::InvalidArgument, "INVALID_REQUEST"),
-        Refused::Undecided { .. } => (Code::FailedPrecondition, "ACTION_IN_PROGRESS"),
+        Refused::InProgress { .. } | Refused::Undecided { .. } => {
+            (Code::FailedPrecondition, "ACTION_IN_PROGRESS")
+        }
         Refused::NothingToCommit { .. } => (Code::FailedPrecondition, "NOTHING_TO_COMMIT"),
     }
 }

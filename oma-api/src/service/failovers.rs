@@ -63,6 +63,8 @@ pub enum Refused {
     AgentTooOld { agent: AgentId },
     #[error("{job} is a test: `migratekit failover cleanup {job}` ends it")]
     NotLive { job: WorkflowId },
+    #[error("{why}")]
+    InProgress { why: String },
     #[error("the live failover {job} owns the VM: commit it, or roll it back")]
     Undecided { job: WorkflowId },
     #[error(
@@ -249,7 +251,11 @@ impl App {
     /// # Errors
     /// [`Refused::JobNotFound`], [`Error::Store`].
     pub async fn failover_find(&self, asked: &str) -> Result<FailoverView, Error> {
-        Ok(self.failover_fetch(asked).await?.into())
+        let found = self.failover_fetch(asked).await?;
+        let runs_twice = self.runs_twice(&found).await?;
+        let mut view = FailoverView::from(found);
+        view.warnings.extend(runs_twice);
+        Ok(view)
     }
 
     pub(super) async fn failover_fetch(&self, asked: &str) -> Result<Failover, Error> {

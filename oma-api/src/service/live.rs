@@ -5,12 +5,15 @@ use super::failovers::{Made, Refused};
 use super::{App, Caller, Error};
 use crate::failover::live::policy::{Facts, judge};
 use crate::failover::live::{self, CommitPolicy, Mode, rollback_job};
+use crate::failover::source;
 use crate::failover::{Failover, FailoverView, Kind, Request, Standing, names};
 use crate::store::{Attempt, JobKind, JobStatus, Migration};
-use crate::workflow::{Job, JobState, WorkflowId};
+use crate::workflow::{Job, JobState, StepState, WorkflowId};
 use jiff::Timestamp;
 use shared::correlation;
-use shared::migration::{self, Action, Phase, Position};
+use shared::cycle::Vm;
+use shared::migration::{self, Action, Phase, Position, Refusal};
+use shared::vm::Power;
 use std::time::Duration;
 use tracing::{info, warn};
 
@@ -30,7 +33,36 @@ impl App {
         }
         let request = Request { live: Some(request.live.clone().unwrap_or_default()), ..request.clone() };
         let migration = self.failover_subject(&request).await?;
-        self.act_as(&migration, caller, &Ask { live: Some(request), ..Ask::new(Action::Switch) }).await
+        let ask = Ask { live: Some(request), ..Ask::new(Action::Switch) };
+        match self.act_as(&migration, caller, &ask).await {
+            // As the document has it.
+            Err(Error::NotNow { denied, .. })
+                if matches!(
+                    denied.why,
+                    Refusal::Busy | Refusal::Switched | Refusal::SwitchFailed | Refusal::MustRepeat
+                ) =>
+            {
+                Err(Refused::InProgress { why: denied.to_string() }.into())
+            }
+            done => done,
+        }
+    }
+
+    /// What nobody recorded, and everybody has to know: the VM runs twice.
+    pub(super) async fn runs_twice(&self, of: &Failover) -> Result<Option<String>, Error> {
+        let runs = of.job.steps.iter().any(|s| s.plan.name == "start" && s.state == StepState::Done);
+        if of.record.kind == Kind::Test || of.standing() == Standing::Gone || of.rollback.is_some() || !runs {
+            return Ok(None);
+        }
+        let on = |vm: &Vm| vm.configuration.as_ref().is_some_and(|c| c.power == Power::On);
+        let offered = self.store.vms_called(of.record.vm.as_str()).await?;
+        Ok(offered.into_iter().find(|(_, vm)| on(vm)).map(|(agent, vm)| {
+            format!(
+                "SOURCE_RUNNING: {} runs at its source too, as agent {agent} sees it: power it off on one side; what it writes \
+                 there is nowhere else",
+                vm.name
+            )
+        }))
     }
 
     /// Takes a live failover back, as [`Action::Rollback`] does. Again: the same way back.
@@ -178,6 +210,10 @@ impl App {
         let now = self.clock.now();
         match live.rollback.as_ref().filter(|job| job.state != JobState::RolledBack) {
             None => {
+                // Nothing is stopped here that could not be switched on there.
+                if source::was(&live.job) != Power::Off {
+                    self.orders_power(changed)?;
+                }
                 let correlation =
                     correlation::current().map_or_else(String::new, |id| id.as_str().to_owned());
                 let job = rollback_job(&live, &correlation);

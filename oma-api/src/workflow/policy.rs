@@ -276,7 +276,9 @@ fn decide(job: &Job, asked: &Ask, by: &str) -> Result<Job, Refusal> {
             step.attempts = 0;
             step.undo_attempts = 0;
             match step.state {
-                StepState::Failed => step.state = StepState::Pending,
+                StepState::Failed => {
+                    (step.state, step.started_at, step.ended_at) = (StepState::Pending, None, None)
+                }
                 StepState::UndoFailed => step.state = StepState::UndoStarted,
                 // In doubt: it is looked up.
                 StepState::Pending

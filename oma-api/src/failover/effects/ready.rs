@@ -52,8 +52,8 @@ impl Effect for Ready {
         let plan = plan(turn.job)?;
         let Some(wanted) = &plan.ready else { return Ok(json!({ "ready": null })) };
         let (compute, name) = (self.0.compute()?, machine_name(&plan));
-        let since = turn.job.steps.iter().find(|s| s.plan.name == "start").and_then(|s| s.ended_at);
-        let until = since.unwrap_or_else(|| self.0.clock.now()) + wanted.within;
+        // From when it was first waited for; anew where somebody asks for that.
+        let until = turn.step.started_at.unwrap_or_else(|| self.0.clock.now()) + wanted.within;
         let waited = tokio::select! {
             waited = self.wait(compute, &name, wanted, until, &turn) => waited?,
             // In the middle of a look, too.

@@ -2,11 +2,13 @@
 //! back. Each of these is red without its rule.
 
 use super::site::{Site, Trouble, cycle};
+use super::world::somebody;
 use crate::failover::Request;
 use crate::failover::live::{Live, Mode};
+use crate::failover::request::{Ready, Weight};
 use crate::service::transfer::{OpenRequest, TransferError};
 use crate::storage::VolumeId;
-use crate::workflow::JobState;
+use crate::workflow::{Ask, JobState};
 use bytes::Bytes;
 use migratekit::manifest::leaf_hashes;
 use migratekit::piece::Piece;
@@ -122,4 +124,57 @@ async fn an_agent_that_comes_back_writes_no_byte() {
     assert_eq!(required.total(), SIZE, "{required:?}");
     cycle(&site.world.plant, b'e', "7").await;
     assert_eq!(site.content(VolumeId::parse(of.volume).expect("a name").as_str()), Some(b'e'));
+}
+
+/// Nothing is stopped on the target that could not be switched on at the source.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_taken_back_while_its_source_cannot_be_switched_on() {
+    let mut site = Site::sqlite().await;
+    let id = site.begin().await;
+    site.drive(&id).await;
+    site.world.plant.disconnect();
+    let refused = site.world.plant.app.failover_rollback(&somebody(), id.as_str()).await;
+    assert_eq!(refused.expect_err("nobody is there").reason(), "AGENT_NOT_CONNECTED");
+    assert!(site.target_runs());
+    assert_eq!(site.position().await, Position::SwitchSuccessful);
+    site.world.plant.connect().await;
+    let back = site.roll_back(&id).await;
+    assert_eq!(site.drive(&back).await.state, JobState::Succeeded);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_vm_that_runs_twice_is_said_to() {
+    let site = Site::sqlite().await;
+    let id = site.begin().await;
+    site.drive(&id).await;
+    let app = &site.world.plant.app;
+    let warned = async || {
+        let view = app.failover_find(id.as_str()).await.expect("read");
+        view.warnings.iter().any(|warning| warning.starts_with("SOURCE_RUNNING"))
+    };
+    assert!(!warned().await);
+    let mut vm = app.vm_list().await.expect("read").remove(0).vm;
+    if let Some(configuration) = &mut vm.configuration {
+        configuration.power = Power::On;
+    }
+    app.agent_inventory(&site.world.plant.agent, &[vm]).await.expect("taken");
+    assert!(warned().await, "somebody switched it on");
+}
+
+/// Who asks for a check again means all of its time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_is_waited_for_anew_where_that_is_asked_for() {
+    let site = Site::sqlite().await;
+    let mut request = site.request().await;
+    request.ready = Ready::console("late:", Some("1s"), Weight::Required).ok();
+    let id = site.ask(&request).await.expect("taken").failover.record.job;
+    assert_eq!(site.drive(&id).await.state, JobState::NeedsAttention);
+    site.world.engine().ask(&id, &Ask::Retry, "tester").await.expect("taken");
+    let late = async {
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        site.world.plant.machines.say(b"late: but ready\n");
+    };
+    let (job, ()) = tokio::join!(site.drive(&id), late);
+    assert_eq!(job.state, JobState::Succeeded, "{job:#?}");
+    assert_eq!(site.position().await, Position::SwitchSuccessful);
 }
