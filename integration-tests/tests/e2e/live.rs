@@ -190,6 +190,8 @@ async fn killed(site: &mut Site, after: Duration) -> anyhow::Result<()> {
     let moved = site.until(&id, "the end of the move", |j| j["status"] == "completed").await;
     moved.with_context(|| format!("killed after {after:?}"))?;
     ensure!(!site.is_on()? && site.machines.processes().len() == 1, "one of it runs");
+    // Nothing is taken back while its source cannot be switched on.
+    site.world.wait("that the agent is back", PATIENCE, |m| m.agent_connected).await?;
     site.world.said(&["failover", "rollback", &id]).await?;
     tokio::time::sleep(after / 3).await;
     site.world.oma_restart(&[])?;
