@@ -272,9 +272,13 @@ proptest! {
                 prop_assert_eq!(allowed(at, f), vec![]);
                 model.ended = true;
             }
-            // Only events end work; only actions start it.
+            // Only events end work; only actions start it, and what failed goes on when it is tried again.
             match input {
                 Input::Action(_) => prop_assert!(Some(next.to) == before || next.to.state() == State::Running),
+                Input::Event(Event::Started) if before.map(Position::state) == Some(State::Failed) => {
+                    prop_assert_eq!(next.to.state(), State::Running);
+                    prop_assert_eq!(before.map(Position::phase), Some(next.to.phase()));
+                }
                 Input::Event(_) => prop_assert_eq!(before.map(Position::state), Some(State::Running)),
             }
         }
