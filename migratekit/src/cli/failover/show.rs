@@ -173,7 +173,9 @@ fn text(f: &v1::Failover) -> String {
     if f.rto_seconds > 0.0 {
         // Whether it is ready is known only of one that was waited for, and that showed it.
         let waited = f.steps.iter().flat_map(|step| &step.parts).any(|part| part.name == "ready");
-        let what = if waited && f.warnings.is_empty() { "ready in" } else { "runs after" };
+        // Others speak of networks, or of its source.
+        let unready = |warning: &String| f.machine.is_empty() || warning.contains(&f.machine);
+        let what = if waited && !f.warnings.iter().any(unready) { "ready in" } else { "runs after" };
         lines.push(format!("{what:<11} {:.1}s", f.rto_seconds));
     }
     lines.extend(f.warnings.iter().map(|warning| format!("warning     {warning}")));
