@@ -47,6 +47,15 @@ pub(super) struct Journal {
     pub(super) seconds: f64,
 }
 
+/// In the place of the backend that a world has.
+fn remember_machines(config: &Path, machines: &str) -> anyhow::Result<()> {
+    let text = std::fs::read_to_string(config)?;
+    let begin = text.find("[compute]").context("no [compute]")?;
+    let end = text[begin + 1..].find('[').map_or(text.len(), |at| begin + 1 + at);
+    let instant = format!("[compute]\nkind = \"instant\"\npath = \"{machines}\"\n");
+    Ok(std::fs::write(config, format!("{}{instant}{}", &text[..begin], &text[end..]))?)
+}
+
 impl Protected {
     pub(super) async fn start(options: &Options) -> anyhow::Result<Self> {
         let folder = Place::disk(options).folder(ROOM)?;
@@ -63,10 +72,7 @@ impl Protected {
         let mut world = World::start(&how).await?;
         add_vms(&world, &files)?;
         let machines = folder.path().join("machines").display().to_string();
-        append(
-            &world.dir.join("oma.toml"),
-            &format!("[compute]\nkind = \"instant\"\npath = \"{machines}\"\n"),
-        )?;
+        remember_machines(&world.dir.join("oma.toml"), &machines)?;
         world.control_plane = "oma-instant";
         world.oma_restart(&[])?;
         world.agent_restart()?;
