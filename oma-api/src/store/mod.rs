@@ -43,6 +43,7 @@ mod migration_list;
 mod migration_page;
 mod notice;
 mod owned;
+mod pool;
 mod profile;
 mod reading;
 mod restore_point;
@@ -100,8 +101,9 @@ pub use workflow_ask::Asked;
 
 use dialect::{Dialect, Role};
 use error::Doing as _;
-use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
-use sqlx::{AnyConnection, AnyPool, Connection as _, Row as _};
+use pool::{connection_number, set_up};
+use sqlx::any::AnyConnectOptions;
+use sqlx::{AnyConnection, AnyPool, Connection as _};
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr as _;
@@ -198,39 +200,10 @@ impl Store {
         }
         probe.close().await.map_err(failed)?;
         let place = Arc::new(Place::new());
-        let pool = |role: Role| {
-            let place = Arc::clone(&place);
-            AnyPoolOptions::new()
-                .acquire_timeout(if dialect == Dialect::Sqlite { ACQUIRE_TIMEOUT } else { CONNECT_TIMEOUT })
-                .idle_timeout(None)
-                .max_lifetime(None)
-                .test_before_acquire(false)
-                .before_acquire(move |c, _| Box::pin(is_idle(c, dialect)))
-                .after_connect(move |c, _| {
-                    let place = Arc::clone(&place);
-                    Box::pin(async move {
-                        set_up(c, dialect, role).await?;
-                        if galera {
-                            sqlx::raw_sql("SET SESSION wsrep_sync_wait = 1").execute(&mut *c).await?;
-                        }
-                        if (dialect, role) == (Dialect::MariaDb, Role::Writer) {
-                            place.opened(connection_number(c).await?);
-                        }
-                        Ok(())
-                    })
-                })
-        };
+        let pool = pool::Pools { dialect, galera, options: options.clone(), place: Arc::clone(&place) };
         let writers = if dialect == Dialect::Sqlite { 1 } else { WRITERS };
-        let write = pool(Role::Writer)
-            .max_connections(writers)
-            .connect_with(options.clone())
-            .await
-            .map_err(failed)?;
-        let read = pool(Role::Reader)
-            .max_connections(READERS)
-            .connect_with(options.clone())
-            .await
-            .map_err(failed)?;
+        let write = pool.open(Role::Writer, writers).await.map_err(failed)?;
+        let read = pool.open(Role::Reader, READERS).await.map_err(failed)?;
         Ok(Self {
             dialect,
             shown: shown.into(),
@@ -286,33 +259,4 @@ impl Store {
         self.write.close().await;
         self.read.close().await;
     }
-}
-
-/// A full disk makes SQLite roll back by itself; the driver goes on counting the transaction as open, and would refuse
-/// every other for ever. Such a connection is replaced, and one that a server has dropped.
-///
-/// Whoever asked and went away while a transaction was being opened leaves it open at a server, and the driver does not know:
-/// all that was read there later would be of that moment.
-async fn is_idle(connection: &mut AnyConnection, dialect: Dialect) -> Result<bool, sqlx::Error> {
-    // A rollback may still be queued: the answer comes after it.
-    match dialect {
-        Dialect::Sqlite => connection.ping().await?,
-        Dialect::MariaDb => {
-            sqlx::raw_sql("ROLLBACK").execute(&mut *connection).await?;
-        }
-    }
-    Ok(!connection.is_in_transaction())
-}
-
-async fn set_up(connection: &mut AnyConnection, dialect: Dialect, role: Role) -> Result<(), sqlx::Error> {
-    for &statement in dialect.session(role) {
-        sqlx::raw_sql(statement).execute(&mut *connection).await?;
-    }
-    Ok(())
-}
-
-/// The server's number of a connection: what KILL takes.
-async fn connection_number(connection: &mut AnyConnection) -> Result<i64, sqlx::Error> {
-    // The function's own type is another one on MySQL.
-    sqlx::query("SELECT CAST(CONNECTION_ID() AS SIGNED)").fetch_one(connection).await?.try_get(0)
 }

@@ -16,6 +16,7 @@ use shared::cycle::{DiskProgress, SnapshotDisk, Strategy};
 use shared::ids::{AgentId, DiskId, JobId, MigrationId, RestorePointId, VmUuid};
 use shared::migration::{Action, Position, apply};
 use shared::range::{ByteRange, RangeSet};
+use sqlx::Row as _;
 use std::marker::PhantomData;
 
 /// What a database needs for the suite.
