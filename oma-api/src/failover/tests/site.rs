@@ -7,7 +7,7 @@ use crate::failover::{Failover, FailoverView, Request};
 use crate::service::Error;
 use crate::store::{Arm, JobStatus, Wanted};
 use crate::testing::{Plant, cut};
-use crate::workflow::{Ask, Job, WorkflowId};
+use crate::workflow::{Ask, Engine, Job, Wish, WorkflowId};
 use integration_tests::mariadb::Server;
 use shared::cycle::{CycleKind, CycleRun, How, PowerFailure, PowerReport, PowerWish};
 use shared::migration::{Action, Position};
@@ -94,9 +94,21 @@ impl Site {
         tokio::select! {
             driven = Box::pin(engine.drive_now(id)) => driven.expect("driven"),
             () = Box::pin(self.agent()) => {}
+            () = Box::pin(self.tell(&engine, id)) => {}
         }
         self.world.plant.step().await;
         self.world.plant.app.store.workflow_fetch(id).await.expect("read")
+    }
+
+    /// That a job is to end; the services tell an engine of their own, which drives nothing here.
+    async fn tell(&self, engine: &Engine, id: &WorkflowId) {
+        loop {
+            let job = self.world.plant.app.store.workflow_fetch(id).await.expect("read");
+            if job.wish == Some(Wish::Cancel) {
+                engine.stop(id);
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// The program dies after so many polls; whether it did.
