@@ -20,6 +20,7 @@ mod live;
 pub mod metrics;
 pub mod migrations;
 pub mod orphans;
+mod plight;
 pub mod profiles;
 pub mod progress;
 pub mod replications;

@@ -16,7 +16,6 @@ use crate::store::Disk;
 use crate::workflow::{Job, Step, StepState};
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::Value;
 use shared::words;
 
 words!(
@@ -291,8 +290,15 @@ fn findings(view: &FailoverView, verification: &[Verification]) -> Vec<Finding> 
             say("error", &error.reason, error.message.clone());
         }
     }
-    for step in jobs.flat_map(|job| &job.steps) {
+    for step in jobs.clone().flat_map(|job| &job.steps) {
         of_step(step, &mut say);
+    }
+    let said =
+        |warning: &String| !jobs.clone().flat_map(|job| &job.steps).any(|s| warning_of(s) == Some(warning));
+    for warning in view.warnings.iter().filter(|warning| said(warning)) {
+        let coded = warning.split_once(": ").filter(|(code, _)| is_code(code));
+        let (code, message) = coded.unwrap_or(("WARNING", warning));
+        say("warning", code, message.to_owned());
     }
     for disk in verification {
         if !(disk.replica_since_restore_point && disk.source_since_restore_point) {
@@ -308,9 +314,17 @@ fn findings(view: &FailoverView, verification: &[Verification]) -> Vec<Finding> 
     found
 }
 
+fn warning_of(step: &Step) -> Option<&str> {
+    step.output.as_ref()?.get("warning")?.as_str()
+}
+
+fn is_code(text: &str) -> bool {
+    text.chars().all(|c| c.is_ascii_uppercase() || c == '_')
+}
+
 fn of_step(step: &Step, say: &mut impl FnMut(&'static str, &str, String)) {
     let name = &step.plan.name;
-    if let Some(warning) = step.output.as_ref().and_then(|o| o.get("warning")).and_then(Value::as_str) {
+    if let Some(warning) = warning_of(step) {
         say("warning", "WARNING", format!("{name}: {warning}"));
     }
     // One that was done in the end had an error on its way.

@@ -15,6 +15,10 @@ pub const POWER_OFF: &str = "power-off";
 pub const STILL_OFF: &str = "source-off";
 pub const POWER_ON: &str = "power-on";
 
+/// And those that a cycle of it is part of.
+pub const FINAL_CYCLE: &str = "final-cycle";
+pub const VERIFY: &str = "verify";
+
 /// What its agent is to do now; `None`: to leave the VM's power alone.
 pub fn order(of: &Failover) -> Option<PowerOrder> {
     let job = of.rollback.as_ref().unwrap_or(&of.job);
@@ -36,6 +40,19 @@ pub fn order_of(job: &Job, step: &Step, live: &Live) -> Option<PowerOrder> {
     let id = format!("{}/{}/{doing}-{number}", job.id, step.plan.name);
     let graceful = if live.mode == Mode::Planned { live.graceful } else { Duration::ZERO };
     Some(PowerOrder { id, wish, graceful, force: live.force })
+}
+
+/// The step that goes on only by what the VM's agent does.
+pub fn awaited(of: &Failover) -> Option<&str> {
+    let job = of.rollback.as_ref().unwrap_or(&of.job);
+    let waits = |step: &&Step| match step.state {
+        StepState::Started => {
+            matches!(step.plan.name.as_str(), STATE | POWER_OFF | FINAL_CYCLE | STILL_OFF | POWER_ON | VERIFY)
+        }
+        StepState::UndoStarted => step.plan.name == POWER_OFF,
+        _ => false,
+    };
+    job.steps.iter().find(waits).map(|step| step.plan.name.as_str())
 }
 
 /// How the VM was when its failover began; a rollback has it among its params.

@@ -19,16 +19,9 @@ const CLEANUP: &str = "test-cleanup";
 /// The job of a test.
 pub fn test_job(plan: &Plan, record: &Record, request: &Request, correlation: &str) -> NewJob {
     let mut steps = vec![NewStep::new(VALIDATION, "validate").required()];
-    let disks = || plan.disks.iter().enumerate();
-    steps.extend(disks().map(|(n, _)| NewStep::new("snapshot", format!("clone-{n}")).required()));
-    if !request.skip_snapshot {
-        steps.push(NewStep::new("snapshot", "snapshot"));
-    }
-    if !request.skip_virtio_injection {
-        steps.push(NewStep::new("virtio-injection", "convert"));
-    }
+    steps.extend(copies(plan, request));
     steps.push(NewStep::new("test-vm-creation", "define").required());
-    steps.extend(disks().map(|(n, _)| NewStep::new("volume-attachment", format!("attach-{n}")).required()));
+    steps.extend(attached(plan, "volume-attachment"));
     steps.push(NewStep::new("test-vm-startup", "start").required());
     if plan.ready.is_some() {
         steps.push(NewStep::new("test-vm-startup", "ready"));
@@ -42,6 +35,41 @@ pub fn test_job(plan: &Plan, record: &Record, request: &Request, correlation: &s
         correlation: correlation.to_owned(),
         steps,
     }
+}
+
+/// The steps of every failover that make what its machine runs on.
+pub(super) fn copies(plan: &Plan, request: &Request) -> Vec<NewStep> {
+    let clone = |n| NewStep::new("snapshot", format!("clone-{n}")).required();
+    let mut steps: Vec<_> = (0..plan.disks.len()).map(clone).collect();
+    if !request.skip_snapshot {
+        steps.push(NewStep::new("snapshot", "snapshot"));
+    }
+    if !request.skip_virtio_injection {
+        steps.push(NewStep::new("virtio-injection", "convert"));
+    }
+    steps
+}
+
+/// And those that give it to the machine, as parts of that public step.
+pub(super) fn attached(plan: &Plan, group: &str) -> impl Iterator<Item = NewStep> {
+    (0..plan.disks.len()).map(move |n| NewStep::new(group, format!("attach-{n}")).required())
+}
+
+/// What the steps do that every failover has.
+pub(super) fn common(hands: &Arc<Hands>, name: &str) -> Option<Arc<dyn Effect>> {
+    let hands = || Arc::clone(hands);
+    Some(match name {
+        "validate" => Arc::new(Validate(hands())),
+        "snapshot" => Arc::new(SnapshotClones(hands())),
+        "convert" => Arc::new(Convert(hands())),
+        "define" => Arc::new(Define(hands())),
+        "start" => Arc::new(Start(hands())),
+        "ready" => Arc::new(Ready(hands())),
+        name => match numbered(name, "clone-") {
+            Some(n) => Arc::new(CloneDisk(hands(), n)),
+            None => Arc::new(Attach(hands(), numbered(name, "attach-")?)),
+        },
+    })
 }
 
 /// The job that removes all that a failover made. It never takes anything back: what cannot be removed waits for somebody.
@@ -79,26 +107,7 @@ impl Workflow for TestFailover {
     }
 
     fn effect(&self, job: &Job, step: &Step) -> Option<Arc<dyn Effect>> {
-        let hands = || Arc::clone(&self.0);
-        if job.version != VERSION {
-            return None;
-        }
-        Some(match step.plan.name.as_str() {
-            "validate" => Arc::new(Validate(hands())),
-            "snapshot" => Arc::new(SnapshotClones(hands())),
-            "convert" => Arc::new(Convert(hands())),
-            "define" => Arc::new(Define(hands())),
-            "start" => Arc::new(Start(hands())),
-            "ready" => Arc::new(Ready(hands())),
-            name => {
-                let of = |prefix| numbered(name, prefix);
-                if let Some(n) = of("clone-") {
-                    Arc::new(CloneDisk(hands(), n))
-                } else {
-                    Arc::new(Attach(hands(), of("attach-")?))
-                }
-            }
-        })
+        if job.version == VERSION { common(&self.0, &step.plan.name) } else { None }
     }
 }
 
@@ -127,6 +136,6 @@ impl Workflow for Cleanup {
     }
 }
 
-pub(super) fn numbered(name: &str, prefix: &str) -> Option<usize> {
+fn numbered(name: &str, prefix: &str) -> Option<usize> {
     name.strip_prefix(prefix)?.parse().ok()
 }

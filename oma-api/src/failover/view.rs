@@ -2,7 +2,7 @@
 
 use super::live::{Live, due};
 use super::status::{PublicStep, Status, public_steps};
-use super::{Failover, Kind, Plan, Standing};
+use super::{Failover, Kind, Plan, Standing, source};
 use crate::workflow::{Job, JobState, Step, StepState, policy};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -90,7 +90,7 @@ fn is_undecided(of: &Failover) -> bool {
 
 /// Of the restore point that was made after the VM was powered off.
 fn last_taken_at(job: &Job) -> Option<Timestamp> {
-    job.output("final-cycle")?.get("taken_at").and_then(Value::as_str)?.parse().ok()
+    job.output(source::FINAL_CYCLE)?.get("taken_at").and_then(Value::as_str)?.parse().ok()
 }
 
 fn is_done(job: &Job, step: &str) -> bool {

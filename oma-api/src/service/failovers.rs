@@ -252,10 +252,7 @@ impl App {
     /// [`Refused::JobNotFound`], [`Error::Store`].
     pub async fn failover_find(&self, asked: &str) -> Result<FailoverView, Error> {
         let found = self.failover_fetch(asked).await?;
-        let runs_twice = self.runs_twice(&found).await?;
-        let mut view = FailoverView::from(found);
-        view.warnings.extend(runs_twice);
-        Ok(view)
+        self.failover_view(found).await
     }
 
     pub(super) async fn failover_fetch(&self, asked: &str) -> Result<Failover, Error> {

@@ -8,10 +8,9 @@ use crate::failover::live::{self, CommitPolicy, Mode, rollback_job};
 use crate::failover::source;
 use crate::failover::{Failover, FailoverView, Kind, Request, Standing, names};
 use crate::store::{Attempt, JobKind, JobStatus, Migration};
-use crate::workflow::{Job, JobState, StepState, WorkflowId};
+use crate::workflow::{Job, JobState, WorkflowId};
 use jiff::Timestamp;
 use shared::correlation;
-use shared::cycle::Vm;
 use shared::migration::{self, Action, Phase, Position, Refusal};
 use shared::vm::Power;
 use std::time::Duration;
@@ -46,23 +45,6 @@ impl App {
             }
             done => done,
         }
-    }
-
-    /// What nobody recorded, and everybody has to know: the VM runs twice.
-    pub(super) async fn runs_twice(&self, of: &Failover) -> Result<Option<String>, Error> {
-        let runs = of.job.steps.iter().any(|s| s.plan.name == "start" && s.state == StepState::Done);
-        if of.record.kind == Kind::Test || of.standing() == Standing::Gone || of.rollback.is_some() || !runs {
-            return Ok(None);
-        }
-        let on = |vm: &Vm| vm.configuration.as_ref().is_some_and(|c| c.power == Power::On);
-        let offered = self.store.vms_called(of.record.vm.as_str()).await?;
-        Ok(offered.into_iter().find(|(_, vm)| on(vm)).map(|(agent, vm)| {
-            format!(
-                "SOURCE_RUNNING: {} runs at its source too, as agent {agent} sees it: power it off on one side; what it writes \
-                 there is nowhere else",
-                vm.name
-            )
-        }))
     }
 
     /// Takes a live failover back, as [`Action::Rollback`] does. Again: the same way back.

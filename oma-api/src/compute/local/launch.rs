@@ -4,7 +4,7 @@
 //! is waited for here is the process that makes the daemon, which ends when the daemon has opened all it needs.
 
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -42,7 +42,10 @@ pub(super) async fn launch(
 ) -> Result<Launched, Error> {
     let log = folder.qemu_log();
     let (out, errors) = blocking(move || {
-        let made = File::create(&log).and_then(|file| Ok((file.try_clone()?, file)));
+        // Each writes at the end: where two start at once, neither's words lie over the other's, which are looked for below.
+        let made = File::create(&log)
+            .and_then(|_| OpenOptions::new().append(true).open(&log))
+            .and_then(|file| Ok((file.try_clone()?, file)));
         made.map_err(|e| failed("write", &log, e))
     })
     .await?;

@@ -2,11 +2,11 @@
 
 use super::Mode;
 use crate::failover::effects::{
-    Attach, Begin, CloneDisk, Convert, Define, Drain, DropSnapshot, FinalCycle, Hands, Keep, Of, PowerOff,
-    PowerOn, Ready, Remove, SnapshotClones, SourceState, Start, StillOff, Stop, Validate, Verify,
+    Begin, Drain, DropSnapshot, FinalCycle, Hands, Keep, Of, PowerOff, PowerOn, Remove, SourceState,
+    StillOff, Stop, Verify,
 };
 use crate::failover::status::VALIDATION;
-use crate::failover::steps::numbered;
+use crate::failover::steps::{attached, common, copies};
 use crate::failover::{Failover, Plan, Record, Request, names, source};
 use crate::workflow::{Effect, Job, NewJob, NewStep, Step, Workflow};
 use serde_json::json;
@@ -19,7 +19,6 @@ const ROLLBACK: &str = "live-rollback";
 
 /// The job of a live failover.
 pub fn live_job(plan: &Plan, record: &Record, request: &Request, correlation: &str) -> NewJob {
-    let disks = || plan.disks.iter().enumerate();
     let is_planned = plan.live.as_ref().is_some_and(|live| live.mode == Mode::Planned);
     let mut steps = vec![
         NewStep::new(VALIDATION, "validate").required(),
@@ -28,17 +27,11 @@ pub fn live_job(plan: &Plan, record: &Record, request: &Request, correlation: &s
     ];
     if is_planned {
         steps.push(NewStep::new("snapshot", source::POWER_OFF).required());
-        steps.push(NewStep::new("snapshot", "final-cycle").required());
+        steps.push(NewStep::new("snapshot", source::FINAL_CYCLE).required());
     }
-    steps.extend(disks().map(|(n, _)| NewStep::new("snapshot", format!("clone-{n}")).required()));
-    if !request.skip_snapshot {
-        steps.push(NewStep::new("snapshot", "snapshot"));
-    }
-    if !request.skip_virtio_injection {
-        steps.push(NewStep::new("virtio-injection", "convert"));
-    }
+    steps.extend(copies(plan, request));
     steps.push(NewStep::new("vm-creation", "define").required());
-    steps.extend(disks().map(|(n, _)| NewStep::new("volume-switch", format!("attach-{n}")).required()));
+    steps.extend(attached(plan, "volume-switch"));
     steps.push(NewStep::new("vm-startup", source::STILL_OFF).required());
     // What the machine writes from here on is nobody else's: it is taken back on somebody's word, and kept then.
     steps.push(NewStep::new("vm-startup", "start").no_return().required());
@@ -67,7 +60,7 @@ pub fn rollback_job(of: &Failover, correlation: &str) -> NewJob {
         NewStep::new("vm-removal", "remove").no_return().required(),
         NewStep::new("snapshot-removal", "drop-snapshot").no_return(),
         NewStep::new("source-startup", source::POWER_ON).no_return(),
-        NewStep::new("verification", "verify").no_return().required(),
+        NewStep::new("verification", source::VERIFY).no_return().required(),
     ];
     let mut params = of.job.params.clone();
     params["source_was"] = json!(source::was(&of.job).as_str());
@@ -96,21 +89,12 @@ impl Workflow for LiveFailover {
             return None;
         }
         Some(match step.plan.name.as_str() {
-            "validate" => Arc::new(Validate(hands())),
             source::STATE => Arc::new(SourceState(hands())),
             "drain" => Arc::new(Drain(hands())),
             source::POWER_OFF => Arc::new(PowerOff(hands())),
-            "final-cycle" => Arc::new(FinalCycle(hands())),
-            "snapshot" => Arc::new(SnapshotClones(hands())),
-            "convert" => Arc::new(Convert(hands())),
-            "define" => Arc::new(Define(hands())),
+            source::FINAL_CYCLE => Arc::new(FinalCycle(hands())),
             source::STILL_OFF => Arc::new(StillOff(hands())),
-            "start" => Arc::new(Start(hands())),
-            "ready" => Arc::new(Ready(hands())),
-            name => match numbered(name, "clone-") {
-                Some(n) => Arc::new(CloneDisk(hands(), n)),
-                None => Arc::new(Attach(hands(), numbered(name, "attach-")?)),
-            },
+            name => return common(&self.0, name),
         })
     }
 }
@@ -135,7 +119,7 @@ impl Workflow for Rollback {
             "remove" => Arc::new(Remove(hands())),
             "drop-snapshot" => Arc::new(DropSnapshot(hands(), Of::Start)),
             source::POWER_ON => Arc::new(PowerOn(hands())),
-            "verify" => Arc::new(Verify(hands())),
+            source::VERIFY => Arc::new(Verify(hands())),
             _ => return None,
         })
     }

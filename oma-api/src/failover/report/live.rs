@@ -44,7 +44,7 @@ impl LiveReport {
         let is_planned = live.mode == Mode::Planned;
         let loss = view.taken_at.map(|at| job.created_at.duration_since(at).as_secs_f64().max(0.0));
         // Its last delta is in what the machine was made of.
-        let last = job.output("final-cycle").and(failover.final_job.as_ref());
+        let last = job.output(source::FINAL_CYCLE).and(failover.final_job.as_ref());
         Some(Self {
             mode: live.mode.as_str(),
             standing: view.standing.as_str(),

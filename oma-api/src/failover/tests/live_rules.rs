@@ -142,6 +142,30 @@ async fn nothing_is_taken_back_while_its_source_cannot_be_switched_on() {
     assert_eq!(site.drive(&back).await.state, JobState::Succeeded);
 }
 
+/// A step may wait for minutes: whoever looks is told for whom.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_that_is_waited_for_is_named() {
+    let mut site = Site::sqlite().await;
+    let id = site.begin().await;
+    let app = site.world.plant.app.clone();
+    let warnings = async || app.failover_find(id.as_str()).await.expect("read").warnings;
+    assert!(!warnings().await.iter().any(|warning| warning.contains("waits for")), "it has not begun");
+    site.world.plant.disconnect();
+    let engine = site.world.engine();
+    tokio::select! {
+        driven = Box::pin(engine.drive_now(&id)) => panic!("nobody answers: {driven:?}"),
+        () = async {
+            while !warnings().await.iter().any(|w| w.starts_with("AGENT_NOT_CONNECTED: source-state waits for")) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        } => {}
+    }
+    let report = app.failover_report(id.as_str()).await.expect("made");
+    assert!(report.findings.iter().any(|f| f.code == "AGENT_NOT_CONNECTED"), "{:?}", report.findings);
+    site.world.plant.connect().await;
+    assert!(!warnings().await.iter().any(|warning| warning.contains("waits for")), "it is there");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_vm_that_runs_twice_is_said_to() {
     let site = Site::sqlite().await;
@@ -159,6 +183,8 @@ async fn a_vm_that_runs_twice_is_said_to() {
     }
     app.agent_inventory(&site.world.plant.agent, &[vm]).await.expect("taken");
     assert!(warned().await, "somebody switched it on");
+    app.failover_commit(&somebody(), id.as_str()).await.expect("it succeeded");
+    assert!(warned().await, "it does so still");
 }
 
 /// Who asks for a check again means all of its time.
