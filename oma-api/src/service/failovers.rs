@@ -226,6 +226,12 @@ impl App {
     pub async fn failover_cleanup(&self, caller: &Caller, asked: &str) -> Result<FailoverView, Error> {
         let found = self.failover_fetch(asked).await?;
         match (found.record.kind, found.standing()) {
+            (Kind::Live, Standing::There)
+                if found.rollback.as_ref().is_some_and(|job| job.state.at_work()) =>
+            {
+                let why = format!("the way back of {} is going on: wait for its end", found.record.job);
+                return Err(Refused::InProgress { why }.into());
+            }
             (Kind::Live, Standing::There) => return Err(Refused::Undecided { job: found.record.job }.into()),
             (Kind::Test, _) if !found.job.state.ended() => {
                 return Err(Refused::NotEnded { job: found.record.job }.into());

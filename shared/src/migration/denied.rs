@@ -100,7 +100,7 @@ impl Refusal {
             Self::AlreadyProtected => "this VM is protected already",
             Self::Ended => "it is history; begin protects the VM anew",
             Self::NotPrepared => "its replica is not prepared",
-            Self::Busy => "work is going on that must end first",
+            Self::Busy => "work is going on that must end first (a cycle that runs can be paused)",
             Self::NothingToPause => "no cycle is running",
             Self::NoCommittedCycle => {
                 "no cycle has been committed, so there is no restore point to start from"

@@ -143,8 +143,8 @@ fn took(step: &v1::FailoverStep) -> String {
 /// `snapshot            completed     2.5s`
 pub(super) fn step_line(step: &v1::FailoverStep) -> String {
     let why = match (step.error_code.is_empty(), step.skipped.is_empty()) {
-        (false, _) => format!("  {} [{}]", step.error_message, step.error_code),
-        (true, false) => format!("  left out by {}", step.skipped),
+        (_, false) => format!("  left out by {}", step.skipped),
+        (false, true) => format!("  {} [{}]", step.error_message, step.error_code),
         (true, true) => String::new(),
     };
     format!("{:<20} {:<10} {:>8}{why}", step.name, step.status, took(step))

@@ -59,6 +59,8 @@ async fn a_vm_moves_with_its_last_delta_and_comes_back() {
 
         let back = site.roll_back(&id).await;
         assert_eq!(site.roll_back(&id).await, back, "again: the same");
+        let cleaned = site.world.plant.app.failover_cleanup(&somebody(), id.as_str()).await;
+        assert_eq!(cleaned.expect_err("it goes back").reason(), "ACTION_IN_PROGRESS");
         assert_eq!(site.position().await, Position::RollbackRunning);
         let job = site.drive(&back).await;
         assert_eq!(job.state, JobState::Succeeded, "{job:#?}");
