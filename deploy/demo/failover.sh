@@ -16,6 +16,7 @@ start_guest() {
     {
         printf 'oma = "%s"\nstate_dir = "%s/guest-vma"\n' "$oma" "$dir"
         tls agent-vma-02
+        printf '[diagnostics]\nlisten = "127.0.0.1:0"\n'
         printf '[[vm]]\nuuid = "%s"\nname = "%s"\n' "$guest_uuid" "$guest"
         cat "$dir/guest/source.toml"
     } >"$dir/guest-agent.toml"
@@ -33,7 +34,8 @@ failover() {
     mk migration sync "$guest" --wait >/dev/null
     note "replicated twice while it writes; before the second sync it had written record $before"
     # It finds its disks by itself: there is no conversion to wait for.
-    shown failover test "$guest" --skip-virtio-injection --ready-console "guest: ready" --ready-required --wait 2>/dev/null
+    shown failover test "$guest" --skip-virtio-injection --ready-console "guest: ready" --ready-required --wait 2>"$dir/said.log" ||
+        die "$(tail -n 3 "$dir/said.log")"
     tested=$(mk failover list --vm "$guest_uuid" -o json | jq -r '.data[0].job_id')
     failover_steps=$(mk failover get "$tested" | grep -E '^(ready in|step)')
     said=$(mk failover console "$tested" | tr -d '\r' | grep -a 'guest: boot' | tail -n1)
@@ -65,7 +67,8 @@ move() {
     mk verify "$guest" --source >/dev/null || die "the source of $guest is not what was sent: see $dir/oma.log"
     before=$("$bin/live-guest" ask --dir "$dir/guest" status | sed 's/.*record //')
     note "both arms of the verification are equal, and a test has passed: it may move; it has written record $before"
-    shown failover live "$guest" --skip-virtio-injection --ready-console "guest: ready" --ready-required --wait 2>/dev/null
+    shown failover live "$guest" --skip-virtio-injection --ready-console "guest: ready" --ready-required --wait 2>"$dir/said.log" ||
+        die "$(tail -n 3 "$dir/said.log")"
     tested=$(mk failover list --vm "$guest_uuid" -o json | jq -r '.data[0].job_id')
     found=$(found_by_copy "$tested")
     [ "$found" -ge "$before" ] || die "records are missing: $before were written before, and it found $found"

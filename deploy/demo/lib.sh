@@ -118,7 +118,7 @@ clean_up() {
         mk failover rollback "$tested" --wait >/dev/null 2>&1 || true
         mk failover cleanup "$tested" --wait >/dev/null 2>&1 || true
     fi
-    for name in agent guest_agent oma vm guest; do stop "$name"; done
+    for name in agent guest_agent debian_agent oma vm guest debian; do stop "$name"; done
     (unmount_replicas) || true
 }
 

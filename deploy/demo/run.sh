@@ -1,8 +1,10 @@
 #!/bin/bash
 # The demo: an operator's day with a live source: plan, begin, syncs, a kill in the middle of one, pause, schedule, a breach
-# of the RPO and its recovery, and the proof; then a running machine, tested on the target, moved there, and brought back. `make demo` builds and runs it.
+# of the RPO and its recovery, and the proof; then a running machine, tested on the target, moved there, and brought back.
+# `make demo` builds and runs it, `make demo-full` with all of it.
 #
 #   deploy/demo/run.sh            programs from target/release; MIGRATEKIT_BIN names another folder
+#   deploy/demo/run.sh --full     and a guest that has to be converted before it can boot on the target; as root
 #
 # Everything lies in DEMO_DIR (/var/tmp/migratekit-demo-UID). What it starts, it ends, Ctrl-C included.
 set -Eeuo pipefail
@@ -17,6 +19,12 @@ mib=$((1 << 20))
 fs_size=$((1024 * mib))   # the file system: of real files, never written by the guest
 root_size=$((1600 * mib)) # disk "root": the file system, then room where the guest writes
 data_size=$((256 * mib))  # disk "data"
+full=''
+case "${1:-}" in
+    '') ;;
+    --full) full=yes ;;
+    *) sed -n '6,7s/^# *//p' "$0" >&2 && exit 64 ;;
+esac
 declare -A pids=()
 rows=()
 # shellcheck source=lib.sh
@@ -25,6 +33,8 @@ rows=()
 . "$here/day.sh"
 # shellcheck source=failover.sh
 . "$here/failover.sh"
+# shellcheck source=conversion.sh
+. "$here/conversion.sh"
 
 mk() { "$bin/migratekit" "$@"; }
 migration() { mk migration get "$vm" -o json; }
@@ -77,7 +87,7 @@ overwrite() {
 # --- the daemons ---------------------------------------------------------------------------------------------------
 
 make_certificates() {
-    mk dev-ca --out "$dir/tls" --agent vma-01 --agent vma-02 >"$dir/dev-ca.txt"
+    mk dev-ca --out "$dir/tls" --agent vma-01 --agent vma-02 --agent vma-03 >"$dir/dev-ca.txt"
     note "a development CA and certificates for the OMA, the agent and an operator: $dir/tls"
 }
 
@@ -223,8 +233,9 @@ main() {
     trap 'exit 130' INT TERM
     trap 'echo "demo: line $LINENO: $BASH_COMMAND failed; logs are in $dir" >&2' ERR
     [ -x "$bin/oma-api" ] || die "$bin/oma-api is not built: \`make demo\` builds it"
+    [ -z "$full" ] || [ "$(id -u)" = 0 ] || die "the guest to convert is made by debootstrap, which needs root"
     claim_folder
-    need_space 8192
+    need_space "${full:+1}"8192
     say "a live VM's disks, beside the source"
     start_vm
     say "the two daemons"
@@ -251,9 +262,14 @@ main() {
     failover
     say "the machine itself: moved to the target with all that it wrote, and brought back"
     move
+    if [ -n "$full" ]; then
+        say "a machine that was not prepared for virtio: converted"
+        conversion
+    fi
     say "what it came to"
     table
     failover_table
+    if [ -n "$full" ]; then conversion_table; fi
     mk migration get "$vm" >"$dir/migration.txt"
     note ""
     note "logs $dir/{oma,agent,vm,guest}.log   configuration $dir/{oma-api,vma-agent}.toml   database $dir/oma.db"

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use integration_tests::convertible::debian;
 use integration_tests::guest::{
     Bus, Console, Drivers, Found, LiveGuest, Machine, Options, Power, Sizes, boot as boot_images,
 };
@@ -27,6 +28,12 @@ enum Command {
     /// When it has booted, prints what an agent needs to know, then "ready", and runs until SIGTERM or SIGINT.
     /// DIR/source.toml is the VM's part of vma-agent.toml, DIR/console.log what the guest says.
     Run(Run),
+    /// Makes the disk of a Debian that has no virtio driver in its initramfs, as root: a guest to be converted
+    Debian {
+        /// The raw image to make; its folder has the room for all that it is made of, some 4 GiB
+        #[arg(long)]
+        out: PathBuf,
+    },
     /// Boots raw images of its disks, which stay as they are
     ///
     /// Prints what the guest says, then "ready", and runs until SIGTERM or SIGINT. Fails when the guest is damaged.
@@ -113,6 +120,7 @@ async fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Run(run) => live(run).await,
         Command::Boot(boot) => boot_replica(boot).await,
+        Command::Debian { out } => debian::make(&out, out.parent().unwrap_or(Path::new("."))),
         Command::Ask { dir, line } => say(&format!("guest: {}", Console::new(&dir)?.ask(&line)?)),
         Command::PowerOff { dir } => Power::of(&dir).off(),
         Command::PowerOn { dir } => power_on(&dir),

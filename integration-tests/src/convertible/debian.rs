@@ -1,8 +1,8 @@
 //! A lean Debian 12 whose initramfs has a driver for an IDE disk and none for virtio, as that of a
 //! guest has that was installed elsewhere.
 //!
-//! A minute to make, as root (debootstrap). It is booted with its own kernel and initramfs, taken from its disk: what
-//! a conversion changes is in there. Its boot loader is not installed.
+//! A minute to make, as root (debootstrap). It has a boot loader; tests boot it with its own kernel and initramfs, taken
+//! from its disk: what a conversion changes is in there.
 
 use super::{command, run};
 use anyhow::{Context as _, ensure};
@@ -38,6 +38,11 @@ rm -rf root/var/cache/apt/archives/*.deb root/var/lib/apt/lists/*
 truncate -s 1500M disk
 printf 'label: dos\n2048,,83,*\n' | sfdisk -q disk
 mke2fs -q -F -t ext4 -U "$2" -d root -E offset=1048576 disk 1530000k
+# Before the first partition, as grub-install puts it there, which wants a real disk.
+chroot root grub-mkimage -O i386-pc -o /core.img -p '(hd0,msdos1)/boot/grub' \
+    biosdisk part_msdos ext2 normal linux search search_fs_uuid configfile
+dd if=root/usr/lib/grub/i386-pc/boot.img of=disk bs=440 count=1 conv=notrunc status=none
+dd if=root/core.img of=disk bs=512 seek=1 conv=notrunc status=none
 rm -rf root
 "#;
 
