@@ -43,6 +43,9 @@ pub struct Plan {
     /// What somebody may not have meant.
     #[serde(default)]
     pub notes: Vec<String>,
+    /// What was left out because that was asked for.
+    #[serde(default)]
+    pub left_out: Vec<String>,
 }
 
 /// One disk of it.
@@ -66,6 +69,8 @@ pub struct Facts<'a> {
     pub disks: &'a [Disk],
     pub retired: &'a [RetiredDisk],
     pub profile: Option<&'a Settings>,
+    /// The failover by which this VM was handed over before, if it was.
+    pub handed_over: Option<&'a str>,
     pub requested_by: &'a str,
 }
 
@@ -145,12 +150,13 @@ impl Plan {
             ready: request.ready.clone(),
             live: request.live.clone(),
             notes: notes(facts, request, &record),
+            left_out: left_out(request),
         };
         Ok((plan, record))
     }
 }
 
-/// Networks that are mapped and not there, and a VM that moves to where nobody reaches it.
+/// Networks that are mapped and not there, a VM that moves to where nobody reaches it or that has moved before.
 fn notes(facts: Facts<'_>, request: &Request, record: &Record) -> Vec<String> {
     let nics = facts.configuration.map_or(&[][..], |c| &c.nics);
     let known = |name: &String| nics.iter().any(|nic| nic.network.as_ref() == Some(name));
@@ -165,7 +171,21 @@ fn notes(facts: Facts<'_>, request: &Request, record: &Record) -> Vec<String> {
         let why = "a card of it is on a network of its own, where nobody reaches it: map its network, or give it a profile";
         notes.push(format!("{}: {why}", record.vm_name));
     }
+    if let Some(job) = facts.handed_over.filter(|_| facts.kind == Kind::Live) {
+        let why = "its machine may still run, with the same cards and data of its own";
+        notes.push(format!("{} was handed over before, by {job}: {why}", record.vm_name));
+    }
     notes
+}
+
+/// What was not done because somebody asked so: a drill of less shows less.
+fn left_out(request: &Request) -> Vec<String> {
+    let all = [
+        (request.skip_validation, "skip_validation: room and programs were not looked at"),
+        (request.skip_snapshot, "skip_snapshot: there is no snapshot of the clones"),
+        (request.skip_virtio_injection, "skip_virtio_injection: the guest was not made ready for virtio"),
+    ];
+    all.into_iter().filter(|(asked, _)| *asked).map(|(_, what)| what.to_owned()).collect()
 }
 
 /// A disk of the restore point may have left the VM since.

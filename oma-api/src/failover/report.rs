@@ -218,7 +218,11 @@ fn steps(job: &Job) -> Vec<ReportStep> {
         ReportStep {
             seconds: took.map(|(from, to)| to.duration_since(from).as_secs_f64()),
             name: step.name,
-            status: if step.skipped.is_some() { "skipped" } else { step.status.as_str() },
+            status: match (step.skipped.is_some(), step.taken_back, step.status) {
+                (true, ..) => "skipped",
+                (false, true, Status::Completed) => "taken_back",
+                (false, _, status) => status.as_str(),
+            },
             started_at: step.started_at,
             completed_at: step.completed_at,
         }
@@ -292,6 +296,9 @@ fn findings(view: &FailoverView, verification: &[Verification]) -> Vec<Finding> 
     }
     for step in jobs.clone().flat_map(|job| &job.steps) {
         of_step(step, &mut say);
+    }
+    for what in &view.left_out {
+        say("note", "LEFT_OUT", format!("as asked: {what}"));
     }
     let said =
         |warning: &String| !jobs.clone().flat_map(|job| &job.steps).any(|s| warning_of(s) == Some(warning));

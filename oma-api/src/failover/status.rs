@@ -1,6 +1,6 @@
 //! How the failover API's document calls the states of a job: the one table. The view `failover_jobs` says the same in SQL.
 
-use crate::workflow::{Job, JobState, StepState};
+use crate::workflow::{Job, JobState, Step, StepState};
 use shared::words;
 
 /// The public step with which every failover begins.
@@ -26,7 +26,7 @@ impl Status {
             JobState::RolledBack | JobState::NeedsAttention => Self::Failed,
             JobState::Unwinding => Self::Executing,
             JobState::Running | JobState::AwaitingApproval | JobState::Paused => {
-                let open = |s: &&crate::workflow::Step| {
+                let open = |s: &&Step| {
                     s.plan.group == VALIDATION && !matches!(s.state, StepState::Done | StepState::Skipped)
                 };
                 match job.steps.iter().find(open) {
@@ -49,6 +49,8 @@ pub struct PublicStep {
     pub error: Option<crate::store::Failure>,
     /// Every part of it was left out.
     pub skipped: Option<String>,
+    /// What its parts had done is taken back.
+    pub taken_back: bool,
 }
 
 /// In their order; those that are left out from the start have no parts, and are not there.
@@ -57,10 +59,14 @@ pub fn public_steps(job: &Job) -> Vec<PublicStep> {
     for group in job.steps.chunk_by(|a, b| a.plan.group == b.plan.group) {
         let all = |wanted: &[StepState]| group.iter().all(|s| wanted.contains(&s.state));
         let any = |wanted: &[StepState]| group.iter().any(|s| wanted.contains(&s.state));
-        let status = if all(&[StepState::Done, StepState::Skipped]) {
+        let undone = |s: &Step| matches!(s.state, StepState::Undone | StepState::UndoStarted);
+        // What went well stays so when another's failure has it taken back.
+        let went_well = |s: &Step| {
+            matches!(s.state, StepState::Done | StepState::Skipped) || undone(s) && s.error.is_none()
+        };
+        let status = if group.iter().all(went_well) {
             Status::Completed
-        } else if any(&[StepState::Failed, StepState::UndoFailed, StepState::Undone, StepState::UndoStarted])
-        {
+        } else if any(&[StepState::Failed, StepState::UndoFailed]) || group.iter().any(undone) {
             Status::Failed
         } else if all(&[StepState::Pending]) {
             Status::Pending
@@ -75,6 +81,7 @@ pub fn public_steps(job: &Job) -> Vec<PublicStep> {
             completed_at: group.iter().filter_map(|s| s.ended_at).max().filter(|_| ended),
             error: group.iter().find_map(|s| s.error.clone()),
             skipped: group.iter().all(|s| s.skipped.is_some()).then(|| group[0].skipped.clone()).flatten(),
+            taken_back: group.iter().any(undone),
         });
     }
     shown

@@ -30,6 +30,8 @@ pub struct FailoverView {
     pub decided_at: Option<Timestamp>,
     /// What went on although it was not as wanted.
     pub warnings: Vec<String>,
+    /// What was not done because that was asked for.
+    pub left_out: Vec<String>,
     /// From the request to the machine being ready (or started, where nothing more was waited for).
     pub rto_seconds: Option<f64>,
 }
@@ -57,6 +59,7 @@ impl From<Failover> for FailoverView {
                 .as_ref()
                 .and_then(|plan| plan.ready.as_ref())
                 .map(|ready| ready.check.to_string()),
+            left_out: plan.as_ref().map(|plan| plan.left_out.clone()).unwrap_or_default(),
             live: plan.and_then(|plan| plan.live),
             decided_at: due(job).filter(|_| is_undecided(&failover)).map(|(_, at)| at),
             warnings: noted.into_iter().chain(all.filter_map(warning)).collect(),

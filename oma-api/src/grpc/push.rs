@@ -119,7 +119,13 @@ async fn opened(
     messages: Receiver,
     answers: &Answers,
 ) -> Result<(), Status> {
-    let opened = app.transfers.open(agent, request).await.map_err(|error| refused(&error))?;
+    let opened = app.transfers.open(agent, request).await.map_err(|error| {
+        // The whole disk is to be compared now, which its agent has to be told: what it had planned would not do.
+        if let TransferError::ManifestLost { .. } = error {
+            app.hub.agent_changed(agent);
+        }
+        refused(&error)
+    })?;
     send_pages(answers, &opened).await;
     let Opened { transfer, acks, .. } = opened;
     let unsettled = Mutex::new(RangeSet::new());

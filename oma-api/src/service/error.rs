@@ -267,6 +267,7 @@ fn of_failover(refused: &Refused) -> (Code, &'static str) {
         Refused::InProgress { .. } | Refused::Undecided { .. } => {
             (Code::FailedPrecondition, "ACTION_IN_PROGRESS")
         }
+        Refused::RunsTwice { .. } => (Code::FailedPrecondition, "SOURCE_RUNNING"),
         Refused::NothingToCommit { .. } => (Code::FailedPrecondition, "NOTHING_TO_COMMIT"),
     }
 }

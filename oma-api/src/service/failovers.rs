@@ -71,6 +71,8 @@ pub enum Refused {
         "{what} of the live failover {job} is not there: the replica stays; roll it back, or make it good"
     )]
     NothingToCommit { job: WorkflowId, what: String },
+    #[error("{}", .why.trim_start_matches("SOURCE_RUNNING: "))]
+    RunsTwice { why: String },
 }
 
 fn no_point(vm: &str, asked: Option<&str>) -> String {
@@ -156,6 +158,7 @@ impl App {
         let disks = self.store.disk_list(&migration.id).await?;
         let retired = self.store.disk_list_retired(&migration.id).await?;
         let profile = self.profile_named(migration.target_profile.as_ref().map(|p| p.as_str())).await?;
+        let handed_over = self.handed_over(migration).await?;
         let facts = Facts {
             kind: made.kind(),
             migration,
@@ -164,6 +167,7 @@ impl App {
             disks: &disks,
             retired: &retired,
             profile: profile.as_ref().map(|profile| &profile.settings),
+            handed_over: handed_over.as_ref().map(WorkflowId::as_str),
             requested_by: &caller.name,
         };
         let keep = match made.kind() {

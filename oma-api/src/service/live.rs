@@ -3,6 +3,7 @@
 use super::act::Ask;
 use super::failovers::{Made, Refused};
 use super::{App, Caller, Error};
+use crate::compute::State;
 use crate::failover::live::policy::{Facts, judge};
 use crate::failover::live::{self, CommitPolicy, Mode, rollback_job};
 use crate::failover::source;
@@ -229,8 +230,13 @@ impl App {
                 job: live.record.job.clone(),
                 what: "a plan that can be read".to_owned(),
             })?;
+        let undecided = live.committed_at.is_none();
         let missing = match machine {
             None => Some(format!("machine {name}")),
+            // There is no way back: what is handed over has to be what runs, and the only one that does.
+            Some(machine) if undecided && machine.state != State::Running => {
+                Some(format!("a running machine {name}"))
+            }
             Some(machine) => plan
                 .disks
                 .iter()
@@ -239,6 +245,9 @@ impl App {
         };
         if let Some(what) = missing {
             return Err(Refused::NothingToCommit { job: live.record.job, what }.into());
+        }
+        if let Some(why) = self.runs_twice(&live).await?.filter(|_| undecided) {
+            return Err(Refused::RunsTwice { why }.into());
         }
         self.store.failover_commit(changed, &live.record.job, attempt, self.clock.now()).await?;
         info!(migration_id = %changed.id, workflow = %live.record.job, by = %caller, "live failover committed");

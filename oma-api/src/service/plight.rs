@@ -1,15 +1,17 @@
-//! What is so of a failover at this moment and no journal says: who is waited for, and a VM that runs twice.
+//! What is so of a failover at this moment and no journal says: who is waited for, a VM that runs twice, or not at all.
 
 use super::{App, Error};
-use crate::failover::{Failover, FailoverView, Kind, Standing, source};
-use crate::workflow::StepState;
+use crate::compute::State;
+use crate::failover::{Failover, FailoverView, Kind, Standing, names, source};
+use crate::store::{FailoversOf, Migration};
+use crate::workflow::{StepState, WorkflowId};
 use shared::cycle::Vm;
 use shared::vm::Power;
 
 impl App {
     /// As it is shown, with what is so now among its warnings.
     pub(super) async fn failover_view(&self, of: Failover) -> Result<FailoverView, Error> {
-        let now = [self.awaited(&of).await?, self.runs_twice(&of).await?];
+        let now = [self.awaited(&of).await?, self.runs_twice(&of).await?, self.is_down(&of).await];
         let mut view = FailoverView::from(of);
         view.warnings.extend(now.into_iter().flatten());
         Ok(view)
@@ -18,21 +20,58 @@ impl App {
     async fn awaited(&self, of: &Failover) -> Result<Option<String>, Error> {
         let Some(step) = source::awaited(of) else { return Ok(None) };
         let agent = self.store.migration_fetch(&of.record.migration).await?.agent;
-        Ok((!self.hub.agent_is_connected(&agent)).then(|| {
-            format!(
+        if !self.hub.agent_is_connected(&agent) {
+            return Ok(Some(format!(
                 "AGENT_NOT_CONNECTED: {step} waits for agent {agent}, which is not connected: start it, or look at its log"
-            )
-        }))
+            )));
+        }
+        let cycle = of.final_job.as_ref().filter(|_| step == source::FINAL_CYCLE);
+        let waiting = cycle.and_then(|cycle| self.hub.waiting(cycle));
+        Ok(waiting.map(|waiting| format!("{}: {step} waits: {}", waiting.reason, waiting.message)))
     }
 
-    async fn runs_twice(&self, of: &Failover) -> Result<Option<String>, Error> {
+    /// Its machine should run, and does not.
+    async fn is_down(&self, of: &Failover) -> Option<String> {
+        let started = of.job.steps.iter().any(|s| s.plan.name == "start" && s.state == StepState::Done);
+        let goes = of.rollback.is_some() || of.cleanup.is_some();
+        let is_ours = matches!(of.standing(), Standing::There);
+        if !started || goes || !is_ours {
+            return None;
+        }
+        let name = names::machine_name(&of.record.name);
+        // A backend that does not answer is another matter.
+        match self.compute.as_ref()?.find(&name).await.ok()?.map(|machine| machine.state) {
+            Some(State::Running) => None,
+            Some(State::Stopped) => Some(format!(
+                "MACHINE_NOT_RUNNING: {name} does not run any more: its guest powered off, or its process was ended"
+            )),
+            Some(State::Unknown) => {
+                Some(format!("MACHINE_NOT_RUNNING: whether {name} runs cannot be told: look at its console"))
+            }
+            None => Some(format!("MACHINE_NOT_RUNNING: {name} is not there any more")),
+        }
+    }
+
+    /// The failover by which its VM was handed over before.
+    pub(super) async fn handed_over(&self, of: &Migration) -> Result<Option<WorkflowId>, Error> {
+        let vm = Some(of.vm.as_str().to_owned());
+        let asked = FailoversOf { kind: Some(Kind::Live), vm, limit: 20, ..FailoversOf::default() };
+        let (found, _) = self.store.failover_page(&asked).await?;
+        let over = found.into_iter().find(|of| of.standing() == Standing::HandedOver);
+        Ok(over.map(|of| of.record.job))
+    }
+
+    /// Who sees the VM run at its source while, or since, its machine runs.
+    pub(super) async fn runs_twice(&self, of: &Failover) -> Result<Option<String>, Error> {
         let runs = of.job.steps.iter().any(|s| s.plan.name == "start" && s.state == StepState::Done);
         if of.record.kind == Kind::Test || of.standing() == Standing::Gone || of.rollback.is_some() || !runs {
             return Ok(None);
         }
         let on = |vm: &Vm| vm.configuration.as_ref().is_some_and(|c| c.power == Power::On);
         let offered = self.store.vms_called(of.record.vm.as_str()).await?;
-        Ok(offered.into_iter().find(|(_, vm)| on(vm)).map(|(agent, vm)| {
+        // What was heard from an agent that is away may be long over.
+        let seen = |(agent, vm): &(_, Vm)| on(vm) && self.hub.agent_is_connected(agent);
+        Ok(offered.into_iter().find(seen).map(|(agent, vm)| {
             format!(
                 "SOURCE_RUNNING: {} runs at its source too, as agent {agent} sees it: power it off on one side; what it writes \
                  there is nowhere else",

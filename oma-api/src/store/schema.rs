@@ -129,6 +129,12 @@ const VERSIONS: &[Version] = &[
         up: include_str!("../../migrations/0021_notices.up.sql"),
         down: include_str!("../../migrations/0021_notices.down.sql"),
     },
+    Version {
+        number: 22,
+        name: "undone",
+        up: include_str!("../../migrations/0022_undone.up.sql"),
+        down: include_str!("../../migrations/0022_undone.down.sql"),
+    },
 ];
 
 /// Tables of a version that hold what is worth keeping, each after those it refers to. Not `writer`: who writes is not the

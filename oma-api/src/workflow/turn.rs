@@ -91,7 +91,8 @@ impl Job {
     pub(super) fn undone(&self, at: usize, now: Timestamp) -> Self {
         self.with(at, |step| {
             step.state = StepState::Undone;
-            step.ended_at = Some(now);
+            // When it had been done, or had failed, stays known.
+            step.ended_at.get_or_insert(now);
         })
     }
 
@@ -100,7 +101,7 @@ impl Job {
         let job = self.with(at, |step| {
             step.state = StepState::UndoFailed;
             step.error = Some(failure);
-            step.ended_at = Some(now);
+            step.ended_at.get_or_insert(now);
         });
         job.moved(JobState::NeedsAttention, now)
     }

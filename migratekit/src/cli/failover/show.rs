@@ -70,6 +70,7 @@ pub(super) fn job_json(f: &v1::Failover) -> Value {
         "error_message": or_null(&f.error_message),
         "waits_for": or_null(&f.waits_for),
         "warnings": f.warnings,
+        "left_out": f.left_out,
         "rto_seconds": Some(f.rto_seconds).filter(|seconds| *seconds > 0.0),
         "cleanup": f.cleanup.as_ref().map(|c| json!({
             "job_id": c.job_id,
@@ -120,6 +121,7 @@ fn step_json(s: &v1::FailoverStep) -> Value {
         "error_code": or_null(&s.error_code),
         "error_message": or_null(&s.error_message),
         "skipped": or_null(&s.skipped),
+        "taken_back": s.taken_back,
         "parts": s.parts.iter().map(|p| json!({
             "name": p.name,
             "state": p.state,
@@ -145,6 +147,7 @@ pub(super) fn step_line(step: &v1::FailoverStep) -> String {
     let why = match (step.error_code.is_empty(), step.skipped.is_empty()) {
         (_, false) => format!("  left out by {}", step.skipped),
         (false, true) => format!("  {} [{}]", step.error_message, step.error_code),
+        (true, true) if step.taken_back => "  taken back".to_owned(),
         (true, true) => String::new(),
     };
     format!("{:<20} {:<10} {:>8}{why}", step.name, step.status, took(step))
@@ -178,6 +181,7 @@ fn text(f: &v1::Failover) -> String {
         let what = if waited && !f.warnings.iter().any(unready) { "ready in" } else { "runs after" };
         lines.push(format!("{what:<11} {:.1}s", f.rto_seconds));
     }
+    lines.extend(f.left_out.iter().map(|what| format!("left out    {what}")));
     lines.extend(f.warnings.iter().map(|warning| format!("warning     {warning}")));
     lines.push(format!("asked by    {}, {}", f.requested_by, when(&f.created_at)));
     if !f.expires_at.is_empty() {

@@ -109,16 +109,17 @@ impl Validate {
     /// Replication must not be stopped for a test.
     async fn room(&self, plan: &Plan) -> Result<(), Problem> {
         let storage = &self.0.storage;
-        if storage.point_cost().await.map_err(super::of_storage(CODE))? == PointCost::Shared {
-            return Ok(());
-        }
         let space = storage.space().await.map_err(super::of_storage(CODE))?;
-        let needed: u64 = plan.disks.iter().map(|d| d.size).sum();
+        // A clone that shares its blocks takes what is written to it; a final delta needs the floor as any cycle does.
+        let needed: u64 = match storage.point_cost().await.map_err(super::of_storage(CODE))? {
+            PointCost::Shared => 0,
+            PointCost::Whole => plan.disks.iter().map(|d| d.size).sum(),
+        };
         let floor = self.0.floor.of(space.total);
         match space.free < needed.saturating_add(floor) {
             true => Err(failed(format!(
-                "the clones take up to {needed} bytes of {} free ones, and {floor} are to stay free: free space, or skip_validation \
-                 where the disks are mostly empty",
+                "the clones take up to {needed} bytes of {} free ones, and {floor} are to stay free: free space, or \
+                 skip_validation where the disks are mostly empty",
                 space.free
             ))),
             false => Ok(()),

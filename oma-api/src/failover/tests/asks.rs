@@ -25,7 +25,12 @@ async fn a_test_can_be_cancelled_until_it_has_ended() {
             assert!(matches!(denied, workflow::Error::Denied(_)), "{denied:?}");
             break;
         }
-        world.engine().ask(&id, &Ask::Cancel, "tester").await.expect("taken");
+        if let Err(denied) = world.engine().ask(&id, &Ask::Cancel, "tester").await {
+            // Its last transaction was under way when it was cut, and came to its end.
+            assert!(matches!(denied, workflow::Error::Denied(_)), "cut at {at}: {denied:?}");
+            assert_eq!(world.drive(&id).await.state, JobState::Succeeded);
+            break;
+        }
         let job = world.drive(&id).await;
         assert_eq!(job.state, JobState::RolledBack, "cut at {at}: {job:#?}");
         assert_eq!(job.error.as_ref().map(|e| e.reason.as_str()), Some("CANCELLED"));

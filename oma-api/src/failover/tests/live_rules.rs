@@ -3,9 +3,10 @@
 
 use super::site::{Site, Trouble, cycle};
 use super::world::somebody;
-use crate::failover::Request;
+use crate::compute::Stop;
 use crate::failover::live::{Live, Mode};
 use crate::failover::request::{Ready, Weight};
+use crate::failover::{Request, names};
 use crate::service::transfer::{OpenRequest, TransferError};
 use crate::storage::VolumeId;
 use crate::workflow::{Ask, JobState};
@@ -177,14 +178,39 @@ async fn a_vm_that_runs_twice_is_said_to() {
         view.warnings.iter().any(|warning| warning.starts_with("SOURCE_RUNNING"))
     };
     assert!(!warned().await);
-    let mut vm = app.vm_list().await.expect("read").remove(0).vm;
-    if let Some(configuration) = &mut vm.configuration {
-        configuration.power = Power::On;
-    }
-    app.agent_inventory(&site.world.plant.agent, &[vm]).await.expect("taken");
+    let switched = async |power| {
+        let mut vm = app.vm_list().await.expect("read").remove(0).vm;
+        if let Some(configuration) = &mut vm.configuration {
+            configuration.power = power;
+        }
+        app.agent_inventory(&site.world.plant.agent, &[vm]).await.expect("taken");
+    };
+    switched(Power::On).await;
     assert!(warned().await, "somebody switched it on");
-    app.failover_commit(&somebody(), id.as_str()).await.expect("it succeeded");
-    assert!(warned().await, "it does so still");
+    let refused = app.failover_commit(&somebody(), id.as_str()).await.expect_err("which one counts?");
+    assert_eq!(refused.reason(), "SOURCE_RUNNING");
+    assert_eq!(site.position().await, Position::SwitchSuccessful);
+    switched(Power::Off).await;
+    app.failover_commit(&somebody(), id.as_str()).await.expect("there is one");
+    switched(Power::On).await;
+    assert!(warned().await, "it is said after the commit, too");
+}
+
+/// What is handed over runs: there is no way back from it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_that_has_stopped_is_shown_and_not_committed() {
+    let site = Site::sqlite().await;
+    let id = site.begin().await;
+    site.drive(&id).await;
+    let app = &site.world.plant.app;
+    let name = names::machine_name(&site.failover(&id).await.record.name);
+    app.compute.as_ref().expect("there is one").stop(&name, Stop::Now).await.expect("its process ended");
+    let shown = app.failover_find(id.as_str()).await.expect("read").warnings;
+    assert!(shown.iter().any(|warning| warning.starts_with("MACHINE_NOT_RUNNING")), "{shown:?}");
+    let refused = app.failover_commit(&somebody(), id.as_str()).await.expect_err("nothing runs");
+    assert_eq!(refused.reason(), "NOTHING_TO_COMMIT");
+    let back = site.roll_back(&id).await;
+    assert_eq!(site.drive(&back).await.state, JobState::Succeeded);
 }
 
 /// Who asks for a check again means all of its time.

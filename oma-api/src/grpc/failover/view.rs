@@ -45,6 +45,7 @@ pub(super) fn to_wire(view: &FailoverView) -> v1::Failover {
         is_there: view.is_there,
         cleanup: view.failover.cleanup.as_ref().map(cleanup),
         warnings: view.warnings.clone(),
+        left_out: view.left_out.clone(),
         rto_seconds: view.rto_seconds.unwrap_or(0.0),
         waits_for: view.waits_for.clone().unwrap_or_default(),
         standing: view.standing.to_string(),
@@ -100,6 +101,7 @@ fn step(public: &PublicStep, job: &Job) -> v1::FailoverStep {
         error_code,
         error_message,
         skipped: public.skipped.clone().unwrap_or_default(),
+        taken_back: public.taken_back,
         parts: job.steps.iter().filter(|step| step.plan.group == public.name).map(part).collect(),
     }
 }

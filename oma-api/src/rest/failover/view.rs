@@ -153,6 +153,8 @@ struct Job {
     waits_for: Option<String>,
     /// What went on although it was not as wanted.
     warnings: Vec<String>,
+    /// What was not done because that was asked for.
+    left_out: Vec<String>,
     /// From the request to the machine being ready.
     rto_seconds: Option<f64>,
     /// The job that removes it, once there is one.
@@ -191,6 +193,8 @@ struct Step {
     error_message: Option<String>,
     /// Who left it out, and why.
     skipped: Option<String>,
+    /// What it had done is taken back, or being so.
+    taken_back: bool,
     parts: Vec<Part>,
 }
 
@@ -282,6 +286,7 @@ impl From<&FailoverView> for Job {
             troubleshooting,
             waits_for: view.waits_for.clone(),
             warnings: view.warnings.clone(),
+            left_out: view.left_out.clone(),
             rto_seconds: view.rto_seconds,
             cleanup: view.failover.cleanup.as_ref().map(cleanup),
             correlation_id: job.correlation.clone(),
@@ -310,6 +315,7 @@ fn step(public: &PublicStep, job: &workflow::Job) -> Step {
         error_code,
         error_message,
         skipped: public.skipped.clone(),
+        taken_back: public.taken_back,
         parts: job.steps.iter().filter(|step| step.plan.group == public.name).map(part).collect(),
     }
 }
