@@ -18,6 +18,7 @@ pub mod notify;
 mod oma;
 pub mod pace;
 pub mod preflight;
+mod processes;
 pub mod reconcile;
 pub mod rest;
 pub mod retention;

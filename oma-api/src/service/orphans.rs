@@ -158,8 +158,8 @@ impl App {
                 if let Some(machine) = sight.machines.iter().find(|m| m.disks.contains(&volume)) {
                     return Err(format!("it is a disk of machine {}: remove that first", machine.name));
                 }
-                if self.storage.in_use(&volume).await.map_err(|error| chain(&error))? {
-                    return Err("it is open in another process: end that, and try again".to_owned());
+                if let Some(opener) = self.storage.opener(&volume).await.map_err(|error| chain(&error))? {
+                    return Err(format!("it is open in {opener}: end that, and try again"));
                 }
                 self.storage.delete(&volume).await.map_err(|error| chain(&error))
             }

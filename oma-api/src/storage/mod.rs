@@ -24,6 +24,8 @@ pub use label::{Label, Listed};
 pub use local::LocalStorage;
 pub use name::{InvalidName, SnapshotName, VolumeId};
 
+pub use crate::processes::Named as Opener;
+
 /// What is known of a volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VolumeInfo {
@@ -111,9 +113,14 @@ pub trait Storage: Send + Sync {
     /// Where programs of this machine open it: a file or a device.
     async fn path(&self, volume: &VolumeId) -> Result<PathBuf, Error>;
 
-    /// Opened by another process of this machine, as far as this one may see (a mount or a loop device is none, nor is
-    /// what another user's processes have open to one without the rights). No volume: by nobody.
-    async fn in_use(&self, volume: &VolumeId) -> Result<bool, Error>;
+    /// Another process of this machine that has it open, as far as this one may see (a mount or a loop device is none, nor
+    /// is what another user's processes have open to one without the rights). No volume: nobody.
+    async fn opener(&self, volume: &VolumeId) -> Result<Option<Opener>, Error>;
+
+    /// Whether there is such a process.
+    async fn in_use(&self, volume: &VolumeId) -> Result<bool, Error> {
+        Ok(self.opener(volume).await?.is_some())
+    }
 
     /// Removes it; nothing to remove is success. Its snapshots stay.
     async fn delete(&self, volume: &VolumeId) -> Result<(), Error>;

@@ -60,9 +60,9 @@ impl Convert {
         for n in 0..plan.disks.len() {
             let (planned, clone) = disk(plan, n)?;
             turn.check()?;
-            if storage.in_use(&clone).await.map_err(of_storage(CODE))? {
+            if let Some(opener) = storage.opener(&clone).await.map_err(of_storage(CODE))? {
                 let why = format!(
-                    "an earlier conversion still has volume {clone} open: wait for its end, or end it"
+                    "an earlier conversion still has volume {clone} open ({opener}): wait for its end, or end it"
                 );
                 return Err(Problem::new(Kind::Transient, "VOLUME_IN_USE", why));
             }

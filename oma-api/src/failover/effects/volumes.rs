@@ -75,6 +75,17 @@ impl Effect for SnapshotClones {
     }
 }
 
+/// Refused while another process has it open, which is named.
+pub(super) async fn unopened(
+    storage: &dyn Storage,
+    clone: &VolumeId,
+    code: &'static str,
+) -> Result<(), Problem> {
+    let Some(opener) = storage.opener(clone).await.map_err(of_storage(code))? else { return Ok(()) };
+    let why = format!("volume {clone} is open in {opener}: end that, and retry");
+    Err(Problem::new(Kind::Transient, "VOLUME_IN_USE", why))
+}
+
 /// Removes a clone that nobody has open; nothing there is success.
 pub(super) async fn remove(
     storage: &dyn Storage,
@@ -82,9 +93,8 @@ pub(super) async fn remove(
     code: &'static str,
 ) -> Result<(), Problem> {
     let there = storage.volume(clone).await.map_err(of_storage(code))?.is_some();
-    if there && storage.in_use(clone).await.map_err(of_storage(code))? {
-        let why = format!("volume {clone} is open in another process: end that, and retry");
-        return Err(Problem::new(Kind::Transient, "VOLUME_IN_USE", why));
+    if there {
+        unopened(storage, clone, code).await?;
     }
     storage.delete(clone).await.map_err(of_storage(code))
 }

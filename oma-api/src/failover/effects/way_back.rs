@@ -1,9 +1,10 @@
 //! A live failover taken back: what its machine wrote is kept, and change ids are trusted only after they were checked.
 
+use super::volumes::unopened;
 use super::{Hands, clones, of_storage, of_store, plan};
 use crate::failover::{Plan, names};
 use crate::store::{Disk, Job as Cycle, JobKind, JobStatus, NewJob};
-use crate::workflow::{Effect, Job, Kind, Problem, Turn};
+use crate::workflow::{Effect, Job, Problem, Turn};
 use serde_json::{Value, json};
 use shared::cycle::Strategy;
 use std::sync::Arc;
@@ -42,10 +43,7 @@ impl Effect for Keep {
             if self.0.storage.volume(&clone).await.map_err(of_storage(KEEP))?.is_none() {
                 continue;
             }
-            if self.0.storage.in_use(&clone).await.map_err(of_storage(KEEP))? {
-                let why = format!("volume {clone} is open in another process: end that, and retry");
-                return Err(Problem::new(Kind::Transient, "VOLUME_IN_USE", why));
-            }
+            unopened(&*self.0.storage, &clone, KEEP).await?;
             there.push(clone);
         }
         // It failed before any was made.

@@ -130,12 +130,23 @@ async fn a_clone_that_is_open_elsewhere_is_not_removed() {
     let clone = world.there().clones.first().cloned().expect("a clone");
     let path = world.plant.folder.path().join("storage/volumes").join(&clone);
     let mut held = tokio::process::Command::new("sleep");
-    let mut held =
-        held.arg("600").stdin(std::fs::File::open(&path).expect("open")).spawn().expect("a process");
+    let mut held = held
+        .arg("600")
+        .kill_on_drop(true)
+        .stdin(std::fs::File::open(&path).expect("open"))
+        .spawn()
+        .expect("a process");
     let cleanup = world.clean(&id).await;
     let job = world.drive(&cleanup).await;
     assert_eq!(job.state, JobState::NeedsAttention, "{job:#?}");
-    assert_eq!(job.error.as_ref().map(|e| e.reason.as_str()), Some("VOLUME_IN_USE"));
+    let error = job.error.as_ref().expect("why it stays");
+    assert_eq!(error.reason, "VOLUME_IN_USE");
+    let holder = format!(
+        "volume {} is open in process {} (sleep)",
+        clone.trim_end_matches(".img"),
+        held.id().expect("it runs")
+    );
+    assert!(error.message.contains(&holder), "{}", error.message);
     assert!(path.exists());
     held.kill().await.expect("ended");
     world.engine().ask(&cleanup, &Ask::Retry, "tester").await.expect("taken");

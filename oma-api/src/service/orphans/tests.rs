@@ -281,6 +281,26 @@ async fn a_machine_on_what_somebody_owns_is_kept() {
     assert_eq!(state, State::Running);
 }
 
+/// Whoever has it open is named.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clone_that_is_open_elsewhere_is_kept() {
+    let world = World::sqlite().await;
+    let job = world.begin().await;
+    world.drive(&job).await;
+    let cleanup = world.clean(&job).await;
+    world.drive(&cleanup).await;
+    let clone = names::clone_of(&job, &world.plant.disks().await.remove(0).id);
+    world.storage().create(&clone, 1 << 20).await.expect("made");
+    let file = std::fs::File::open(world.storage().path(&clone).await.expect("there")).expect("readable");
+    let mut held = std::process::Command::new("sleep").arg("600").stdin(file).spawn().expect("started");
+    let removed = world.plant.app.orphans_remove(&somebody(), &Chosen::All).await.expect("taken");
+    held.kill().expect("ended");
+    held.wait().expect("ended");
+    let why = removed.first().and_then(|removal| removal.kept.as_deref()).expect("it stays");
+    assert!(why.contains(&format!("open in process {} (sleep)", held.id())), "{why}");
+    assert!(world.storage().volume(&clone).await.expect("asked").is_some());
+}
+
 #[tokio::test]
 async fn a_removal_names_something() {
     let world = World::sqlite().await;

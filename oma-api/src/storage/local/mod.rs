@@ -27,7 +27,9 @@ use async_trait::async_trait;
 use migratekit::replica::ReadsZero;
 use migratekit::target::{CloneKind, FileTarget, Target, clone_file};
 
-use super::{Error, Label, Listed, PointCost, Snapshot, SnapshotName, Space, Storage, VolumeId, VolumeInfo};
+use super::{
+    Error, Label, Listed, Opener, PointCost, Snapshot, SnapshotName, Space, Storage, VolumeId, VolumeInfo,
+};
 use files::{failed, make_whole, remove_whole};
 
 /// See the module.
@@ -271,11 +273,11 @@ impl Storage for LocalStorage {
         .await
     }
 
-    async fn in_use(&self, volume: &VolumeId) -> Result<bool, Error> {
+    async fn opener(&self, volume: &VolumeId) -> Result<Option<Opener>, Error> {
         let volume = volume.clone();
         self.run(move |root| {
             let path = root.image(&volume);
-            openers::any(&path).map_err(|e| failed("look for users of", &path, e))
+            openers::first(&path).map_err(|e| failed("look for users of", &path, e))
         })
         .await
     }

@@ -288,11 +288,13 @@ async fn who_else_has_a_volume_open_is_seen() {
     }
     let path = storage.path(&volume).await.expect("it is there");
     assert!(path.is_absolute() && path.metadata().expect("there").len() == MIB);
-    let _own = storage.open(&volume).await.expect("opened");
+    let own = storage.open(&volume).await.expect("opened");
     assert!(!storage.in_use(&volume).await.expect("asked"), "this process does not count");
+    drop(own);
     let input = std::fs::File::open(&path).expect("readable");
     let mut holder = Command::new("sleep").arg("600").stdin(input).spawn().expect("started");
-    assert!(storage.in_use(&volume).await.expect("asked"));
+    let opener = storage.opener(&volume).await.expect("asked").expect("it is open");
+    assert_eq!(opener.to_string(), format!("process {} (sleep)", holder.id()));
     assert!(!storage.in_use(&other).await.expect("asked"));
     holder.kill().expect("ended");
     holder.wait().expect("ended");
