@@ -122,6 +122,20 @@ pub struct Machine {
     pub state: State,
 }
 
+/// What an inventory knows of a machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    pub name: MachineName,
+    pub disks: Vec<VolumeId>,
+    pub state: State,
+}
+
+impl From<Machine> for Held {
+    fn from(Machine { name, definition: _, disks, state }: Machine) -> Self {
+        Self { name, disks, state }
+    }
+}
+
 /// How to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
@@ -173,6 +187,11 @@ pub trait Compute: Send + Sync {
 
     /// All, in the order of their names.
     async fn list(&self) -> Result<Vec<Machine>, Error>;
+
+    /// The same, and what runs without being known to it any more: [`stop`](Self::stop) ends that, too.
+    async fn inventory(&self) -> Result<Vec<Held>, Error> {
+        Ok(self.list().await?.into_iter().map(Held::from).collect())
+    }
 
     /// The serial console's log from byte `from`, at most `most` bytes. Behind its end there is nothing, from there.
     async fn console(&self, name: &MachineName, from: u64, most: usize) -> Result<Console, Error>;

@@ -6,15 +6,15 @@
 //! ```
 //!
 //! It removes only what is provably a failover's. Replicas and restore points are shown and never touched: that takes
-//! `abort`, `finalize` or `adopt` of a migration (DESIGN §6 rule 9). Processes have no inventory of their own: a machine of
-//! the local backend is its process, and goes with it.
+//! `abort`, `finalize` or `adopt` of a migration (DESIGN §6 rule 9). A machine of the local backend is its process, and goes with
+//! it: one whose folder somebody removed under it is in its inventory still.
 
 mod judge;
 #[cfg(test)]
 mod tests;
 
 use super::{App, Caller, Error};
-use crate::compute::{Machine, MachineName, Stop};
+use crate::compute::{Held, MachineName, Stop};
 use crate::storage::{Listed, Snapshot, SnapshotName, VolumeId};
 use crate::store::{Migration, Owned, Which};
 use shared::error::chain;
@@ -74,7 +74,7 @@ pub struct Removal {
 
 /// What there is, and whose it is.
 struct Sight {
-    machines: Vec<Machine>,
+    machines: Vec<Held>,
     snapshots: Vec<Snapshot>,
     volumes: Vec<Listed>,
     owned: Owned,
@@ -179,7 +179,7 @@ impl App {
     /// a job makes between the two looks would be nobody's.
     async fn sight(&self) -> Result<Sight, Error> {
         let machines = match &self.compute {
-            Some(compute) => compute.list().await?,
+            Some(compute) => compute.inventory().await?,
             None => Vec::new(),
         };
         let snapshots = self.storage.snapshots().await?;

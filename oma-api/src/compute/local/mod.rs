@@ -26,6 +26,7 @@ mod process;
 mod programs;
 mod reach;
 mod running;
+mod strays;
 #[cfg(test)]
 mod tests;
 mod turns;
@@ -39,7 +40,7 @@ use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt};
 use tokio::sync::OnceCell;
 
-use super::{Compute, Console, Definition, Error, Firmware, Machine, MachineName, Stop};
+use super::{Compute, Console, Definition, Error, Firmware, Held, Machine, MachineName, Stop};
 use crate::storage::{Storage, VolumeId};
 use command::{Plan, Processor};
 use folder::{Folder, Record, failed};
@@ -257,6 +258,16 @@ impl Compute for LocalCompute {
         let found = names.into_iter().map(async |name| self.find(&name).await);
         let found: Vec<_> = futures::stream::iter(found).buffered(AT_A_TIME).try_collect().await?;
         Ok(found.into_iter().flatten().collect())
+    }
+
+    async fn inventory(&self) -> Result<Vec<Held>, Error> {
+        // The strays last: one that loses its folder in between is seen all the same.
+        let mut all: Vec<_> = self.list().await?.into_iter().map(Held::from).collect();
+        let strays = self.strays().await?;
+        all.retain(|held| strays.iter().all(|stray| stray.name != held.name));
+        all.extend(strays);
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(all)
     }
 
     async fn console(&self, name: &MachineName, from: u64, most: usize) -> Result<Console, Error> {

@@ -76,6 +76,16 @@ impl Process {
         Err(io::Error::other("its holder changes faster than it can be looked at"))
     }
 
+    /// The one of that number, whose pid file has lost its name: the caller makes sure whose it is before each signal.
+    /// `None`: there is none.
+    pub(super) fn numbered(pid: Pid, pid_file: &Path) -> io::Result<Option<Self>> {
+        match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(handle) => Ok(Some(Self { pid, handle, pid_file: pid_file.to_owned() })),
+            Err(Errno::SRCH) => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+
     pub(super) fn id(&self) -> u32 {
         self.pid.as_raw_nonzero().get().unsigned_abs()
     }
@@ -108,7 +118,12 @@ impl Process {
             Holder::Nobody => {}
             Holder::Process(_) | Holder::Elsewhere => return Ok(()),
         }
-        match pidfd_send_signal(&self.handle, Signal::KILL) {
+        self.signal(Signal::KILL)
+    }
+
+    /// One that has ended is told nothing.
+    pub(super) fn signal(&self, signal: Signal) -> io::Result<()> {
+        match pidfd_send_signal(&self.handle, signal) {
             Ok(()) | Err(Errno::SRCH) => Ok(()),
             Err(e) => Err(e.into()),
         }

@@ -107,7 +107,7 @@ impl LocalCompute {
         let folder = self.folder(name);
         let Some(process) = self.process(&folder).await? else {
             return match self.holder(&folder).await? {
-                Holder::Nobody => Ok(()),
+                Holder::Nobody => self.end_strays(name).await,
                 Holder::Process(_) | Holder::Elsewhere => {
                     Err(Error::StillRuns { name: name.clone(), process: None })
                 }

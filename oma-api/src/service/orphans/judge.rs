@@ -1,7 +1,7 @@
 //! Which of the things that are there nobody owns, and which of those may be removed. Pure.
 
 use super::{Orphan, OrphanKind, Sight};
-use crate::compute::{Machine, State};
+use crate::compute::{Held, State};
 use crate::failover::{Kind, Standing, names};
 use crate::storage::{Listed, Snapshot};
 use crate::store::{Makes, Migration};
@@ -50,7 +50,7 @@ pub(super) fn owner(sight: &Sight, name: &str) -> String {
     }
 }
 
-fn machine(sight: &Sight, machine: &Machine) -> Option<Orphan> {
+fn machine(sight: &Sight, machine: &Held) -> Option<Orphan> {
     let name = machine.name.as_str();
     let mut why = of_failover(sight, name)?;
     why.push_str(match machine.state {

@@ -5,9 +5,10 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::Instant;
 
-use super::super::super::{Compute, Error, State, Stop};
+use super::super::super::{Compute, Error, Held, State, Stop};
 use super::super::folder::Folder;
 use super::super::launch::{Launched, launch};
+use super::super::process::Process;
 use super::host::{Guest, HELLO, Host, plain};
 use crate::storage::Storage;
 
@@ -147,4 +148,43 @@ async fn no_second_qemu_even_if_nobody_looked() {
     let ended = launch(&machine, &folder, qemu, other).await.expect("tried");
     assert!(matches!(&ended, Launched::Locked(image) if *image == path.display().to_string()), "{ended:?}");
     assert_eq!(host.process(&machine), process);
+}
+
+/// Ends it when the test fails, too.
+struct Ended(Process);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+    }
+}
+
+#[tokio::test]
+async fn one_whose_folder_was_removed_under_it_is_in_the_inventory_and_is_ended() {
+    let host = Host::new().await;
+    let machine = host.up("m", Guest::Deaf).await;
+    let other = host.up("other", Guest::Deaf).await;
+    let process = Process::of(&host.folder(&machine).join("pid")).expect("asked").expect("it runs");
+    let process = Ended(process);
+    std::fs::remove_dir_all(host.folder(&machine)).expect("removed");
+    assert_eq!(host.compute.find(&machine).await.expect("looked"), None);
+    let held = |name: &crate::compute::MachineName| Held {
+        name: name.clone(),
+        disks: vec![super::host::volume(name.as_str())],
+        state: State::Running,
+    };
+    assert_eq!(host.compute.inventory().await.expect("listed"), [held(&machine), held(&other)]);
+    // Another root's machines are its own.
+    let elsewhere = Host::new().await;
+    assert_eq!(elsewhere.compute.inventory().await.expect("listed"), []);
+    elsewhere.compute.stop(&machine, Stop::Now).await.expect("nothing of its own");
+    assert!(!process.0.ended(std::time::Duration::ZERO).await.expect("asked"));
+
+    // Even one that does not hear what it is asked.
+    signal(process.0.id(), Signal::STOP);
+    host.compute.stop(&machine, Stop::Now).await.expect("ended");
+    assert!(process.0.ended(std::time::Duration::ZERO).await.expect("asked"));
+    host.compute.remove(&machine).await.expect("nothing is left");
+    assert_eq!(host.compute.inventory().await.expect("listed"), [held(&other)]);
+    assert!(!host.storage.in_use(&super::host::volume("m")).await.expect("asked"));
 }
