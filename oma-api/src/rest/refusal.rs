@@ -280,7 +280,12 @@ pub(super) fn suggestions(reason: &str) -> &'static [&'static str] {
         }
         "VM_CREATE_FAILED" => &["Check CloudStack config", "Check the [compute] section of oma-api.toml"],
         "VOLUME_ATTACH_FAILED" => &["Check Volume Daemon", "Look for a program that has the clone open"],
-        "VM_START_FAILED" | "VM_NOT_READY" => &[
+        "VM_START_FAILED" => &[
+            "Read error_message of the job: it ends with what is missing, or what refused",
+            "Look at qemu.log in the machine's folder on the host of oma-api, while that is there",
+            "Look at the free memory of that host: \"custom_config\": {\"memory_mb\": …} asks for less",
+        ],
+        "VM_NOT_READY" => &[
             "Read the console: GET /api/v1/failover/jobs/{job_id}/console",
             "Give wait_for_ready a longer timeout",
         ],
@@ -292,6 +297,15 @@ pub(super) fn suggestions(reason: &str) -> &'static [&'static str] {
         ],
         "NO_COMPUTE" => &["Give oma-api.toml a [compute] section", "Start oma-api again"],
         "COMPUTE_FAILED" => &["Look at the log of oma-api", "Check the compute backend"],
+        "INVALID_REQUEST" => &[
+            "Correct the field that the message names",
+            "See all fields with their forms: GET /api/v1/openapi.json",
+        ],
+        "JOB_ENDED" => &[
+            "Look at what may be asked still: \"allowed\" of GET /api/v1/failover/jobs/{job_id}",
+            "Remove what a test left: POST /api/v1/failover/jobs/{job_id}/cleanup",
+        ],
+        "NO_MACHINE" => &["See when there is one: \"machine\" of GET /api/v1/failover/jobs/{job_id}"],
         "JOB_NOT_FOUND" => &["List the failovers: GET /api/v1/failover/jobs"],
         "CHAIN_POLICY" => &[
             "Run a test, look at it and clean it up: POST /api/v1/failover/test",

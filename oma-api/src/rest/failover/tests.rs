@@ -72,6 +72,16 @@ fn every_code_of_failovers_has_an_entry() {
     assert_eq!(all.difference(&headings).collect::<Vec<_>>(), [] as [&String; 0], "without an entry");
 }
 
+#[test]
+fn what_is_suggested_is_of_that_code() {
+    let of = super::super::refusal::suggestions;
+    for code in ["VM_START_FAILED", "VM_NOT_READY", "INVALID_REQUEST", "JOB_ENDED", "NO_MACHINE"] {
+        assert!(!of(code).is_empty(), "{code}");
+    }
+    // A machine that did not start has said nothing, and longer waiting does not help it.
+    assert!(of("VM_START_FAILED").iter().all(|s| !s.contains("console") && !s.contains("timeout")));
+}
+
 /// Red when the document's table is answered without what it says that helps.
 #[test]
 fn the_documents_resolutions_are_suggested() {
