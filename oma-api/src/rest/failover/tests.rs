@@ -12,6 +12,9 @@ const SOURCES: &[(&str, &str)] = &[
     ("workflow/effect.rs", ""),
     ("workflow/policy.rs", ""),
     ("service/error.rs", "fn of_failover("),
+    ("access/refusal.rs", "fn code("),
+    ("rest/gate.rs", ""),
+    ("rest/body.rs", ""),
 ];
 
 /// Of what is shared with others.
@@ -40,6 +43,9 @@ const TABLE: &[&str] = &[
     "VOLUME_ATTACH_FAILED",
 ];
 
+/// Of those sources, what these routes never answer: gRPC's own, and what is INVALID_REQUEST here.
+const ELSEWHERE: &[&str] = &["NO_SUCH_METHOD", "CERTIFICATE_NAMES_NOBODY", "INVALID_ARGUMENT"];
+
 /// Texts that are written like codes.
 fn codes(path: &Path, from: &str, found: &mut BTreeSet<String>) {
     if path.is_dir() {
@@ -64,7 +70,10 @@ fn every_code_of_failovers_has_an_entry() {
     for (path, from) in SOURCES {
         codes(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(path), from, &mut all);
     }
-    assert!(all.len() > 25, "{all:?}");
+    for code in ELSEWHERE {
+        assert!(all.remove(*code), "nothing gives {code}");
+    }
+    assert!(all.len() > 40, "{all:?}");
     let entries: Vec<_> = PAGE.lines().filter_map(|line| line.strip_prefix("### ")).collect();
     let headings: BTreeSet<_> = entries.iter().map(|&code| code.to_owned()).collect();
     assert_eq!(entries.len(), headings.len(), "one twice");
