@@ -6,6 +6,7 @@ use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 /// A JSON body of this form; no field that it does not have.
@@ -16,15 +17,39 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
         let given = request.headers().get(CONTENT_TYPE).map(|v| v.to_str().unwrap_or_default().to_owned());
-        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
-            let reason = match rejection.status() {
-                StatusCode::PAYLOAD_TOO_LARGE => "BODY_TOO_LARGE",
-                _ => "INVALID_ARGUMENT",
-            };
-            Refusal::new(rejection.status(), reason, format!("the body: {}", rejection.body_text()))
-        })?;
+        let bytes = bytes(request, state).await?;
         Self::parse(given.as_deref(), &bytes)
     }
+}
+
+/// The body of what takes no field: none at all, or an empty object.
+pub(super) struct NoFields;
+
+impl<S: Send + Sync> FromRequest<S> for NoFields {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Nothing {}
+
+        let headers = request.headers().clone();
+        let bytes = bytes(request, state).await?;
+        if !bytes.is_empty() {
+            Body::<Nothing>::read(&headers, &bytes)?;
+        }
+        Ok(Self)
+    }
+}
+
+async fn bytes<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Refusal> {
+    Bytes::from_request(request, state).await.map_err(|rejection| {
+        let reason = match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => "BODY_TOO_LARGE",
+            _ => "INVALID_ARGUMENT",
+        };
+        Refusal::new(rejection.status(), reason, format!("the body: {}", rejection.body_text()))
+    })
 }
 
 impl<T: DeserializeOwned> Body<T> {

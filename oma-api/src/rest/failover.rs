@@ -11,7 +11,7 @@ mod report;
 mod view;
 
 use super::Server;
-use super::body::{Body, Query};
+use super::body::{Body, NoFields, Query};
 use super::refusal::Refusal;
 use crate::failover::Request;
 use crate::failover::request::{Checks, HttpAsked, Invalid, Ready, Weight};
@@ -279,6 +279,7 @@ pub(super) async fn cleanup(
     State(app): State<App>,
     caller: Caller,
     Path(job): Path<String>,
+    NoFields: NoFields,
 ) -> Result<(StatusCode, Json<view::Taken>), Refusal> {
     let cleaned = app.failover_cleanup(&caller, &job).await.map_err(|error| of_job(error, &job))?;
     let message = match cleaned.is_there {

@@ -1,6 +1,6 @@
 //! `POST /api/v1/failover/live`, as the document has it, and ours beside it: what becomes of one.
 
-use super::super::body::Body;
+use super::super::body::{Body, NoFields};
 use super::super::refusal::Refusal;
 use super::begun::{LiveBegun, Protection};
 use super::{WaitForReady, of_job, view};
@@ -166,6 +166,7 @@ pub(in crate::rest) async fn rollback(
     State(app): State<App>,
     caller: Caller,
     Path(job): Path<String>,
+    NoFields: NoFields,
 ) -> Result<(StatusCode, Json<view::Taken>), Refusal> {
     let back = app.failover_rollback(&caller, &job).await.map_err(|error| of_job(error, &job))?;
     let message = match back.standing {
@@ -182,6 +183,7 @@ pub(in crate::rest) async fn commit(
     State(app): State<App>,
     caller: Caller,
     Path(job): Path<String>,
+    NoFields: NoFields,
 ) -> Result<(StatusCode, Json<view::Taken>), Refusal> {
     let committed = app.failover_commit(&caller, &job).await.map_err(|error| of_job(error, &job))?;
     Ok((StatusCode::ACCEPTED, Json(view::Taken::new("Live failover committed", &committed))))

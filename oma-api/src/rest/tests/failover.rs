@@ -260,6 +260,13 @@ async fn refusals_have_the_documents_shape() {
     }
     // An address may ask twenty times at once; another server has counted none.
     let api = Api::of(&plant).await;
+    for what in ["cleanup", "rollback", "commit"] {
+        let path = format!("failover/jobs/{job}/{what}");
+        let (got, body) = api.post(&path, &json!({"force": true})).await;
+        is_refused(&path, got, &body, 400, "INVALID_REQUEST");
+        assert!(body["error"].as_str().is_some_and(|e| e.contains("force")), "{body}");
+    }
+    let api = Api::of(&plant).await;
     for action in [json!({ "action": "explode" }), json!({}), json!({ "action": "cancel", "why": "x" })] {
         let path = format!("failover/jobs/{job}/actions");
         let (got, body) = api.post(&path, &action).await;
