@@ -2,7 +2,7 @@
 
 use super::{Backend, Named, Settings};
 use crate::ids::{DeviceKey, ProfileName};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Bytes of the JSON form, which is what is kept and sent.
 const MOST_JSON: usize = 48 << 10;
@@ -47,6 +47,22 @@ impl Refused {
                 true
             }
         }
+    }
+
+    /// In the words of a test failover that is refused for it: `mapped` is, by the source's networks, what its request or
+    /// its profile maps them to. There is no profile of its own that could be named.
+    pub fn of_test(&self, mapped: &BTreeMap<String, String>) -> String {
+        let Self::TestIsLive { test, live, by, .. } = self else { return self.to_string() };
+        let from = mapped.iter().filter(|(_, to)| same(to, test)).map(|(from, _)| format!("{from:?}"));
+        let from = from.collect::<Vec<_>>();
+        let from = match from.is_empty() {
+            true => "a network of the VM".to_owned(),
+            false => format!("the source's network {}", from.join(", ")),
+        };
+        format!(
+            "{from} is mapped to {test:?}, which is live: it is {live:?}, the live network of {by}; a test beside the running VM \
+             would meet production there: map it to an isolated network"
+        )
     }
 
     /// Upper snake case.
@@ -232,6 +248,21 @@ mod tests {
 
     fn with(networks: &[NetworkMap], nics: &[NicMap]) -> Settings {
         Settings { networks: networks.to_vec(), nics: nics.to_vec(), ..Settings::new(Backend::Local) }
+    }
+
+    #[test]
+    fn a_test_that_is_refused_names_the_source_network_and_the_profile() {
+        let mine = with(&[network("PRODUCTION", "", "PRODUCTION")], &[]);
+        let theirs = with(&[network("LAN", "production", "")], &[]);
+        let refused = beside(&mine, &[("prod", theirs)]).expect_err("live");
+        let mapped = [("VM Network", "PRODUCTION"), ("backup", "nowhere")];
+        let mapped = mapped.map(|(from, to)| (from.to_owned(), to.to_owned())).into();
+        let said = refused.of_test(&mapped);
+        for word in ["\"VM Network\" is mapped to \"PRODUCTION\"", "network \"LAN\" in profile prod"] {
+            assert!(said.contains(word), "{said}");
+        }
+        assert!(!said.contains("mine") && !said.contains("backup"), "{said}");
+        assert!(refused.of_test(&std::collections::BTreeMap::new()).contains("a network of the VM"));
     }
 
     fn beside(mine: &Settings, others: &[(&str, Settings)]) -> Result<(), Refused> {
