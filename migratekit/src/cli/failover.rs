@@ -183,6 +183,9 @@ pub(super) async fn run(args: Failover, out: &mut (impl Write + Send)) -> anyhow
             let request = v1::FailoverServiceCleanupRequest { job_id };
             let answer = client.cleanup(request).await.map_err(|s| said(&s))?;
             let begun = answer.into_inner().failover.unwrap_or_default();
+            if let Some(why) = follow::nothing_to_clean(&begun) {
+                writeln!(std::io::stderr(), "{why}")?;
+            }
             if !wait {
                 return one(&begun, output, out);
             }

@@ -67,6 +67,12 @@ pub(super) async fn until_done(
     }
 }
 
+/// Why a clean-up has nothing to do: what was committed is production.
+pub(super) fn nothing_to_clean(failover: &v1::Failover) -> Option<String> {
+    let committed = failover.standing == "handed_over";
+    committed.then(|| format!("{} was committed: nothing of it is left to clean up", failover.job_id))
+}
+
 /// Waits until nothing is left, or something cannot be removed.
 pub(super) async fn until_cleaned(
     connection: &Connection,
@@ -361,5 +367,12 @@ mod tests {
         assert_eq!(outcome(&rolled), "j is rolled back");
         let stuck = outcome(&v1::Failover { rollback: back("failed"), ..live });
         assert!(stuck.contains("[POWER_ON_FAILED]"), "{stuck}");
+    }
+
+    #[test]
+    fn a_committed_failover_has_nothing_to_clean_up() {
+        let of = |standing: &str| v1::Failover { standing: standing.to_owned(), ..Default::default() };
+        assert!(nothing_to_clean(&of("handed_over")).is_some_and(|why| why.contains("committed")));
+        assert!(["there", "kept", "gone"].iter().all(|standing| nothing_to_clean(&of(standing)).is_none()));
     }
 }
