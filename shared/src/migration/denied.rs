@@ -105,7 +105,9 @@ impl Refusal {
             Self::NoCommittedCycle => {
                 "no cycle has been committed, so there is no restore point to start from"
             }
-            Self::PointOfNoReturn => "the switch has passed its point of no return",
+            Self::PointOfNoReturn => {
+                "the switch has passed its point of no return: once it has ended, take it back with `migratekit failover rollback`, or keep it with `migratekit failover commit`"
+            }
             Self::NotSwitched => "the VM has not been switched",
             Self::Switched => "the VM runs on the target",
             Self::SwitchFailed => "the switch failed and must be taken back first",
