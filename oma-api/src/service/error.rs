@@ -55,6 +55,14 @@ pub enum Error {
     )]
     NothingCommitted,
     #[error(
+        "the migration of {vm} was finalized, and its replica handed over: nothing is left here to compare"
+    )]
+    HandedOver { vm: String },
+    #[error(
+        "the migration of {vm} was aborted, and its replica removed: nothing is left to compare; `migratekit migration begin` protects the VM anew"
+    )]
+    Removed { vm: String },
+    #[error(
         "{vm} is {position}: changed disks are accepted between cycles, so wait for the end of this one, or look at why it is there with `migratekit migration get {vm}`"
     )]
     NotBetweenCycles { vm: String, position: Position },
@@ -183,6 +191,7 @@ impl Error {
             Self::AgentAway { .. } => (Code::Unavailable, "AGENT_NOT_CONNECTED"),
             Self::Preflight { .. } => (Code::FailedPrecondition, "PREFLIGHT_BLOCKED"),
             Self::Rate { .. } => (Code::InvalidArgument, "RATE_TOO_LOW"),
+            Self::HandedOver { .. } | Self::Removed { .. } => (Code::FailedPrecondition, "MIGRATION_ENDED"),
             Self::NothingCommitted => (Code::FailedPrecondition, "NOTHING_COMMITTED"),
             Self::NotBetweenCycles { .. } => (Code::FailedPrecondition, "NOT_BETWEEN_CYCLES"),
             Self::DiskUnknown { .. } => (Code::NotFound, "DISK_UNKNOWN"),
@@ -222,7 +231,7 @@ impl Error {
             Self::Store(store::Error::ProfileInUse { .. }) => (Code::FailedPrecondition, "PROFILE_IN_USE"),
             Self::Store(store::Error::MigrationEnded { .. }) => (Code::FailedPrecondition, "MIGRATION_ENDED"),
             Self::Store(store::Error::NotCommitted { .. }) => (Code::FailedPrecondition, "NOTHING_COMMITTED"),
-            Self::Store(store::Error::FailoverThere { .. }) => {
+            Self::Store(store::Error::FailoverThere { .. } | store::Error::LiveFailoverThere { .. }) => {
                 (Code::FailedPrecondition, "ACTION_IN_PROGRESS")
             }
             Self::Store(store::Error::Workflow(denied)) => (Code::FailedPrecondition, denied.why.reason()),

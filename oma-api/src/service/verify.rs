@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use migratekit::verify::{Progress, Report, verify_replica};
 use shared::cycle::Strategy;
 use shared::ids::{DiskId, DiskKey, JobId, RestorePointId};
+use shared::migration::Position;
 use shared::range::{ByteRange, RangeSet};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -190,8 +191,11 @@ impl App {
 
     async fn verifiable(&self, asked: &str) -> Result<Migration, Error> {
         let migration = self.migration_find(asked).await?;
-        if migration.position.ended() || !migration.has_committed {
-            return Err(Error::NothingCommitted);
+        match migration.position {
+            Position::FinalizeSuccessful => return Err(Error::HandedOver { vm: migration.vm_name }),
+            Position::AbortAborted => return Err(Error::Removed { vm: migration.vm_name }),
+            _ if !migration.has_committed => return Err(Error::NothingCommitted),
+            _ => {}
         }
         // Where all of a disk is to be compared, its manifest is of the past: that of a backup, or of before a change.
         let uncommitted =

@@ -169,6 +169,11 @@ pub enum Error {
         "the failover {job} is there: wait for its end, or clean it up with `migratekit failover cleanup {job}`"
     )]
     FailoverThere { migration: MigrationId, job: WorkflowId },
+    /// As that, of a live one: there is nothing to clean up before it is decided.
+    #[error(
+        "the live failover {job} is there: once it has ended, take it back with `migratekit failover rollback {job}`, or keep it with `migratekit failover commit {job}`"
+    )]
+    LiveFailoverThere { migration: MigrationId, job: WorkflowId },
     /// One VM, so many tests.
     #[error(
         "{most} test failovers of {vm} are there already, and more are not made at a time: clean one up first"

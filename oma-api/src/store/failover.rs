@@ -189,10 +189,14 @@ impl Write {
             return Err(Error::WorkflowExists { id: record.job.clone() });
         }
         let there = self.failovers_there(&record.migration).await?;
-        if let Some((job, _)) =
+        if let Some((job, kind)) =
             there.iter().find(|(_, kind)| Kind::Live == *kind || Kind::Live == record.kind)
         {
-            return Err(Error::FailoverThere { migration: migration.id, job: job.clone() });
+            let (migration, job) = (migration.id, job.clone());
+            return Err(match kind {
+                Kind::Test => Error::FailoverThere { migration, job },
+                Kind::Live => Error::LiveFailoverThere { migration, job },
+            });
         }
         match there.len() >= MOST_TESTS {
             true => Err(Error::TooManyTests { vm: record.vm_name.clone(), most: MOST_TESTS }),

@@ -96,6 +96,12 @@ async fn what_is_committed_stays_and_the_replica_goes() {
         let id = site.begin().await;
         site.drive(&id).await;
         let app = &site.world.plant.app;
+        let refused =
+            site.world.ask(&site.world.request().await).await.expect_err("no test beside it").to_string();
+        assert!(
+            refused.contains("rollback") && refused.contains("commit") && !refused.contains("clean"),
+            "{refused}"
+        );
         let view = app.failover_commit(&somebody(), id.as_str()).await.expect("taken");
         assert_eq!(view.failover.standing(), Standing::HandedOver);
         app.failover_rollback(&somebody(), id.as_str()).await.expect_err("there is no way back");
@@ -104,6 +110,11 @@ async fn what_is_committed_stays_and_the_replica_goes() {
         let migration = migration.expect("read");
         assert_eq!(migration.position, Position::FinalizeSuccessful);
         assert!(migration.release_pending, "the source is let go");
+        let (events, _) = tokio::sync::mpsc::channel(1);
+        let verified = app.verify_replica(migration.id.as_str(), events, Default::default()).await;
+        let refused = verified.expect_err("nothing is left to compare");
+        assert_eq!(refused.reason(), "MIGRATION_ENDED");
+        assert!(refused.to_string().contains("finalized, and its replica handed over"), "{refused}");
         assert!(site.target_runs() && site.power() == Power::Off);
         assert!(site.world.kept().is_empty(), "no replica, no restore point: {:?}", site.world.kept());
         let there = site.world.there();
