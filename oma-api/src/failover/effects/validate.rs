@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use shared::error::chain;
 use shared::migration::Phase;
 use shared::profile::{Backend, NetworkMap, Settings, check_beside};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 const CODE: &str = "VALIDATION_FAILED";
@@ -35,7 +36,7 @@ impl Effect for Validate {
         turn.check()?;
         self.commit(&plan).await?;
         if plan.live.is_none() {
-            self.networks(&plan).await?;
+            self.networks(&plan, turn.job).await?;
         }
         if !plan.skip_validation {
             self.room(&plan).await?;
@@ -90,7 +91,7 @@ impl Validate {
     }
 
     /// A test beside the running VM would meet production there.
-    async fn networks(&self, plan: &Plan) -> Result<(), Problem> {
+    async fn networks(&self, plan: &Plan, job: &Job) -> Result<(), Problem> {
         let profiles = self.0.store.profile_list().await.map_err(|e| of_store(&e))?;
         let test = |nic: &crate::compute::Nic| NetworkMap {
             source: nic.network.clone(),
@@ -103,7 +104,10 @@ impl Validate {
         };
         let mine = "this-failover".parse().map_err(|_| failed("no name for its networks"))?;
         let others = profiles.iter().map(|profile| (&profile.name, &profile.settings));
-        check_beside((&mine, &settings), others).map_err(|refused| failed(refused.to_string()))
+        let record = self.0.store.failover_fetch(&job.id).await.map_err(|e| of_store(&e))?.record;
+        let mapped: BTreeMap<String, String> =
+            serde_json::from_value(record.network_mappings).unwrap_or_default();
+        check_beside((&mine, &settings), others).map_err(|refused| failed(refused.of_test(&mapped)))
     }
 
     /// Replication must not be stopped for a test.
