@@ -149,6 +149,26 @@ async fn a_byte_that_storage_lost_is_named_and_healed() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The control plane's folder was lost, or is another host's: the agent hears at once that all is to be compared.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_manifest_costs_a_comparison() -> anyhow::Result<()> {
+    let world = World::start(&Options::live(&[("root", 8 * MIB), ("data", 4 * MIB)])).await?;
+    guest_writes(&world, "root", 0..32, 1)?;
+    world.begin().await?;
+    world.sync().await?;
+    for entry in std::fs::read_dir(world.dir.join("oma/manifests"))? {
+        std::fs::remove_file(entry?.path())?;
+    }
+    guest_writes(&world, "root", 40..42, 2)?;
+    let m = world.sync().await?;
+    assert!(is_source(&world, &m, "root")? && is_source(&world, &m, "data")?);
+    for source in [false, true] {
+        let (verdict, mismatches) = world.verify(source).await?;
+        assert!(verdict.equal, "{mismatches:?}");
+    }
+    Ok(())
+}
+
 /// A bitmap with a hole: the guest wrote, and change tracking forgot.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_change_tracking_left_out_is_named_and_healed() -> anyhow::Result<()> {
