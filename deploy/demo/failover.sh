@@ -63,16 +63,19 @@ found_by_copy() {
 
 # The VM itself: powered off, moved with what it wrote last, and back again.
 move() {
-    local before found status
+    local before found status predicted down
     mk verify "$guest" --source >/dev/null || die "the source of $guest is not what was sent: see $dir/oma.log"
     before=$("$bin/live-guest" ask --dir "$dir/guest" status | sed 's/.*record //')
     note "both arms of the verification are equal, and a test has passed: it may move; it has written record $before"
+    predicted=$(mk migration estimate "$guest" -o json | jq -r '.predicted_downtime_ms // empty | . / 1000')
     shown failover live "$guest" --skip-virtio-injection --ready-console "guest: ready" --ready-required --wait 2>"$dir/said.log" ||
         die "$(tail -n 3 "$dir/said.log")"
     tested=$(mk failover list --vm "$guest_uuid" -o json | jq -r '.data[0].job_id')
     found=$(found_by_copy "$tested")
     [ "$found" -ge "$before" ] || die "records are missing: $before were written before, and it found $found"
     note "the source is off, with its final delta read back; on the target it found all $found records, and writes on"
+    down=$(mk failover report "$tested" --format json | jq -r '.live.downtime_seconds * 10 | round / 10')
+    note "it was down for $down s, its shutdown and its boot included (for its data alone ${predicted:-?} s were predicted)"
     shown failover rollback "$tested" --wait 2>/dev/null | grep -E 'failover rollback|rollback|status|standing'
     # It says its records once it has booted.
     until status=$("$bin/live-guest" ask --dir "$dir/guest" status) && grep -q record <<<"$status"; do sleep 1; done

@@ -6,6 +6,7 @@ use crate::workflow::Job;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
+use shared::cycle::How;
 
 /// See the module. Times are UTC.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -18,6 +19,9 @@ pub struct LiveReport {
     pub powered_off: Option<String>,
     /// How it was before.
     pub source_was: Option<String>,
+    /// Of a planned one of a VM that ran: from when its source was told to power it off to its machine being ready (or started,
+    /// where nothing more was waited for). `None` too: it has not moved.
+    pub downtime_seconds: Option<f64>,
     /// The cycle of the final delta.
     pub final_job_id: Option<String>,
     /// Of an unplanned one: what the VM wrote in this time before the request is lost.
@@ -36,6 +40,16 @@ fn said(job: &Job, step: &str, what: &str) -> Option<String> {
     job.output(step)?.get(what).and_then(Value::as_str).map(str::to_owned)
 }
 
+/// See [`LiveReport::downtime_seconds`].
+fn downtime(view: &FailoverView) -> Option<f64> {
+    let job = &view.failover.job;
+    let ran = said(job, source::POWER_OFF, "how").is_some_and(|how| how != How::Already.as_str());
+    let off = job.steps.iter().find(|step| step.plan.name == source::POWER_OFF)?.started_at?;
+    // As of the RTO: nobody knows when a machine was ready that nobody waited for to the end.
+    let took = view.rto_seconds.filter(|_| ran)? - off.duration_since(job.created_at).as_secs_f64();
+    Some(took.max(0.0))
+}
+
 impl LiveReport {
     /// `None`: it is a test.
     pub(super) fn of(view: &FailoverView) -> Option<Self> {
@@ -50,6 +64,7 @@ impl LiveReport {
             standing: view.standing.as_str(),
             powered_off: said(job, source::POWER_OFF, "how"),
             source_was: said(job, source::STATE, "state"),
+            downtime_seconds: downtime(view),
             final_job_id: last.map(ToString::to_string),
             data_loss_seconds: loss.filter(|_| !is_planned),
             accepted_loss_seconds: live.accepted_loss.map(|loss| loss.as_secs()),

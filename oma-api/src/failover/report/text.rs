@@ -60,6 +60,7 @@ fn live_facts(live: &LiveReport) -> Vec<(&'static str, String)> {
         }
         None => {
             facts.push(("Powered off at its source", or_dash(&live.powered_off)));
+            facts.push(("Downtime: from its power-off to the machine", seconds(live.downtime_seconds)));
             facts.push(("Final delta", or_dash(&live.final_job_id)));
         }
     }

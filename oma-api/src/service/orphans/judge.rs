@@ -31,7 +31,8 @@ pub(super) fn is_there(sight: &Sight, orphan: &Orphan) -> bool {
 /// Why a name that is no orphan's is none.
 pub(super) fn owner(sight: &Sight, name: &str) -> String {
     let owned = &sight.owned;
-    let mine = |f: &&Makes| !f.is_gone() && (f.is_called(name) || f.clones.contains(name));
+    let named = |f: &&Makes| f.is_called(name) || f.clones.contains(name) || f.job.as_str() == name;
+    let mine = |f: &&Makes| !f.is_gone() && named(f);
     if let Some(failover) = owned.failovers.iter().find(mine) {
         let job = &failover.job;
         return match failover.standing {
@@ -43,6 +44,9 @@ pub(super) fn owner(sight: &Sight, name: &str) -> String {
     match (owned.replicas.contains(name), owned.points.contains(name)) {
         (true, _) => "it is the replica of a migration: `migratekit migration abort` removes it".to_owned(),
         (_, true) => "it is a restore point of a migration, or of a cycle that runs".to_owned(),
+        _ if owned.failovers.iter().any(|f| named(&f)) => {
+            "nothing of this name is there any more: its failover is cleaned up".to_owned()
+        }
         (false, false) => {
             "nothing of this name is there that nobody owns: `migratekit orphans list` shows what is"
                 .to_owned()

@@ -139,6 +139,10 @@ async fn what_nobody_owns_is_shown_and_only_what_is_a_failovers_is_removed() {
     left.insert("volume somebodys".to_owned());
     assert_eq!(world.inventory().await, left);
     assert_eq!(world.remove(Chosen::All).await, [], "again: nothing");
+    let asked = named(&[&name, "no-such"]);
+    let removals = world.plant.app.orphans_remove(&somebody(), &asked).await.expect("taken");
+    let told = |n: usize| removals.get(n).and_then(|r| r.kept.as_deref()).unwrap_or_default();
+    assert!(told(0).contains("that nobody owns") && told(1).contains("is cleaned up"), "{removals:?}");
 }
 
 /// Wherever a test, its undoing and its clean-up were cut short, nothing of it is an orphan; once it has ended without a trace

@@ -24,12 +24,15 @@ async fn a_planned_one_loses_nothing_and_says_how_it_was_done_and_taken_back() {
     let id = site.ask(&request).await.expect("taken").failover.record.job;
     let before = site.report(&id).await;
     assert_eq!(before.rpo_seconds, None, "it has not moved");
+    assert_eq!(before.live.as_ref().and_then(|live| live.downtime_seconds), None, "nor is it down");
     assert!(before.rpo_note.is_some_and(|note| note.contains("not copied yet")));
     site.drive(&id).await;
     let moved = site.report(&id).await;
     let live = moved.live.clone().expect("it is live");
     assert_eq!((moved.rpo_seconds, live.mode, live.standing), (Some(0.0), "planned", "there"));
     assert_eq!((live.powered_off.as_deref(), live.source_was.as_deref()), (Some("graceful"), Some("on")));
+    let (downtime, rto) = (live.downtime_seconds.expect("it ran"), moved.rto_seconds.expect("it is there"));
+    assert!(downtime > 0.0 && downtime < rto, "a part of it: {downtime}, {rto}");
     assert!(live.final_job_id.as_ref().is_some_and(|job| job.starts_with("job-")), "{live:?}");
     assert_eq!(
         (live.commit_policy, live.decided_at.is_some(), live.data_loss_seconds),
@@ -72,6 +75,7 @@ async fn an_unplanned_one_says_what_it_cost() {
     let report = site.report(&id).await;
     let live = report.live.clone().expect("it is live");
     assert_eq!((live.mode, live.powered_off, live.final_job_id), ("unplanned", None, None));
+    assert_eq!(live.downtime_seconds, None, "nobody knows since when it is down");
     assert_eq!(live.accepted_loss_seconds, Some(3600));
     assert!(live.data_loss_seconds.is_some() && live.data_loss_seconds == report.rpo_seconds);
     let markdown = report.render(Format::Markdown);
