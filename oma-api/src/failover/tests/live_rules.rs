@@ -6,7 +6,8 @@ use super::world::somebody;
 use crate::compute::Stop;
 use crate::failover::live::{Live, Mode};
 use crate::failover::request::{Ready, Weight};
-use crate::failover::{Request, names};
+use crate::failover::{Request, names, source};
+use crate::service::Waiting;
 use crate::service::transfer::{OpenRequest, TransferError};
 use crate::storage::VolumeId;
 use crate::workflow::{Ask, JobState};
@@ -165,6 +166,52 @@ async fn an_agent_that_is_waited_for_is_named() {
     assert!(report.findings.iter().any(|f| f.code == "AGENT_NOT_CONNECTED"), "{:?}", report.findings);
     site.world.plant.connect().await;
     assert!(!warnings().await.iter().any(|warning| warning.contains("waits for")), "it is there");
+}
+
+/// Its VM is off by then: whoever looks is told what keeps it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_final_delta_that_waits_says_why() {
+    let site = Site::sqlite().await;
+    *site.last.lock().expect("whole") = None;
+    let id = site.begin().await;
+    let app = &site.world.plant.app;
+    let full = async {
+        let cycle = loop {
+            match site.failover(&id).await.final_job {
+                Some(cycle) => break cycle,
+                None => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        };
+        let (reason, message) = ("STORAGE_LOW".to_owned(), "2 GiB are to stay free".to_owned());
+        app.hub.set_waiting(&cycle, Waiting { reason, message });
+        loop {
+            let warnings = app.failover_find(id.as_str()).await.expect("read").warnings;
+            if warnings.iter().any(|w| w.starts_with("STORAGE_LOW: final-cycle waits: 2 GiB")) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        app.hub.not_waiting(&cycle);
+        let warnings = app.failover_find(id.as_str()).await.expect("read").warnings;
+        assert!(!warnings.iter().any(|warning| warning.contains("waits:")), "{warnings:?}");
+        *site.last.lock().expect("whole") = Some(b'z');
+    };
+    let (job, ()) = tokio::join!(site.drive(&id), full);
+    assert_eq!(job.state, JobState::Succeeded, "{job:#?}");
+}
+
+/// The floor holds for a final delta as for any cycle: a VM that would wait there for room is not powered off at all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn room_is_looked_for_before_the_source_is_powered_off() {
+    let mut site = Site::sqlite().await;
+    site.world.floor = "1000000TiB".parse().expect("a floor");
+    let id = site.begin().await;
+    let job = site.drive(&id).await;
+    assert_eq!(job.state, JobState::RolledBack, "{job:#?}");
+    let error = job.error.expect("why");
+    assert!(error.message.contains("are to stay free"), "{error:?}");
+    let untouched = job.steps.iter().find(|step| step.plan.name == source::POWER_OFF).expect("planned");
+    assert_eq!((untouched.started_at, site.power()), (None, Power::On));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -40,6 +40,8 @@ type Faults = Mutex<HashMap<(String, At), Vec<Fault>>>;
 pub(crate) struct World {
     pub(crate) plant: Plant,
     faults: Arc<Faults>,
+    /// Of its storage.
+    pub(crate) floor: Floor,
     /// Of what is not a failover's: it stays as it is.
     before: BTreeMap<String, blake3::Hash>,
 }
@@ -76,7 +78,8 @@ impl World {
 
     /// On what is there now, which stays as it is.
     pub(super) fn of(plant: Plant) -> Self {
-        let mut world = Self { plant, faults: Arc::default(), before: BTreeMap::new() };
+        let mut world =
+            Self { plant, faults: Arc::default(), floor: Floor::default(), before: BTreeMap::new() };
         world.before = world.kept();
         world
     }
@@ -93,7 +96,7 @@ impl World {
             storage: Arc::clone(&app.storage),
             compute: app.compute.clone(),
             converter: None,
-            floor: Floor::default(),
+            floor: self.floor,
             clock: app.clock,
             hub: Arc::clone(&app.hub),
             transfers: Arc::clone(&app.transfers),
