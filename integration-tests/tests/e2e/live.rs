@@ -14,16 +14,16 @@ use tempfile::TempDir;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A running guest, replicated; its world.
-struct Site {
+pub(crate) struct Site {
     guest: LiveGuest,
-    world: World,
-    machines: Machines,
+    pub(crate) world: World,
+    pub(crate) machines: Machines,
     dir: TempDir,
 }
 
 impl Site {
     /// `None`: this machine has no tools for guests.
-    async fn start(database: Option<String>) -> anyhow::Result<Option<Self>> {
+    pub(crate) async fn start(database: Option<String>) -> anyhow::Result<Option<Self>> {
         if let Err(error) = Tools::find() {
             eprintln!("SKIPPED: {error:#}");
             return Ok(None);
@@ -44,7 +44,7 @@ impl Site {
         Ok(Some(Self { guest, world, machines, dir }))
     }
 
-    fn is_on(&mut self) -> anyhow::Result<bool> {
+    pub(crate) fn is_on(&mut self) -> anyhow::Result<bool> {
         self.guest.machine().power().is_on()
     }
 

@@ -104,6 +104,21 @@ impl Books {
         self.hold("disks of restore points", "SELECT COUNT(*) FROM restore_point_disks", 0)
     }
 
+    /// So many tests and live failovers, and all of their workflows went well in the end.
+    pub(super) fn drilled(&self, of_each: u64, jobs: u64) -> anyhow::Result<()> {
+        self.sound()?;
+        for kind in ["test", "live"] {
+            self.hold(kind, &format!("SELECT COUNT(*) FROM failovers WHERE job_type = '{kind}'"), of_each)?;
+        }
+        self.hold("workflows", "SELECT COUNT(*) FROM workflow_jobs WHERE state = 'succeeded'", jobs)?;
+        self.hold("other workflows", "SELECT COUNT(*) FROM workflow_jobs WHERE state <> 'succeeded'", 0)?;
+        self.hold(
+            "migrations that are not replicated",
+            "SELECT COUNT(*) FROM migrations WHERE phase <> 'sync'",
+            0,
+        )
+    }
+
     /// Keys of a migration's actions.
     pub(super) fn attempts(&self, id: &str) -> anyhow::Result<u64> {
         self.number(&format!("SELECT COUNT(*) FROM attempts WHERE migration_id = '{id}'"))
