@@ -11,7 +11,7 @@ use crate::service::watch::Watches;
 use crate::store::{Failure, Job, JobDisk};
 use jiff::Timestamp;
 use shared::cycle::tally::Tally;
-use shared::cycle::{DiskProgress, PowerReport};
+use shared::cycle::{DiskProgress, PowerOrder, PowerReport};
 use shared::ids::{AgentId, DiskId, Epoch, JobId, MigrationId};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -151,6 +151,8 @@ pub struct Hub {
     watchers: Mutex<HashMap<MigrationId, watch::Sender<u64>>>,
     /// What was last said of a VM's power.
     power: Mutex<HashMap<MigrationId, PowerReport>>,
+    /// What somebody who waits wants to know of it.
+    looks: Mutex<HashMap<MigrationId, PowerOrder>>,
     /// When something was last heard of an agent.
     heard: Mutex<HashMap<AgentId, Heard>>,
     /// Why no cycle may run, for want of space on the target.
@@ -175,6 +177,20 @@ pub struct Hub {
     traces: Mutex<HashMap<MigrationId, String>>,
 }
 
+/// An agent looks while this is there: who gave up waiting leaves no order behind.
+pub struct Looking<'a> {
+    hub: &'a Hub,
+    migration: MigrationId,
+    agent: AgentId,
+}
+
+impl Drop for Looking<'_> {
+    fn drop(&mut self) {
+        lock(&self.hub.looks).remove(&self.migration);
+        self.hub.agent_changed(&self.agent);
+    }
+}
+
 impl Default for Hub {
     fn default() -> Self {
         let start = u64::try_from(Timestamp::now().as_microsecond()).unwrap_or(1);
@@ -182,6 +198,7 @@ impl Default for Hub {
             agents: Mutex::default(),
             live: Mutex::default(),
             power: Mutex::default(),
+            looks: Mutex::default(),
             heard: Mutex::default(),
             space_low: Mutex::default(),
             watchers: Mutex::default(),
@@ -274,6 +291,24 @@ impl Hub {
     /// How that order came out, if it has.
     pub fn power(&self, migration: &MigrationId, order: &str) -> Option<PowerReport> {
         lock(&self.power).get(migration).filter(|report| report.order == order).cloned()
+    }
+
+    /// Has the agent look how the VM's power is now, and say so under the order that is given back (this one, or one that
+    /// somebody waits for already), until what is given back is dropped.
+    pub fn look(
+        &self,
+        migration: &MigrationId,
+        agent: &AgentId,
+        order: PowerOrder,
+    ) -> (PowerOrder, Looking<'_>) {
+        let order = lock(&self.looks).entry(migration.clone()).or_insert(order).clone();
+        self.agent_changed(agent);
+        (order, Looking { hub: self, migration: migration.clone(), agent: agent.clone() })
+    }
+
+    /// What its agent is to look at for somebody who waits.
+    pub fn looks(&self, migration: &MigrationId) -> Option<PowerOrder> {
+        lock(&self.looks).get(migration).cloned()
     }
 
     /// Something was heard of this agent.

@@ -6,7 +6,7 @@ use super::{Mailer, Notifier, PATIENCE, Security, Settings};
 use crate::clock::Clock;
 use crate::failover::Request;
 use crate::failover::tests::site::Site;
-use crate::failover::tests::world::{At, Fault, World, somebody};
+use crate::failover::tests::world::{At, Fault, World};
 use crate::service::failovers::Refused;
 use crate::store::Store;
 use crate::workflow::{Ask, JobState};
@@ -106,7 +106,7 @@ async fn a_live_one_is_told_when_it_has_moved_come_back_or_was_committed() {
         let (commit, rollback) = (format!("failover commit {id}"), format!("failover rollback {id}"));
         has(&mails[before], &["live failover of", "has completed", &commit, &rollback]);
         match commits {
-            true => drop(app.failover_commit(&somebody(), id.as_str()).await.expect("taken")),
+            true => drop(site.commit(&id).await.expect("taken")),
             false => {
                 let back = site.roll_back(&id).await;
                 Box::pin(site.drive(&back)).await;

@@ -105,7 +105,8 @@ impl App {
             // Elsewhere nothing orders anything about a VM's power.
             if matches!(of.migration.position.phase(), Phase::Switch | Phase::Rollback | Phase::Abort) {
                 let live = self.store.failover_live(&of.migration.id).await?;
-                vm.power = live.as_ref().and_then(failover::source::order);
+                let order = live.as_ref().and_then(failover::source::order);
+                vm.power = order.or_else(|| self.hub.looks(&of.migration.id));
             }
             vms.push(vm);
         }

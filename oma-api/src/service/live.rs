@@ -246,8 +246,15 @@ impl App {
         if let Some(what) = missing {
             return Err(Refused::NothingToCommit { job: live.record.job, what }.into());
         }
-        if let Some(why) = self.runs_twice(&live).await?.filter(|_| undecided) {
-            return Err(Refused::RunsTwice { why }.into());
+        if undecided {
+            let seen = match self.runs_now(changed).await {
+                Some(why) => Some(why),
+                // By another agent, too.
+                None => self.runs_twice(&live).await?,
+            };
+            if let Some(why) = seen {
+                return Err(Refused::RunsTwice { why }.into());
+            }
         }
         self.store.failover_commit(changed, &live.record.job, attempt, self.clock.now()).await?;
         info!(migration_id = %changed.id, workflow = %live.record.job, by = %caller, "live failover committed");

@@ -5,8 +5,13 @@ use crate::compute::State;
 use crate::failover::{Failover, FailoverView, Kind, Standing, names, source};
 use crate::store::{FailoversOf, Migration};
 use crate::workflow::{StepState, WorkflowId};
-use shared::cycle::Vm;
+use shared::cycle::{PowerOrder, PowerWish, Vm};
 use shared::vm::Power;
+use std::time::Duration;
+use tracing::warn;
+
+/// For an agent's look at a VM's power; one that is connected takes a part of a second.
+const LOOK: Duration = Duration::from_secs(5);
 
 impl App {
     /// As it is shown, with what is so now among its warnings.
@@ -71,12 +76,42 @@ impl App {
         let offered = self.store.vms_called(of.record.vm.as_str()).await?;
         // What was heard from an agent that is away may be long over.
         let seen = |(agent, vm): &(_, Vm)| on(vm) && self.hub.agent_is_connected(agent);
-        Ok(offered.into_iter().find(seen).map(|(agent, vm)| {
-            format!(
-                "SOURCE_RUNNING: {} runs at its source too, as agent {agent} sees it: power it off on one side; what it writes \
-                 there is nowhere else",
-                vm.name
-            )
-        }))
+        let seen = offered.into_iter().find(seen);
+        Ok(seen.map(|(agent, vm)| at_its_source(&vm.name, agent.as_str(), Power::On)))
     }
+
+    /// Whether the VM runs at its source, as its agent sees it now: what was heard of it may be a minute old. An agent that is
+    /// away, or cannot tell, is no reason to wait.
+    pub(super) async fn runs_now(&self, of: &Migration) -> Option<String> {
+        let known = self.hub.agent_capabilities(&of.agent)?;
+        known.iter().find(|word| *word == "power")?;
+        let id = format!("{}/look/{}", of.id, self.clock.now().as_microsecond());
+        let order = PowerOrder { id, wish: PowerWish::Report, graceful: Duration::ZERO, force: false };
+        let mut changes = self.hub.watch(&of.id);
+        let (order, looking) = self.hub.look(&of.id, &of.agent, order);
+        let said = async {
+            loop {
+                match self.hub.power(&of.id, &order.id) {
+                    Some(report) => return report,
+                    None => drop(changes.changed().await),
+                }
+            }
+        };
+        let said = tokio::time::timeout(LOOK, said).await;
+        drop(looking);
+        let Ok(report) = said else {
+            warn!(migration_id = %of.id, agent = %of.agent, "an agent did not say within {LOOK:?} how the power of its VM is");
+            return None;
+        };
+        matches!(report.state, Power::On | Power::Suspended)
+            .then(|| at_its_source(&of.vm_name, of.agent.as_str(), report.state))
+    }
+}
+
+fn at_its_source(vm: &str, agent: &str, power: Power) -> String {
+    format!(
+        "SOURCE_RUNNING: {vm} is {} at its source too, as agent {agent} sees it: power it off on one side; what it writes there \
+         is nowhere else",
+        power.as_str()
+    )
 }

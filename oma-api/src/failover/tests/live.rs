@@ -102,7 +102,7 @@ async fn what_is_committed_stays_and_the_replica_goes() {
             refused.contains("rollback") && refused.contains("commit") && !refused.contains("clean"),
             "{refused}"
         );
-        let view = app.failover_commit(&somebody(), id.as_str()).await.expect("taken");
+        let view = site.commit(&id).await.expect("taken");
         assert_eq!(view.failover.standing(), Standing::HandedOver);
         app.failover_rollback(&somebody(), id.as_str()).await.expect_err("there is no way back");
         site.world.plant.step().await;
@@ -359,7 +359,10 @@ async fn an_action_and_a_request_make_the_same_job() {
     assert_eq!(site.drive(&back).await.state, JobState::Succeeded);
     let id = site.begin().await;
     site.drive(&id).await;
-    site.world.plant.act(Action::Finalize).await;
+    tokio::select! {
+        _ = Box::pin(site.world.plant.act(Action::Finalize)) => {}
+        () = Box::pin(site.agent()) => {}
+    }
     assert_eq!(site.failover(&id).await.standing(), Standing::HandedOver);
 }
 

@@ -234,11 +234,17 @@ async fn a_vm_that_runs_twice_is_said_to() {
     };
     switched(Power::On).await;
     assert!(warned().await, "somebody switched it on");
-    let refused = app.failover_commit(&somebody(), id.as_str()).await.expect_err("which one counts?");
+    let refused = site.commit(&id).await.expect_err("which one counts?");
     assert_eq!(refused.reason(), "SOURCE_RUNNING");
     assert_eq!(site.position().await, Position::SwitchSuccessful);
     switched(Power::Off).await;
-    app.failover_commit(&somebody(), id.as_str()).await.expect("there is one");
+    // A moment ago, and its agent has not said so by itself.
+    site.switch_source(Power::On);
+    let refused = site.commit(&id).await.expect_err("it is asked");
+    assert_eq!(refused.reason(), "SOURCE_RUNNING");
+    assert!(refused.to_string().contains("agent vma-01 sees"), "{refused}");
+    site.switch_source(Power::Off);
+    site.commit(&id).await.expect("there is one");
     switched(Power::On).await;
     assert!(warned().await, "it is said after the commit, too");
 }
@@ -254,7 +260,7 @@ async fn a_machine_that_has_stopped_is_shown_and_not_committed() {
     app.compute.as_ref().expect("there is one").stop(&name, Stop::Now).await.expect("its process ended");
     let shown = app.failover_find(id.as_str()).await.expect("read").warnings;
     assert!(shown.iter().any(|warning| warning.starts_with("MACHINE_NOT_RUNNING")), "{shown:?}");
-    let refused = app.failover_commit(&somebody(), id.as_str()).await.expect_err("nothing runs");
+    let refused = site.commit(&id).await.expect_err("nothing runs");
     assert_eq!(refused.reason(), "NOTHING_TO_COMMIT");
     let back = site.roll_back(&id).await;
     assert_eq!(site.drive(&back).await.state, JobState::Succeeded);

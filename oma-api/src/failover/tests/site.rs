@@ -125,6 +125,15 @@ impl Site {
         view.failover.rollback.expect("made").id
     }
 
+    /// Its agent is asked how the source's power is.
+    pub(crate) async fn commit(&self, id: &WorkflowId) -> Result<FailoverView, Error> {
+        let caller = somebody();
+        tokio::select! {
+            committed = Box::pin(self.world.plant.app.failover_commit(&caller, id.as_str())) => committed,
+            () = Box::pin(self.agent()) => panic!("it goes on for ever"),
+        }
+    }
+
     pub(crate) async fn failover(&self, id: &WorkflowId) -> Failover {
         self.world.failover(id).await
     }

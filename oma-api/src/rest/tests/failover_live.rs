@@ -112,7 +112,12 @@ async fn a_live_failover_is_committed_if_its_machine_is_there() {
     let (_, begun) = api.post("failover/live", &asked(json!({}))).await;
     drive(&site, &begun["job_id"]).await;
     let path = format!("failover/jobs/{}", begun["job_id"].as_str().expect("an id"));
-    let (status, committed) = api.post(&format!("{path}/commit"), &json!({})).await;
+    let (commit, nothing) = (format!("{path}/commit"), json!({}));
+    // Its agent is asked how the source's power is.
+    let (status, committed) = tokio::select! {
+        answer = api.post(&commit, &nothing) => answer,
+        () = Box::pin(site.agent()) => panic!("it goes on for ever"),
+    };
     assert_eq!((status, &committed["message"]), (202, &json!("Live failover committed")), "{committed}");
     let data = &committed["data"];
     assert!(is_second(&data["committed_at"]) && data["standing"] == "handed_over", "{committed}");

@@ -13,7 +13,7 @@ use self::policy::{LOOK, Step, next};
 use super::{Task, Wanted};
 use crate::cycle::Outgoing;
 use crate::source::{self, PowerState};
-use shared::cycle::{DesiredVm, PowerFailure, PowerOrder, PowerReport};
+use shared::cycle::{DesiredVm, PowerFailure, PowerOrder, PowerReport, PowerWish};
 use shared::error::chain;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -59,7 +59,8 @@ impl Task {
                       error = %message, "an order about power was not carried out");
             }
         }
-        if work.has_acted() {
+        // Who asks about power wants to see it in the inventory, too.
+        if work.has_acted() || order.wish == PowerWish::Report {
             self.looked.notify_one();
         }
         self.say(Outgoing::Power(report)).await;

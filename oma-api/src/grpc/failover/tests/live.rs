@@ -52,7 +52,10 @@ impl Service {
 
     async fn commit(&self, job: &str) -> Result<v1::Failover, Status> {
         let request = v1::FailoverServiceCommitRequest { job_id: job.to_owned() };
-        let done = self.failovers.commit(by_somebody(request)).await?;
+        let done = tokio::select! {
+            done = self.failovers.commit(by_somebody(request)) => done?,
+            () = Box::pin(self.site.agent()) => unreachable!("it goes on for ever"),
+        };
         Ok(done.into_inner().failover.expect("one"))
     }
 }
