@@ -171,6 +171,9 @@ fn notes(facts: Facts<'_>, request: &Request, record: &Record) -> Vec<String> {
         let why = "a card of it is on a network of its own, where nobody reaches it: map its network, or give it a profile";
         notes.push(format!("{}: {why}", record.vm_name));
     }
+    if request.notification_config.as_ref().is_some_and(|config| !config.contains_key("email")) {
+        notes.push("notification_config: it has no \"email\", and nobody is told".to_owned());
+    }
     if let Some(job) = facts.handed_over.filter(|_| facts.kind == Kind::Live) {
         let why = "its machine may still run, with the same cards and data of its own";
         notes.push(format!("{} was handed over before, by {job}: {why}", record.vm_name));

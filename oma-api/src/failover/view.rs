@@ -41,12 +41,14 @@ impl From<Failover> for FailoverView {
         let job = &failover.job;
         let plan: Option<Plan> = serde_json::from_value(job.params.clone()).ok();
         let warning = |step: &Step| step.output.as_ref()?.get("warning")?.as_str().map(str::to_owned);
-        // A machine that nobody waited for to the end may never have been ready.
-        let skipped = |s: &Step| s.plan.name == "ready" && s.state == StepState::Skipped;
-        let completed = Status::of(job) == Status::Completed && !job.steps.iter().any(skipped);
+        // A machine that did not show in its time what was waited for, or that nobody waited for to the end, may never have been ready.
+        let shown = |s: &Step| s.output.as_ref().and_then(|said| said.get("ready")?.as_bool()) == Some(true);
+        let unready = |s: &Step| s.plan.name == "ready" && !shown(s);
+        let completed = Status::of(job) == Status::Completed && !job.steps.iter().any(unready);
         let rto = job.ended_at.filter(|_| completed);
         let noted = plan.iter().flat_map(|plan| plan.notes.clone()).collect::<Vec<_>>();
-        let all = job.steps.iter().chain(failover.rollback.iter().flat_map(|job| &job.steps));
+        let after = failover.rollback.iter().chain(&failover.cleanup).flat_map(|job| &job.steps);
+        let all = job.steps.iter().chain(after);
         Self {
             status: Status::of(job),
             steps: public_steps(job),

@@ -46,7 +46,7 @@ pub(super) fn routes() -> OpenApiRouter<Server> {
 
 /// A test that is to be made.
 #[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a JSON object")]
 #[schema(as = NewFailoverTest)]
 pub(super) struct New {
     /// The VM's uuid at its source.

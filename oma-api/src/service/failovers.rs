@@ -277,9 +277,9 @@ impl App {
     /// One page.
     ///
     /// # Errors
-    /// [`Error::Filter`], [`Error::Store`].
+    /// [`Refused::Invalid`], [`Refused::JobNotFound`], [`Error::Store`].
     pub async fn failover_list(&self, filter: &FailoverFilter) -> Result<FailoverPage, Error> {
-        let wrong = |what, why: String| Error::Filter { what, why };
+        let wrong = |field, why: String| Error::from(Refused::from(Invalid { field, why }));
         let said = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
         let limit = match filter.limit {
             None => USUAL,
@@ -288,12 +288,15 @@ impl App {
         };
         let status = said(&filter.status).map(|s| s.parse::<Status>()).transpose();
         let kind = said(&filter.kind).map(|s| s.parse::<Kind>()).transpose();
-        let before = said(&filter.before).map(WorkflowId::parse).transpose();
+        let before = match said(&filter.before) {
+            Some(job) => Some(self.failover_fetch(&job).await?.record.job),
+            None => None,
+        };
         let of = FailoversOf {
             status: status.map_err(|e| wrong("status", e.to_string()))?.map(Status::as_str),
             kind: kind.map_err(|e| wrong("type", e.to_string()))?,
             vm: said(&filter.vm).map(|vm| vm.to_lowercase()),
-            before: before.map_err(|why| wrong("before", why.to_owned()))?,
+            before,
             // One more, to know whether there is a next page.
             limit: limit + 1,
         };

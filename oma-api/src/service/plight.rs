@@ -4,7 +4,7 @@ use super::{App, Error};
 use crate::compute::State;
 use crate::failover::{Failover, FailoverView, Kind, Standing, names, source};
 use crate::store::{FailoversOf, Migration};
-use crate::workflow::{StepState, WorkflowId};
+use crate::workflow::{JobState, Step, StepState, WorkflowId};
 use shared::cycle::{PowerOrder, PowerWish, Vm};
 use shared::vm::Power;
 use std::time::Duration;
@@ -16,7 +16,12 @@ const LOOK: Duration = Duration::from_secs(5);
 impl App {
     /// As it is shown, with what is so now among its warnings.
     pub(super) async fn failover_view(&self, of: Failover) -> Result<FailoverView, Error> {
-        let now = [self.awaited(&of).await?, self.runs_twice(&of).await?, self.is_down(&of).await];
+        let now = [
+            self.awaited(&of).await?,
+            self.runs_twice(&of).await?,
+            self.is_down(&of).await,
+            self.went_off(&of).await?,
+        ];
         let mut view = FailoverView::from(of);
         view.warnings.extend(now.into_iter().flatten());
         Ok(view)
@@ -33,6 +38,31 @@ impl App {
         let cycle = of.final_job.as_ref().filter(|_| step == source::FINAL_CYCLE);
         let waiting = cycle.and_then(|cycle| self.hub.waiting(cycle));
         Ok(waiting.map(|waiting| format!("{}: {step} waits: {}", waiting.reason, waiting.message)))
+    }
+
+    /// A guest was asked to power itself off and not waited for any longer; it may have done so since.
+    async fn went_off(&self, of: &Failover) -> Result<Option<String>, Error> {
+        let late = |s: &Step| {
+            s.plan.name == source::POWER_OFF
+                && s.error.as_ref().is_some_and(|e| e.reason == "POWER_OFF_TIMEOUT")
+        };
+        if of.job.state != JobState::RolledBack || !of.job.steps.iter().any(late) {
+            return Ok(None);
+        }
+        let newest = self.store.failover_live(&of.record.migration).await?;
+        if newest.is_none_or(|newest| newest.record.job != of.record.job) {
+            return Ok(None);
+        }
+        let off = |vm: &Vm| vm.configuration.as_ref().is_some_and(|c| c.power == Power::Off);
+        let offered = self.store.vms_called(of.record.vm.as_str()).await?;
+        let seen = offered.iter().any(|(agent, vm)| off(vm) && self.hub.agent_is_connected(agent));
+        Ok(seen.then(|| {
+            format!(
+                "SOURCE_OFF: {} is off at its source: its guest may have obeyed late when it was to power itself off; power it on \
+                 there, or ask for the failover again",
+                of.record.vm_name
+            )
+        }))
     }
 
     /// Its machine should run, and does not.

@@ -46,6 +46,12 @@ pub(super) async fn drive(engine: &Inner, job: Job, stop: CancellationToken) -> 
     }
 }
 
+/// Of a step that was under way when its control plane ended.
+const INTERRUPTED: &str = "INTERRUPTED";
+
+/// Whoever starts the control plane again is no failure of the step; one that brings it down each time ends all the same.
+const RESTARTS: u64 = 10;
+
 impl Driver<'_> {
     async fn act(&mut self, at: usize) -> Result<(), Error> {
         let Some(effect) = self.effect(at) else { return self.unknown_step(at).await };
@@ -59,7 +65,7 @@ impl Driver<'_> {
             Ok(output) => self.record(|job, now| job.done(at, output.clone(), now)).await,
             Err(problem) => match problem.kind {
                 Kind::Stopped => Err(self.lost()),
-                Kind::Transient => self.again(at, problem.failure).await,
+                Kind::Transient => self.again(at, problem.failure, 1).await,
                 Kind::Unknown => {
                     self.record(|job, _| job.in_doubt(at, problem.failure.clone())).await?;
                     self.pause(self.job.steps[at].attempts).await;
@@ -89,12 +95,19 @@ impl Driver<'_> {
             }
             Ok(None) => {
                 self.unanswered = 0;
-                let step = &self.job.steps[at];
-                let why = step.error.clone().unwrap_or_else(|| Failure {
-                    reason: "INTERRUPTED".to_owned(),
-                    message: "it was under way when the control plane ended, and has not happened".to_owned(),
-                });
-                self.again(at, why).await
+                let (most, message) = match self.engine.has_panicked(&self.job.id) {
+                    true => (1, "it panicked, which is a defect, and has not happened"),
+                    false => {
+                        (RESTARTS, "it was under way when the control plane ended, and has not happened")
+                    }
+                };
+                match self.job.steps[at].error.clone().filter(|error| error.reason != INTERRUPTED) {
+                    Some(why) => self.again(at, why, 1).await,
+                    None => {
+                        let (reason, message) = (INTERRUPTED.to_owned(), message.to_owned());
+                        self.again(at, Failure { reason, message }, most).await
+                    }
+                }
             }
             Err(problem) if problem.kind == Kind::Stopped => Err(self.lost()),
             Err(problem) => {
@@ -144,10 +157,10 @@ impl Driver<'_> {
         }
     }
 
-    /// It is known not to have happened.
-    async fn again(&mut self, at: usize, failure: Failure) -> Result<(), Error> {
+    /// It is known not to have happened. `grace`: so many times more may it be tried than what fails.
+    async fn again(&mut self, at: usize, failure: Failure, grace: u64) -> Result<(), Error> {
         let tried = self.job.steps[at].attempts;
-        if tried >= self.engine.options.attempts {
+        if tried >= grace * self.engine.options.attempts {
             return self.give_up(at, failure).await;
         }
         self.record(|job, _| job.put_back(at, failure.clone())).await?;

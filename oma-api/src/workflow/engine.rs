@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::store::{self, Store};
 use crate::work::{Failed, Work};
 use shared::error::chain;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -76,9 +76,16 @@ pub(super) struct Inner {
     rested: Notify,
     /// Of the jobs that are driven here.
     stops: Mutex<HashMap<WorkflowId, CancellationToken>>,
+    /// Jobs whose step has just panicked here.
+    panicked: Mutex<HashSet<WorkflowId>>,
 }
 
 impl Inner {
+    /// Whether that is why its step was cut short; once.
+    pub(super) fn has_panicked(&self, id: &WorkflowId) -> bool {
+        self.panicked.lock().unwrap_or_else(PoisonError::into_inner).remove(id)
+    }
+
     fn stops(&self) -> MutexGuard<'_, HashMap<WorkflowId, CancellationToken>> {
         self.stops.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -88,8 +95,9 @@ impl Engine {
     pub fn new(store: Store, workflows: Vec<Arc<dyn Workflow>>, options: Options) -> Self {
         let workflows = workflows.into_iter().map(|w| (w.kind(), w)).collect();
         let lease = Lease::new(options.lease);
-        let (woken, rested, stops) = (Notify::new(), Notify::new(), Mutex::default());
-        Self(Arc::new(Inner { store, workflows, options, lease, woken, rested, stops }))
+        let (woken, rested) = (Notify::new(), Notify::new());
+        let (stops, panicked) = (Mutex::default(), Mutex::default());
+        Self(Arc::new(Inner { store, workflows, options, lease, woken, rested, stops, panicked }))
     }
 
     /// Makes a job, and drives it.
@@ -243,6 +251,7 @@ impl Engine {
                 warn!(workflow = %id, error = %chain(&error), "a workflow job is left, and taken up again");
             }
             Some(Failed::Panic(panic)) => {
+                self.0.panicked.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone());
                 error!(workflow = %id, %panic, "a workflow step panicked: this is a defect; its step is looked up");
             }
         }

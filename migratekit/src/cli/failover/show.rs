@@ -174,11 +174,9 @@ fn text(f: &v1::Failover) -> String {
         lines.push(format!("waits for   {}", f.waits_for));
     }
     if f.rto_seconds > 0.0 {
-        // Whether it is ready is known only of one that was waited for, and that showed it.
+        // It is known of one that was waited for only where that showed what it was to show.
         let waited = f.steps.iter().flat_map(|step| &step.parts).any(|part| part.name == "ready");
-        // Others speak of networks, or of its source.
-        let unready = |warning: &String| f.machine.is_empty() || warning.contains(&f.machine);
-        let what = if waited && !f.warnings.iter().any(unready) { "ready in" } else { "runs after" };
+        let what = if waited { "ready in" } else { "runs after" };
         lines.push(format!("{what:<11} {:.1}s", f.rto_seconds));
     }
     lines.extend(f.left_out.iter().map(|what| format!("left out    {what}")));

@@ -7,7 +7,7 @@ use crate::compute::{State, Stop as How};
 use crate::failover::evidence::Evidence;
 use crate::failover::{Plan, names};
 use crate::storage::SnapshotName;
-use crate::workflow::{Effect, Job, Kind, Problem, Turn};
+use crate::workflow::{Effect, Job, Kind, Problem, StepState, Turn};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -210,10 +210,21 @@ impl Effect for NothingThere {
                 there.push(format!("volume {clone}"));
             }
         }
-        match there.is_empty() {
-            true => Ok(json!({})),
-            false => {
-                let why = format!("still there after the clean-up: {}", there.join(", "));
+        // Somebody skipped its removal: from here on it is an orphan, and shown as one.
+        let skipped = turn.job.steps.iter().filter(|step| step.state == StepState::Skipped);
+        let skipped: Vec<_> = skipped.filter_map(|step| step.effect.as_deref()).collect();
+        let is_left = |what: &String| what.split_once(' ').is_some_and(|(_, name)| skipped.contains(&name));
+        let (left, still): (Vec<_>, Vec<_>) = there.into_iter().partition(is_left);
+        match (still.is_empty(), left.is_empty()) {
+            (true, true) => Ok(json!({})),
+            (true, false) => {
+                let left = left.join(", ");
+                Ok(
+                    json!({ "warning": format!("{left}: left there, as its removal was skipped; see `migratekit orphans list`") }),
+                )
+            }
+            (false, _) => {
+                let why = format!("still there after the clean-up: {}", still.join(", "));
                 Err(Problem::new(Kind::Permanent, CODE, why))
             }
         }

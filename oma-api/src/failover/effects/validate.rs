@@ -82,12 +82,25 @@ impl Validate {
         let missing = |d: &&crate::failover::plan::PlannedDisk| {
             !snapshot.volumes.iter().any(|v| v.as_str() == d.volume)
         };
-        match plan.disks.iter().find(missing) {
-            Some(disk) => {
-                Err(failed(format!("snapshot {} lacks disk {} ({})", snapshot.name, disk.key, disk.volume)))
-            }
-            None => Ok(()),
+        if let Some(disk) = plan.disks.iter().find(missing) {
+            return Err(failed(format!(
+                "snapshot {} lacks disk {} ({})",
+                snapshot.name, disk.key, disk.volume
+            )));
         }
+        for disk in &plan.disks {
+            let volume = super::volume(&disk.volume)?;
+            let there = self.0.storage.open_snapshot(&snapshot.name, &volume).await;
+            let size = there.map_err(super::of_storage(CODE))?.size();
+            if size != disk.size {
+                return Err(failed(format!(
+                    "disk {} has {size} bytes in snapshot {}, and had {} when that was made: the restore point is damaged; \
+                     sync, and take the new one",
+                    disk.key, snapshot.name, disk.size
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// A test beside the running VM would meet production there.

@@ -2,6 +2,7 @@
 
 use super::{Hands, clones, disk, of_storage, plan, point};
 use crate::failover::names;
+use crate::failover::plan::PlannedDisk;
 use crate::storage::{Storage, VolumeId};
 use crate::workflow::{Effect, Job, Kind, Problem, Turn};
 use serde_json::{Value, json};
@@ -20,10 +21,10 @@ impl Effect for CloneDisk {
 
     async fn look_up(&self, turn: Turn<'_>) -> Result<Option<Value>, Problem> {
         let plan = plan(turn.job)?;
-        let (_, clone) = disk(&plan, self.1)?;
+        let (disk, clone) = disk(&plan, self.1)?;
         turn.check()?;
         let found = self.0.storage.volume(&clone).await.map_err(of_storage(CODE))?;
-        Ok(found.map(|info| json!({ "volume": clone.as_str(), "size_bytes": info.size })))
+        found.map(|info| whole(disk, &clone, info.size)).transpose()
     }
 
     async fn act(&self, turn: Turn<'_>) -> Result<Value, Problem> {
@@ -32,7 +33,7 @@ impl Effect for CloneDisk {
         let (from, snapshot) = (super::volume(&disk.volume)?, point(turn.job, &plan)?);
         turn.check()?;
         let info = self.0.storage.clone_snapshot(&snapshot, &from, &clone).await.map_err(of_storage(CODE))?;
-        Ok(json!({ "volume": clone.as_str(), "size_bytes": info.size }))
+        whole(disk, &clone, info.size)
     }
 
     async fn undo(&self, turn: Turn<'_>) -> Result<(), Problem> {
@@ -40,6 +41,20 @@ impl Effect for CloneDisk {
         let (_, clone) = disk(&plan, self.1)?;
         turn.check()?;
         remove(&*self.0.storage, &clone, CODE).await
+    }
+}
+
+/// A machine must not start from a part of a disk.
+fn whole(disk: &PlannedDisk, clone: &VolumeId, size: u64) -> Result<Value, Problem> {
+    match size == disk.size {
+        true => Ok(json!({ "volume": clone.as_str(), "size_bytes": size })),
+        false => {
+            let why = format!(
+                "clone {clone} has {size} bytes, and disk {} {}: look at the storage",
+                disk.key, disk.size
+            );
+            Err(Problem::new(Kind::Permanent, CODE, why))
+        }
     }
 }
 

@@ -148,19 +148,26 @@ impl Verify {
             let why = ended.error.map_or_else(|| "it was stopped".to_owned(), |e| e.message);
             return Ok(Err(format!("the source could not be compared: {why}")));
         }
-        let mut unequal = Vec::new();
+        let (mut unequal, mut open) = (Vec::new(), Vec::new());
         for disk in disks {
-            self.0.transfers.findings_take(&ended.id, &disk.id);
+            let found = self.0.transfers.findings_take(&ended.id, &disk.id);
             let now = store.disk_fetch(&disk.id).await.map_err(|e| of_store(&e))?;
-            if now.source_verified_at.is_none_or(|at| at < ended.started_at) {
-                unequal.push(disk.key.to_string());
+            if now.source_verified_at.is_some_and(|at| at >= ended.started_at) {
+                continue;
             }
+            let of = if found.different.is_empty() { &mut open } else { &mut unequal };
+            of.push(disk.key.to_string());
         }
-        Ok(match unequal.is_empty() {
-            true => Ok(()),
-            false => {
+        Ok(match (unequal.is_empty(), open.is_empty()) {
+            (true, true) => Ok(()),
+            (false, _) => {
                 Err(format!("not all that change tracking calls unchanged is, on {}", unequal.join(", ")))
             }
+            // Of a cycle that was cut off: the replica has a part of what it was to bring.
+            (true, false) => Err(format!(
+                "a cycle that did not end has left blocks open that could not be compared, on {}",
+                open.join(", ")
+            )),
         })
     }
 

@@ -55,9 +55,14 @@ impl TryFrom<Asked> for Live {
             None => None,
             Some(text) => Some(span("accept_loss", Some(text), Duration::ZERO)?),
         };
+        let graceful = span("power_off.timeout", power_off.timeout.as_deref(), GRACEFUL)?;
+        if graceful.is_zero() && !power_off.force {
+            let why = "0s leaves a guest no time to power itself off: give it some, or allow its power to be cut (force)";
+            return Err(invalid("power_off.timeout", why));
+        }
         Ok(Self {
             mode,
-            graceful: span("power_off.timeout", power_off.timeout.as_deref(), GRACEFUL)?,
+            graceful,
             force: power_off.force,
             commit_policy,
             decided_within: span("commit_timeout", asked.commit_timeout.as_deref(), DECIDED)?,
@@ -99,6 +104,7 @@ mod tests {
         let of = |asked: Asked| Live::try_from(asked).expect_err("wrong").field;
         let power_off = |timeout: &str| Some(PowerOff { timeout: said(timeout), force: false });
         assert_eq!(of(Asked { power_off: power_off("soon"), ..Asked::default() }), "power_off.timeout");
+        assert_eq!(of(Asked { power_off: power_off("0s"), ..Asked::default() }), "power_off.timeout");
         let unplanned = Some(Mode::Unplanned);
         assert_eq!(
             of(Asked { mode: unplanned, power_off: power_off("5m"), ..Asked::default() }),

@@ -1,7 +1,9 @@
 //! Every sub-step fails in every way, and its undo too: who decides what then, and what is left.
 
-use super::world::{At, Fault, World};
+use super::world::{At, Fault, World, somebody};
+use crate::failover::Request;
 use crate::failover::status::{Status, public_steps};
+use crate::service::orphans::Chosen;
 use crate::workflow::{Ask, JobState, StepState};
 
 /// Of a test of two disks that is waited for.
@@ -153,4 +155,49 @@ async fn a_clone_that_is_open_elsewhere_is_not_removed() {
     assert_eq!(world.drive(&cleanup).await.state, JobState::Succeeded);
     assert!(world.nothing_there());
     assert!(job.steps.iter().any(|s| s.state == StepState::Failed || s.error.is_some()));
+}
+
+/// It ends all the same, and says what it left; that is an orphan from then on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clone_whose_removal_is_skipped_is_left_as_an_orphan() {
+    let world = World::sqlite().await;
+    let id = world.begin().await;
+    world.drive(&id).await;
+    let cleanup = world.clean(&id).await;
+    world.fails("drop-clone-0", At::Act, &[Fault::Permanent]);
+    assert_eq!(world.drive(&cleanup).await.state, JobState::NeedsAttention);
+    world.engine().ask(&cleanup, &Ask::Skip { why: "later".to_owned() }, "tester").await.expect("taken");
+    let job = world.drive(&cleanup).await;
+    assert_eq!(job.state, JobState::Succeeded, "{job:#?}");
+    let clone = world.there().clones.first().cloned().expect("it is left");
+    let clone = clone.trim_end_matches(".img").to_owned();
+    let app = &world.plant.app;
+    let view = app.failover_find(id.as_str()).await.expect("read");
+    assert!(view.warnings.iter().any(|w| w.contains(&clone) && w.contains("skipped")), "{:?}", view.warnings);
+    let gone = app.orphans_remove(&somebody(), &Chosen::Named(vec![clone])).await.expect("taken");
+    assert!(gone.iter().all(|removal| removal.kept.is_none()), "{gone:?}");
+    assert!(world.nothing_there());
+}
+
+/// What the storage has of a restore point is a part of it: nothing starts from that, whatever is to be skipped.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restore_point_that_was_cut_short_makes_no_machine() {
+    let world = World::sqlite().await;
+    let storage = world.plant.folder.path().join("storage/snapshots");
+    let point = std::fs::read_dir(storage).expect("listed").next().expect("one").expect("read").path();
+    let disk = std::fs::read_dir(point).expect("listed").next().expect("one").expect("read").path();
+    let size = std::fs::metadata(&disk).expect("there").len();
+    let mut mode = std::fs::metadata(&disk).expect("there").permissions();
+    std::os::unix::fs::PermissionsExt::set_mode(&mut mode, 0o600);
+    std::fs::set_permissions(&disk, mode).expect("set");
+    let cut = |to| std::fs::File::options().write(true).open(&disk).and_then(|file| file.set_len(to));
+    for skip_validation in [false, true] {
+        cut(size / 2).expect("cut");
+        let request = Request { skip_validation, ..world.request().await };
+        let id = world.ask(&request).await.expect("taken");
+        let job = world.drive(&id).await;
+        let why = job.error.as_ref().map(|e| (e.reason.as_str(), e.message.contains("damaged")));
+        assert_eq!((job.state, why), (JobState::RolledBack, Some(("VALIDATION_FAILED", true))), "{job:#?}");
+        assert!(world.nothing_there());
+    }
 }

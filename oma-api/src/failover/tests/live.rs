@@ -238,6 +238,13 @@ async fn a_vm_that_is_not_off_does_not_move() {
     assert_eq!(job.error.map(|e| e.reason), Some("POWER_OFF_TIMEOUT".to_owned()));
     assert_eq!((site.position().await, site.power()), (Position::SyncPaused, Power::On));
     assert!(site.world.nothing_there());
+    // It obeys late, when nobody waits for it any more.
+    let warned = async |power| {
+        site.seen(power).await;
+        let view = site.world.plant.app.failover_find(id.as_str()).await.expect("read");
+        view.warnings.iter().any(|warning| warning.starts_with("SOURCE_OFF"))
+    };
+    assert!(!warned(Power::On).await && warned(Power::Off).await);
     // With permission its power is cut.
     let mut request = site.request().await;
     if let Some(live) = &mut request.live {

@@ -61,6 +61,25 @@ async fn change_ids_are_trusted_after_a_rollback_only_where_they_tell_the_truth(
     assert_eq!(verified["trusted"], false, "{verified}");
     let disks = site.world.plant.disks().await;
     assert!(disks.iter().all(|d| d.needs_hash_diff), "all of it is compared by the next cycle");
+    assert!(verified["warning"].as_str().is_some_and(|why| why.contains("calls unchanged")), "{verified}");
+}
+
+/// Blocks that a cycle left open cannot be compared: that is said, and not that change tracking lies.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_cycle_left_open_is_compared_after_a_rollback() {
+    let site = Site::sqlite().await;
+    let id = site.begin().await;
+    site.drive(&id).await;
+    let store = &site.world.plant.app.store;
+    let disk = site.world.plant.disks().await.swap_remove(0);
+    let open: RangeSet = [ByteRange::new(0, LEAF)].into_iter().collect();
+    store.required_append(&disk.id, &open, jiff::Timestamp::now()).await.expect("stored");
+    let back = site.roll_back(&id).await;
+    let job = site.drive(&back).await;
+    let verified = job.output("verify").expect("done");
+    let why = verified["warning"].as_str().unwrap_or_default();
+    assert!(why.contains("left blocks open") && why.ends_with(disk.key.as_str()), "{verified}");
+    assert!(site.world.plant.disks().await.iter().all(|d| d.needs_hash_diff));
 }
 
 /// DESIGN §6 rule 14: an agent that was cut off in the middle of a cycle comes back after its VM has moved. Nothing that it
@@ -182,11 +201,11 @@ async fn a_final_delta_that_waits_says_why() {
                 None => tokio::time::sleep(Duration::from_millis(5)).await,
             }
         };
-        let (reason, message) = ("STORAGE_LOW".to_owned(), "2 GiB are to stay free".to_owned());
+        let (reason, message) = ("TARGET_SPACE_LOW".to_owned(), "2 GiB are to stay free".to_owned());
         app.hub.set_waiting(&cycle, Waiting { reason, message });
         loop {
             let warnings = app.failover_find(id.as_str()).await.expect("read").warnings;
-            if warnings.iter().any(|w| w.starts_with("STORAGE_LOW: final-cycle waits: 2 GiB")) {
+            if warnings.iter().any(|w| w.starts_with("TARGET_SPACE_LOW: final-cycle waits: 2 GiB")) {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -225,19 +244,12 @@ async fn a_vm_that_runs_twice_is_said_to() {
         view.warnings.iter().any(|warning| warning.starts_with("SOURCE_RUNNING"))
     };
     assert!(!warned().await);
-    let switched = async |power| {
-        let mut vm = app.vm_list().await.expect("read").remove(0).vm;
-        if let Some(configuration) = &mut vm.configuration {
-            configuration.power = power;
-        }
-        app.agent_inventory(&site.world.plant.agent, &[vm]).await.expect("taken");
-    };
-    switched(Power::On).await;
+    site.seen(Power::On).await;
     assert!(warned().await, "somebody switched it on");
     let refused = site.commit(&id).await.expect_err("which one counts?");
     assert_eq!(refused.reason(), "SOURCE_RUNNING");
     assert_eq!(site.position().await, Position::SwitchSuccessful);
-    switched(Power::Off).await;
+    site.seen(Power::Off).await;
     // A moment ago, and its agent has not said so by itself.
     site.switch_source(Power::On);
     let refused = site.commit(&id).await.expect_err("it is asked");
@@ -245,7 +257,7 @@ async fn a_vm_that_runs_twice_is_said_to() {
     assert!(refused.to_string().contains("agent vma-01 sees"), "{refused}");
     site.switch_source(Power::Off);
     site.commit(&id).await.expect("there is one");
-    switched(Power::On).await;
+    site.seen(Power::On).await;
     assert!(warned().await, "it is said after the commit, too");
 }
 

@@ -125,6 +125,16 @@ impl Site {
         view.failover.rollback.expect("made").id
     }
 
+    /// Its agent has seen it so, and says it.
+    pub(crate) async fn seen(&self, power: Power) {
+        let plant = &self.world.plant;
+        let mut vm = plant.app.vm_list().await.expect("read").remove(0).vm;
+        if let Some(configuration) = &mut vm.configuration {
+            configuration.power = power;
+        }
+        plant.app.agent_inventory(&plant.agent, &[vm]).await.expect("taken");
+    }
+
     /// Its agent is asked how the source's power is.
     pub(crate) async fn commit(&self, id: &WorkflowId) -> Result<FailoverView, Error> {
         let caller = somebody();

@@ -19,7 +19,7 @@ use utoipa::ToSchema;
 
 /// A VM that is to move.
 #[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a JSON object")]
 #[schema(as = NewFailoverLive)]
 pub(in crate::rest) struct New {
     /// The VM's uuid at its source.

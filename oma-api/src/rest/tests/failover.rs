@@ -247,6 +247,7 @@ async fn refusals_have_the_documents_shape() {
     for (arguments, path, status, code) in [
         (&[][..], format!("failover/jobs/{job}"), 404, "JOB_NOT_FOUND"),
         (&[], "failover/jobs/A%20B".to_owned(), 404, "JOB_NOT_FOUND"),
+        (&[], "failover/jobs?before=zzz".to_owned(), 404, "JOB_NOT_FOUND"),
         (&[], format!("failover/jobs/{job}/console"), 404, "JOB_NOT_FOUND"),
         (&[], format!("failover/jobs/{job}/console?offset=-1"), 400, "INVALID_REQUEST"),
         (&["-X", "POST"], format!("failover/jobs/{job}/cleanup"), 404, "JOB_NOT_FOUND"),

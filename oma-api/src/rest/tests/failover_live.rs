@@ -15,7 +15,7 @@ const VM: &str = "00000000-0000-4000-8000-000000000001";
 /// Without a test, for a reason; nothing converts guests here.
 fn asked(more: Value) -> Value {
     let mut asked = json!({
-        "vm_id": VM, "vm_name": "web-1", "skip_virtio_injection": true, "power_off": { "timeout": "0s" },
+        "vm_id": VM, "vm_name": "web-1", "skip_virtio_injection": true, "power_off": { "timeout": "1s" },
         "override_reason": "no time for a test"
     });
     for (key, value) in more.as_object().expect("fields") {

@@ -66,7 +66,7 @@ fn new() -> New {
         vm_id: "00000000-0000-4000-8000-000000000001".to_owned(),
         vm_name: "web-1".to_owned(),
         skip_virtio_injection: true,
-        power_off: Some(v1::FailoverPowerOff { timeout: "0s".to_owned(), force: false }),
+        power_off: Some(v1::FailoverPowerOff { timeout: "1s".to_owned(), force: false }),
         override_reason: "no time for a test".to_owned(),
         ..New::default()
     }

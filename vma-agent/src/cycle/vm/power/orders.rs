@@ -114,8 +114,8 @@ impl Work {
             (PowerWish::Off, None) => (
                 "POWER_OFF_TIMEOUT",
                 format!(
-                    "the guest did not power itself off within {waited} s; allow a forced power-off, or shut the guest \
-                     down by hand, and try again"
+                    "the guest did not power itself off within {waited} s, and may still do so: look at it; give it more time, \
+                     allow a forced power-off, or shut it down by hand, and try again"
                 ),
             ),
             (PowerWish::Off, Some((first, _))) => (
