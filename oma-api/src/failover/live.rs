@@ -96,7 +96,16 @@ impl Default for Live {
     }
 }
 
+/// At most, of a machine that is stopped on its way back.
+const STOP: Duration = Duration::from_secs(300);
+
 impl Live {
+    /// How long its machine may take to power itself off when it is taken back: as long as its guest had at the source. `None`: it is
+    /// stopped at once.
+    pub fn stop_patience(&self) -> Option<Duration> {
+        Some(self.graceful.min(STOP)).filter(|patience| !patience.is_zero())
+    }
+
     /// Whatever is wrong of itself.
     ///
     /// # Errors

@@ -2,9 +2,10 @@
 
 use super::{App, Error};
 use crate::compute::State;
-use crate::failover::{Failover, FailoverView, Kind, Standing, names, source};
+use crate::failover::{Failover, FailoverView, Kind, Plan, Standing, names, source};
 use crate::store::{FailoversOf, Migration};
 use crate::workflow::{JobState, Step, StepState, WorkflowId};
+use jiff::SignedDuration;
 use shared::cycle::{PowerOrder, PowerWish, Vm};
 use shared::vm::Power;
 use std::time::Duration;
@@ -21,6 +22,7 @@ impl App {
             self.runs_twice(&of).await?,
             self.is_down(&of).await,
             self.went_off(&of).await?,
+            stopping(&of),
         ];
         let mut view = FailoverView::from(of);
         view.warnings.extend(now.into_iter().flatten());
@@ -138,10 +140,48 @@ impl App {
     }
 }
 
+/// Its machine may power itself off before it is stopped: whoever waits is told until when.
+fn stopping(of: &Failover) -> Option<String> {
+    let job = of.rollback.as_ref()?;
+    let step = job.steps.iter().find(|s| s.plan.name == "stop" && s.state == StepState::Started)?;
+    let plan: Plan = serde_json::from_value(job.params.clone()).ok()?;
+    let patience = plan.live?.stop_patience()?;
+    let until = step.started_at?.checked_add(SignedDuration::try_from(patience).ok()?).ok()?;
+    Some(format!("stop: {} may power itself off until {until:.0}; its power is cut then", of.record.name))
+}
+
 fn at_its_source(vm: &str, agent: &str, power: Power) -> String {
     format!(
         "SOURCE_RUNNING: {vm} is {} at its source too, as agent {agent} sees it: power it off on one side; what it writes there \
          is nowhere else",
         power.as_str()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failover::tests::site::Site;
+
+    /// A machine that is taken back may power itself off first: until when is said, while it is waited for.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_machine_that_is_waited_for_on_its_way_back_is_said_so() {
+        let site = Site::sqlite().await;
+        let mut request = site.request().await;
+        if let Some(live) = &mut request.live {
+            live.graceful = Duration::from_secs(60);
+        }
+        let id = site.ask(&request).await.expect("taken").failover.record.job;
+        site.drive(&id).await;
+        site.roll_back(&id).await;
+        let mut failover = site.failover(&id).await;
+        assert_eq!(stopping(&failover), None, "it has not begun");
+        let steps = failover.rollback.iter_mut().flat_map(|job| &mut job.steps);
+        for step in steps.filter(|step| step.plan.name == "stop") {
+            step.state = StepState::Started;
+            step.started_at = "2026-11-22T12:00:00Z".parse().ok();
+        }
+        let said = stopping(&failover).expect("it is waited for");
+        assert!(said.contains("until 2026-11-22T12:01:00Z"), "{said}");
+    }
 }

@@ -5,12 +5,12 @@ use super::volumes::remove;
 use super::{Hands, clones, disk, machine_name, of_compute, of_storage, plan};
 use crate::compute::{State, Stop as How};
 use crate::failover::evidence::Evidence;
+use crate::failover::live::Live;
 use crate::failover::{Plan, names};
 use crate::storage::SnapshotName;
 use crate::workflow::{Effect, Job, Kind, Problem, StepState, Turn};
 use serde_json::{Value, json};
 use std::sync::Arc;
-use std::time::Duration;
 
 const CODE: &str = "CLEANUP_FAILED";
 
@@ -40,15 +40,6 @@ impl Effect for Begin {
 /// five minutes at most.
 pub(crate) struct Stop(pub(crate) Arc<Hands>);
 
-const GRACEFUL: Duration = Duration::from_secs(300);
-
-fn how(plan: &Plan) -> How {
-    match plan.live.as_ref().map(|live| live.graceful.min(GRACEFUL)) {
-        None | Some(Duration::ZERO) => How::Now,
-        Some(patience) => How::Graceful { patience },
-    }
-}
-
 #[async_trait::async_trait]
 impl Effect for Stop {
     fn name(&self, job: &Job) -> Option<String> {
@@ -73,8 +64,13 @@ impl Effect for Stop {
         let name = machine_name(&plan);
         // For the report: it goes with the machine.
         let evidence = Evidence::of(compute, &name).await;
+        let how = plan
+            .live
+            .as_ref()
+            .and_then(Live::stop_patience)
+            .map_or(How::Now, |patience| How::Graceful { patience });
         turn.check()?;
-        compute.stop(&name, how(&plan)).await.map_err(of_compute(CODE))?;
+        compute.stop(&name, how).await.map_err(of_compute(CODE))?;
         Ok(json!(evidence))
     }
 

@@ -3,11 +3,17 @@
 use super::Report;
 use super::text::{STEP_HEADER, after, console_source, facts, plain, step_rows, time, title};
 
-/// Inline: on one line, and nothing in it is markup.
+/// Inline: on one line, and nothing in it is markup. Names and times stay as they are: it is read in terminals, too.
 fn text(of: &str) -> String {
-    let mut escaped = String::new();
-    for c in plain(of).chars() {
+    let (mut escaped, mut before) = (String::new(), None);
+    let of: Vec<char> = plain(of).chars().collect();
+    for (at, &c) in of.iter().enumerate() {
+        let (last, next) = (before.replace(c), of.get(at + 1).copied());
+        let digits = [last, next].iter().all(|c: &Option<char>| c.is_some_and(|c| c.is_ascii_digit()));
         match c {
+            ':' if digits || next.is_none_or(char::is_whitespace) => escaped.push(c),
+            '-' | '(' | ')' if last.is_some_and(|last| last != ']') => escaped.push(c),
+            '.' if last.is_some_and(|last| !matches!(last, 'w' | 'W')) => escaped.push(c),
             '\n' => escaped.push(' '),
             '&' => escaped.push_str("&amp;"),
             '<' => escaped.push_str("&lt;"),

@@ -123,6 +123,8 @@ async fn what_others_wrote_is_no_markup() {
             assert!(!outside.contains(forbidden), "{forbidden} in {outside}");
         }
     }
+    let at = super::text::time(Some(report.requested_at));
+    assert!(before.contains(&format!("| Asked for at | {at} |")), "{at} as it is: {before}");
     let rows = before.lines().filter(|line| line.starts_with("| VM"));
     let cells = rows.map(|line| line.replace("\\|", "").matches('|').count()).collect::<Vec<_>>();
     assert_eq!(cells, [3], "a cell stays one");
