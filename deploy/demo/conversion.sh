@@ -17,7 +17,7 @@ start_debian() {
     {
         printf 'oma = "%s"\nstate_dir = "%s/debian-vma"\n' "$oma" "$dir"
         tls agent-vma-03
-        printf '[diagnostics]\nlisten = "127.0.0.1:0"\n'
+        printf '[diagnostics]\nlisten = "127.0.0.1:0"\n[progress]\nlisten = "127.0.0.1:0"\n'
         printf '[[vm]]\nuuid = "%s"\nname = "%s"\n' "$debian_uuid" "$debian"
         cat "$dir/debian/source.toml"
         printf '[vm.configuration]\ncpus = 2\nmemory = "1GiB"\nfirmware = "bios"\nguest_id = "debian12_64Guest"\n'

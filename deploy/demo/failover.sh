@@ -16,7 +16,7 @@ start_guest() {
     {
         printf 'oma = "%s"\nstate_dir = "%s/guest-vma"\n' "$oma" "$dir"
         tls agent-vma-02
-        printf '[diagnostics]\nlisten = "127.0.0.1:0"\n'
+        printf '[diagnostics]\nlisten = "127.0.0.1:0"\n[progress]\nlisten = "127.0.0.1:0"\n'
         printf '[[vm]]\nuuid = "%s"\nname = "%s"\n' "$guest_uuid" "$guest"
         cat "$dir/guest/source.toml"
     } >"$dir/guest-agent.toml"
