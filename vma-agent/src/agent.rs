@@ -30,14 +30,17 @@ impl Listeners {
     /// # Errors
     /// Which one is taken, or not of this machine.
     pub async fn bind(config: &Config) -> anyhow::Result<Self> {
-        let bind = async |what: &str, listen: SocketAddr| {
+        let bind = async |table: &str, listen: SocketAddr| {
             TcpListener::bind(listen).await.with_context(|| {
-                format!("cannot listen on {listen} for {what}: is another vma-agent running?")
+                format!(
+                    "cannot listen on {listen}: is another vma-agent running? A second one on this host needs a `listen` of its own in \
+                     [{table}]"
+                )
             })
         };
         Ok(Self {
             diagnostics: bind("diagnostics", config.diagnostics.listen).await?,
-            progress: bind("the progress API", config.progress.listen).await?,
+            progress: bind("progress", config.progress.listen).await?,
         })
     }
 }
