@@ -19,7 +19,7 @@ pub use catalog::{Kind, message, unknown_field, unknown_message};
 pub use plan::{Fault, Moment, Rule};
 pub use wire::How;
 
-use crate::harness::World;
+use crate::harness::{World, eventually};
 use anyhow::Context as _;
 use bytes::Bytes;
 use catalog::Catalog;
@@ -140,6 +140,17 @@ impl Middle {
         };
         let fired = tokio::time::timeout(deadline, waiting).await;
         fired.with_context(|| format!("not within {deadline:?}: {:?}", self.shared.lock().plan.in_force()))
+    }
+
+    /// Waits until an agent was welcomed after the last rule that fired: over a connection that this one did not end.
+    ///
+    /// # Errors
+    /// None was within `deadline`.
+    pub async fn welcomed(&self, deadline: Duration) -> anyhow::Result<()> {
+        eventually("a welcome after the last fault", deadline, || async {
+            Ok((self.shared.lock().plan.seen_since("ConnectResponse.welcome") > 0).then_some(()))
+        })
+        .await
     }
 
     /// Messages of this kind that came so far, from either side.

@@ -49,6 +49,8 @@ pub(super) struct Plan {
     counted: u64,
     seen: HashMap<String, u64>,
     fired: u64,
+    /// As `seen` was when the last rule fired.
+    before: HashMap<String, u64>,
 }
 
 impl Plan {
@@ -73,6 +75,11 @@ impl Plan {
         self.seen.get(kind).copied().unwrap_or(0)
     }
 
+    /// Since the last rule fired; what fired it is not counted.
+    pub(super) fn seen_since(&self, kind: &str) -> u64 {
+        self.seen(kind) - self.before.get(kind).copied().unwrap_or(0)
+    }
+
     pub(super) fn fired(&self) -> u64 {
         self.fired
     }
@@ -87,6 +94,7 @@ impl Plan {
         }
         self.counted = 0;
         self.fired += 1;
+        self.before.clone_from(&self.seen);
         self.rules.pop_front().map(|rule| rule.fault)
     }
 }

@@ -32,6 +32,11 @@ fn slow() -> Rewrite {
     desiring(|vm| vm.rate_bytes_per_second = 2 * MIB)
 }
 
+/// What is under way at a pause has 3 s to become durable: this keeps the rest of a copy for later.
+fn slower() -> Rewrite {
+    desiring(|vm| vm.rate_bytes_per_second = MIB / 4)
+}
+
 /// Off, which this source cannot do.
 fn order_off(vm: &mut v1::DesiredVm) {
     vm.power = Some(v1::PowerOrder {
@@ -96,6 +101,7 @@ impl Behind {
             self.guest_writes()?;
             let source = live_hashes(&self.world)?;
             let before = self.world.get().await?.cycle.map(|cycle| cycle.job_id);
+            self.middle.rewrite(slower());
             self.world.act(v1::Action::Sync).await?;
             crate::cycles::snapshot_of_next(&self.world, before.as_deref()).await?;
             let rule = self.cut("ConnectRequest.report.paused", moment);
@@ -105,10 +111,10 @@ impl Behind {
             let paused = |m: &v1::Migration| m.cycle.as_ref().is_some_and(|c| c.status == "paused");
             let m = self.world.wait("the pause", SOON, paused).await?;
             ensure!(m.state() == v1::State::Paused, "{m:?}");
+            self.middle.rewrite(as_it_is());
             let m = self.world.sync().await?;
             self.proof.of(&self.world, &m, &source).await?;
         }
-        self.middle.rewrite(as_it_is());
         Ok(())
     }
 
@@ -228,6 +234,8 @@ impl Behind {
         let ended = |m: &v1::Migration| m.state() == v1::State::Aborted;
         self.world.wait("the end of the abort", SOON, ended).await?;
         self.middle.all_fired(SOON).await?;
+        // `begin` asks for the agent, and the last cut may not have come through yet.
+        self.middle.welcomed(SOON).await?;
         eventually("the source without anything of ours", SOON, || async {
             Ok(ours_at_the_source(self.world.live()?)?.is_empty().then_some(()))
         })
