@@ -22,7 +22,7 @@ pub enum Error {
         "{asked:?} is no window: {why}; write days and hours, such as \"mon-fri 08:00-18:00\" or \"daily 22:00-06:00\""
     )]
     Window { asked: String, why: &'static str },
-    #[error("the blackout windows leave no minute of the week in which a cycle could start: leave some")]
+    #[error("the blackout windows leave no minute of the year in which a cycle could start: leave some")]
     AlwaysBlackout,
     #[error(
         "blackout windows keep the schedule away, and there is none: give an interval or a cron expression too"

@@ -103,6 +103,19 @@ fn what_a_blackout_keeps_away_is_made_up_once_behind_it() {
     assert!(!schedule.starts(anchor, at("2026-11-20T18:30:00Z")));
 }
 
+/// From April, when Lord Howe sets its clock back, to October the two follow each other without a gap.
+#[test]
+fn windows_of_two_zones_may_leave_nothing_for_half_a_year() {
+    let windows = ["daily 05:00-22:00 Europe/Berlin", "daily 05:30-13:30 Australia/Lord_Howe"];
+    let spec = Spec { blackout: windows.map(str::to_owned).to_vec(), ..every(60) };
+    let schedule = Schedule::parse(&spec).expect("there is room in winter");
+    let anchor = at("2026-04-04T02:59:00Z");
+    assert_eq!(schedule.next_due(anchor, anchor), Some(at("2026-10-04T02:30:00Z")));
+    // A whole day, every day, is refused.
+    let all_day = Spec { blackout: vec!["daily 05:00-05:00 Europe/Berlin".to_owned()], ..every(60) };
+    assert!(matches!(Schedule::parse(&all_day), Err(Error::AlwaysBlackout)));
+}
+
 #[test]
 fn the_rate_is_the_windows_own_and_the_migrations_outside() {
     let rate =

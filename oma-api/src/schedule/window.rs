@@ -73,9 +73,10 @@ impl Window {
     }
 }
 
-/// The first moment from `at` on that is in none of them; `None`: there is none for a week.
+/// The first moment from `at` on that is in none of them; `None`: there is none for a year. Windows of two zones may leave
+/// an hour in winter and none from spring to autumn.
 pub(super) fn end_of_all(windows: &[Window], at: Timestamp) -> Option<Timestamp> {
-    let most = at.checked_add((8 * 24).hours()).ok()?;
+    let most = at.checked_add((400 * 24).hours()).ok()?;
     let mut free = at;
     while free < most {
         match windows.iter().filter_map(|window| window.end_at(free)).max() {
