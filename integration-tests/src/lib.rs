@@ -12,3 +12,4 @@ pub mod mariadb;
 pub mod middle;
 pub mod nbd_tap;
 pub mod otlp;
+pub mod recordings;

@@ -35,6 +35,7 @@ use tempfile::TempDir;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 mod machines;
+pub(crate) mod scripted;
 
 pub(crate) use machines::{Fault, Machines};
 

@@ -1,0 +1,25 @@
+//! Speaks to LINSTOR's controllers: tries them in turn, and understands what they answer.
+//!
+//! LINSTOR answers a change with a list of entries, each with a type (success, information, warning, error), an operation,
+//! an object and a code; the HTTP status is that of the first error. Neither says that a resource can be used: that is
+//! read back from its state (`contracts/LINSTOR.md`).
+//!
+//! ```text
+//!  call ──► controller that answered last ──► connected: its answer counts, whatever it is
+//!                 │ nobody there, a standby that redirects
+//!                 ▼
+//!           the next one, once each
+//! ```
+//!
+//! Deliberately not here: which calls keep data, and under which lock.
+
+mod client;
+mod error;
+mod reply;
+
+pub use client::{Client, Settings};
+pub use error::{Error, Outcome};
+pub use reply::{Kind, Problem, Replies, Reply, ReturnCode};
+
+#[cfg(test)]
+mod tests;
