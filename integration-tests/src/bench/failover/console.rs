@@ -4,7 +4,7 @@
 use super::super::outcome::{Mark, Outcome};
 use super::super::place::Place;
 use super::super::{Options, report};
-use super::protected::{append, clean};
+use super::protected::{clean, with_compute};
 use crate::guest::{Drivers, Image, Sizes, Tools};
 use crate::harness::{self, VM_UUID, World};
 use anyhow::Context as _;
@@ -45,8 +45,7 @@ pub(in super::super) async fn run(options: &Options) -> anyhow::Result<Outcome> 
     };
     let mut world = World::start(&how).await?;
     let machines = folder.path().join("machines");
-    let compute = format!("[compute]\nkind = \"local\"\npath = \"{}\"\n", machines.display());
-    append(&world.dir.join("oma.toml"), &compute)?;
+    with_compute(&world.dir.join("oma.toml"), "local", &machines)?;
     world.oma_restart(&[])?;
     world.agent_restart()?;
     world.begin().await?;

@@ -47,13 +47,13 @@ pub(super) struct Journal {
     pub(super) seconds: f64,
 }
 
-/// In the place of the backend that a world has.
-fn remember_machines(config: &Path, machines: &str) -> anyhow::Result<()> {
+/// In the place of the backend that a world has: the kind, and where its machines are.
+pub(super) fn with_compute(config: &Path, kind: &str, machines: &Path) -> anyhow::Result<()> {
     let text = std::fs::read_to_string(config)?;
     let begin = text.find("[compute]").context("no [compute]")?;
     let end = text[begin + 1..].find('[').map_or(text.len(), |at| begin + 1 + at);
-    let instant = format!("[compute]\nkind = \"instant\"\npath = \"{machines}\"\n");
-    Ok(std::fs::write(config, format!("{}{instant}{}", &text[..begin], &text[end..]))?)
+    let table = format!("[compute]\nkind = \"{kind}\"\npath = \"{}\"\n", machines.display());
+    Ok(std::fs::write(config, format!("{}{table}{}", &text[..begin], &text[end..]))?)
 }
 
 impl Protected {
@@ -71,8 +71,7 @@ impl Protected {
         };
         let mut world = World::start(&how).await?;
         add_vms(&world, &files)?;
-        let machines = folder.path().join("machines").display().to_string();
-        remember_machines(&world.dir.join("oma.toml"), &machines)?;
+        with_compute(&world.dir.join("oma.toml"), "instant", &folder.path().join("machines"))?;
         world.control_plane = "oma-instant";
         world.oma_restart(&[])?;
         world.agent_restart()?;
@@ -188,11 +187,8 @@ fn add_vms(world: &World, files: &[(&str, &Path)]) -> anyhow::Result<()> {
             write!(text, "[[vm.plain.disks]]\nkey = \"{key}\"\nfile = \"{}\"\n", file.display())?;
         }
     }
-    append(&world.dir.join("vma.toml"), &text)
-}
-
-pub(super) fn append(file: &Path, text: &str) -> anyhow::Result<()> {
-    Ok(OpenOptions::new().append(true).open(file)?.write_all(text.as_bytes())?)
+    let mut config = OpenOptions::new().append(true).open(world.dir.join("vma.toml"))?;
+    Ok(config.write_all(text.as_bytes())?)
 }
 
 /// A restore point for each VM.
