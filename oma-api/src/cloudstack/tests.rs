@@ -268,7 +268,6 @@ fn every_recorded_answer_is_understood() -> anyhow::Result<()> {
             answer::Answer::Strange(excerpt) => panic!("{excerpt}"),
         }
     }
-    println!("{values} values, {refusals} refusals");
     assert!(values > 1_000 && refusals > 200, "{values} values, {refusals} refusals");
     Ok(())
 }

@@ -13,12 +13,20 @@
 //!
 //! Deliberately not here: which calls keep data, and under which lock.
 
+mod calls;
 mod client;
+mod cluster;
 mod error;
+mod model;
+mod name;
 mod reply;
 
+pub use calls::{Filter, Group};
 pub use client::{Client, Settings};
+pub use cluster::{Cluster, Device, Fault};
 pub use error::{Error, Outcome};
+pub use model::{Definition, Made, Node, Pool, Resource, Snapshot, Unusable, Volume, VolumeDefinition};
+pub use name::{InvalidName, Name};
 pub use reply::{Kind, Problem, Replies, Reply, ReturnCode};
 
 #[cfg(test)]
