@@ -17,13 +17,14 @@ mod calls;
 mod client;
 mod cluster;
 mod error;
+mod locks;
 mod model;
 mod name;
 mod reply;
 
 pub use calls::{Filter, Group};
 pub use client::{Client, Settings};
-pub use cluster::{Cluster, Device, Fault};
+pub use cluster::{Age, Cluster, Device, Fault};
 pub use error::{Error, Outcome};
 pub use model::{Definition, Made, Node, Pool, Resource, Snapshot, Unusable, Volume, VolumeDefinition};
 pub use name::{InvalidName, Name};
