@@ -1,0 +1,350 @@
+//! What keeps data, over the single calls: each of these may be repeated after any end, looks before it acts, and touches
+//! nothing that is not marked as ours (`contracts/LINSTOR.md`, the eight ways to lose data there).
+//!
+//! ```text
+//!  define + mark ──► volume ──► place ──► device there? ──► whole            a new volume: goes on where it was left
+//!  define + mark ──► restore volume ──► restore ──► device there? ──► whole  a clone: without *whole* it is thrown away
+//! ```
+//!
+//! A mark is a property whose key holds the resource's own name: restored definitions inherit the properties of the snapshot,
+//! and another's mark must not make them ours. *Whole* holds the definition's uuid besides. It is set only when the device was
+//! seen, because any change of a resource whose restore failed makes an empty volume of it, which nothing tells from a good one.
+
+use super::client::Client;
+use super::error::{Error, Outcome};
+use super::locks::Locks;
+use super::model::{Definition, Made, Unusable};
+use super::name::Name;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Key of the mark that a resource definition is ours; its own name follows.
+const OURS: &str = "Aux/mk-volume/";
+
+/// Key of the mark that its content is what it should be; its own name follows, the definition's uuid is the value.
+const WHOLE: &str = "Aux/mk-whole/";
+
+/// What was wanted cannot be.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    #[error(transparent)]
+    Linstor(#[from] Error),
+    #[error(
+        "resource {name} is there and not marked as MigrateKit's: it is left alone; use another name, or look whose it is"
+    )]
+    NotOurs { name: Name },
+    #[error("resource {name} is there with {have} bytes, not {need}")]
+    OtherSize { name: Name, have: u64, need: u64 },
+    #[error("resource {name} is being deleted: a node that is off keeps its name until it is back")]
+    BeingDeleted { name: Name },
+    #[error("resource {name} cannot be used")]
+    Unusable {
+        name: Name,
+        #[source]
+        source: Unusable,
+    },
+    #[error(
+        "there is no resource group {group}: name one of `linstor resource-group list` in the configuration"
+    )]
+    NoGroup { group: Name },
+    #[error("there is no resource {name}")]
+    NoResource { name: Name },
+    #[error("resource {name} is there already")]
+    Exists { name: Name },
+    #[error("there is no whole snapshot {snapshot} of resource {name}")]
+    NoSnapshot { name: Name, snapshot: Name },
+    #[error("snapshot {snapshot} of resource {name} was not made whole: it was removed, try again")]
+    HalfSnapshot { name: Name, snapshot: Name },
+}
+
+/// One cluster, as this control plane uses it. Clones share the locks.
+#[derive(Clone)]
+pub struct Cluster {
+    client: Client,
+    /// LINSTOR's name of the host that opens the devices.
+    node: Arc<str>,
+    locks: Arc<Locks>,
+}
+
+/// A resource that can be opened on this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    pub path: PathBuf,
+    /// Usable bytes.
+    pub size: u64,
+    /// What its volume lies on: `LVM_THIN`, `ZFS`, …
+    pub provider: String,
+}
+
+/// Whether a resource was there before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Age {
+    /// It was made by this call, all of it.
+    New,
+    /// It was there, or a part of it was: it may have been written.
+    Found,
+}
+
+impl Cluster {
+    pub fn new(client: Client, node: &str) -> Self {
+        Self { client, node: node.into(), locks: Arc::default() }
+    }
+
+    /// The single calls, for what only looks.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The definition of a resource of ours that is whole. `None`: there is none, or a part of one.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub async fn find(&self, name: &Name) -> Result<Option<Definition>, Fault> {
+        Ok(self.ours(name).await?.filter(|definition| is_whole(definition, name)))
+    }
+
+    /// All resources of ours that are whole.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub async fn all(&self) -> Result<Vec<(Name, Definition)>, Fault> {
+        let named = |definition: Definition| Some((Name::parse(definition.name.as_str()).ok()?, definition));
+        let all = self.client.definitions().await?.into_iter().filter_map(named);
+        Ok(all
+            .filter(|(name, definition)| is_marked(definition, name) && is_whole(definition, name))
+            .collect())
+    }
+
+    /// Makes a resource of one volume, or goes on where that was left. One that is whole already is taken as it is.
+    ///
+    /// # Errors
+    /// [`Fault`]; nothing of others has changed.
+    pub async fn create(&self, name: &Name, group: &Name, size_kib: u64) -> Result<(Device, Age), Fault> {
+        let _held = self.locks.hold([name]).await;
+        let filter = self.filter(group).await?;
+        let mut age = Age::Found;
+        let definition = match self.ours(name).await? {
+            Some(definition) => definition,
+            None => {
+                age = Age::New;
+                self.client.define(name, group, &filter.layer_stack, &marks(name)).await?;
+                self.ours(name).await?.ok_or_else(|| Fault::NoResource { name: name.clone() })?
+            }
+        };
+        match definition.size() {
+            None if definition.volume_definitions.is_empty() => {
+                self.client.define_volume(name, size_kib).await?;
+            }
+            have => {
+                let (have, need) = (have.unwrap_or(0), size_kib.saturating_mul(1024));
+                if have != need {
+                    return Err(Fault::OtherSize { name: name.clone(), have, need });
+                }
+            }
+        }
+        if self.client.resources(name).await?.iter().all(super::Resource::is_diskless) {
+            self.client.place(name, &filter).await?;
+        }
+        let device = self.open_here(name).await?;
+        if !is_whole(&definition, name) {
+            self.say_whole(name, definition.uuid).await?;
+        }
+        Ok((device, age))
+    }
+
+    async fn filter(&self, group: &Name) -> Result<super::Filter, Fault> {
+        let found = self.client.group(group).await?;
+        found.map(|found| found.select_filter).ok_or_else(|| Fault::NoGroup { group: group.clone() })
+    }
+
+    /// Its device was seen.
+    async fn say_whole(&self, name: &Name, uuid: String) -> Result<(), Fault> {
+        let whole = BTreeMap::from([(format!("{WHOLE}{name}"), uuid)]);
+        self.client.set_props(name, &whole, &[]).await?;
+        Ok(())
+    }
+
+    /// Where it is opened on this node; makes it reachable here where it is not.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub async fn device(&self, name: &Name) -> Result<Device, Fault> {
+        let _held = self.locks.hold([name]).await;
+        self.find(name).await?.ok_or_else(|| Fault::NoResource { name: name.clone() })?;
+        self.open_here(name).await
+    }
+
+    async fn open_here(&self, name: &Name) -> Result<Device, Fault> {
+        if !self.client.resources(name).await?.iter().any(|r| r.node_name == *self.node) {
+            self.client.make_available(name, &self.node).await?;
+        }
+        let (all, definition) = (self.client.resources(name).await?, self.client.definition(name).await?);
+        let unusable = |source| Fault::Unusable { name: name.clone(), source };
+        let not_there = || unusable(Unusable::NotThere { node: self.node.to_string() });
+        let here = all.iter().find(|r| r.node_name == *self.node).ok_or_else(not_there)?;
+        let path = here.device().map_err(unusable)?.to_owned();
+        let size = definition.and_then(|definition| definition.size());
+        let size = size.ok_or_else(|| Fault::NoResource { name: name.clone() })?;
+        let disk = all.iter().find(|r| !r.is_diskless()).unwrap_or(here);
+        let provider = disk.volumes.first().map(|volume| volume.provider_kind.clone()).unwrap_or_default();
+        Ok(Device { path, size, provider })
+    }
+
+    /// Makes it larger. LINSTOR shrinks as readily, so that the size is compared first.
+    ///
+    /// # Errors
+    /// [`Fault::OtherSize`] where it is larger already.
+    pub async fn grow(&self, name: &Name, size_kib: u64) -> Result<Device, Fault> {
+        let _held = self.locks.hold([name]).await;
+        let definition = self.ours(name).await?.ok_or_else(|| Fault::NoResource { name: name.clone() })?;
+        let (have, need) = (definition.size().unwrap_or(u64::MAX), size_kib.saturating_mul(1024));
+        if have > need {
+            return Err(Fault::OtherSize { name: name.clone(), have, need });
+        }
+        if have < need {
+            self.client.set_size(name, size_kib).await?;
+        }
+        self.open_here(name).await
+    }
+
+    /// Removes it with its snapshots, where it is ours; nothing to remove is success. Nobody may have it open: without DRBD
+    /// LINSTOR does not look.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub async fn delete(&self, name: &Name) -> Result<(), Fault> {
+        let _held = self.locks.hold([name]).await;
+        if self.ours(name).await?.is_none() {
+            return Ok(());
+        }
+        for snapshot in self.client.snapshots(name).await? {
+            if let Ok(snapshot) = Name::parse(snapshot.name) {
+                self.client.delete_snapshot(name, &snapshot).await?;
+            }
+        }
+        self.client.delete_definition(name).await?;
+        // Nodes that are off: it is marked, and goes when they are back.
+        match self.client.definition(name).await? {
+            None => Ok(()),
+            Some(_) => Err(Fault::BeingDeleted { name: name.clone() }),
+        }
+    }
+
+    /// All of them at one moment, whole or not at all. The same that is there already is success.
+    ///
+    /// # Errors
+    /// [`Fault::HalfSnapshot`] after a set that was not whole was removed.
+    pub async fn snapshot(&self, names: &[Name], snapshot: &Name) -> Result<(), Fault> {
+        let _held = self.locks.hold(names).await;
+        for name in names {
+            self.ours(name).await?.ok_or_else(|| Fault::NoResource { name: name.clone() })?;
+        }
+        if self.taken(names, snapshot).await?.is_none() {
+            return Ok(());
+        }
+        // What a crash or a failed tool left keeps the name.
+        self.discard(names, snapshot).await?;
+        let taken = self.client.take_snapshots(names, snapshot).await;
+        match (self.taken(names, snapshot).await?, taken) {
+            (None, _) => Ok(()),
+            // It may be in the making still: the next attempt looks, and begins anew.
+            (Some(_), Err(error @ (Error::NoAnswer { .. } | Error::Strange { .. }))) => Err(error.into()),
+            (Some(_), Err(error)) if error.outcome() == Outcome::NotDone => Err(error.into()),
+            (Some(name), _) => {
+                self.discard(names, snapshot).await?;
+                Err(Fault::HalfSnapshot { name, snapshot: snapshot.clone() })
+            }
+        }
+    }
+
+    /// The first of them that has no whole snapshot of that name.
+    async fn taken(&self, names: &[Name], snapshot: &Name) -> Result<Option<Name>, Fault> {
+        for name in names {
+            let all = self.client.snapshots(name).await?;
+            let is_whole = |s: &super::Snapshot| {
+                s.name.eq_ignore_ascii_case(snapshot.as_str()) && s.made() == Made::Whole
+            };
+            if !all.iter().any(is_whole) {
+                return Ok(Some(name.clone()));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn discard(&self, names: &[Name], snapshot: &Name) -> Result<(), Fault> {
+        for name in names {
+            self.client.delete_snapshot(name, snapshot).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes one snapshot of each; nothing to remove is success.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub async fn delete_snapshot(&self, names: &[Name], snapshot: &Name) -> Result<(), Fault> {
+        let _held = self.locks.hold(names).await;
+        for name in names {
+            if self.ours(name).await?.is_some() {
+                self.client.delete_snapshot(name, snapshot).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A new resource with a snapshot's content. What was half-made is thrown away first.
+    ///
+    /// # Errors
+    /// [`Fault::Exists`]: it is there, whole, and may have been written.
+    pub async fn restore(
+        &self,
+        from: &Name,
+        snapshot: &Name,
+        to: &Name,
+        group: &Name,
+    ) -> Result<Device, Fault> {
+        let _held = self.locks.hold([from, to]).await;
+        if self.taken(std::slice::from_ref(from), snapshot).await?.is_some() {
+            return Err(Fault::NoSnapshot { name: from.clone(), snapshot: snapshot.clone() });
+        }
+        let filter = self.filter(group).await?;
+        match self.ours(to).await? {
+            Some(there) if is_whole(&there, to) => return Err(Fault::Exists { name: to.clone() }),
+            Some(_) => self.client.delete_definition(to).await?,
+            None => {}
+        }
+        self.client.define(to, group, &filter.layer_stack, &marks(to)).await?;
+        self.client.restore_volume(from, snapshot, to).await?;
+        self.client.restore(from, snapshot, to).await?;
+        let device = self.open_here(to).await?;
+        let made = self.ours(to).await?.ok_or_else(|| Fault::NoResource { name: to.clone() })?;
+        self.say_whole(to, made.uuid).await?;
+        Ok(device)
+    }
+
+    /// The definition of that name, which has to be ours. `None`: there is none.
+    async fn ours(&self, name: &Name) -> Result<Option<Definition>, Fault> {
+        match self.client.definition(name).await? {
+            None => Ok(None),
+            Some(definition) if !is_marked(&definition, name) => Err(Fault::NotOurs { name: name.clone() }),
+            Some(definition) if definition.is_being_deleted() => {
+                Err(Fault::BeingDeleted { name: name.clone() })
+            }
+            Some(definition) => Ok(Some(definition)),
+        }
+    }
+}
+
+/// Whether what it holds is what its snapshot held, and not what a failed restore left.
+fn is_whole(definition: &Definition, name: &Name) -> bool {
+    definition.props.get(&format!("{WHOLE}{name}")).is_some_and(|uuid| *uuid == definition.uuid)
+}
+
+fn is_marked(definition: &Definition, name: &Name) -> bool {
+    definition.props.contains_key(&format!("{OURS}{name}"))
+}
+
+fn marks(name: &Name) -> BTreeMap<String, String> {
+    BTreeMap::from([(format!("{OURS}{name}"), "1".to_owned())])
+}
