@@ -89,7 +89,13 @@ pub enum Error {
 /// One backend.
 #[async_trait]
 pub trait Storage: Send + Sync {
-    /// Makes a volume of `size` bytes, durably. One of that size that is there already is taken as it is (and then
+    /// Bytes of the volume that is made for a disk of `size`: as many, or as the backend's granularity wants it (CloudStack
+    /// counts in whole GiB). Behind the disk's end it reads as zero.
+    fn rounded(&self, size: u64) -> u64 {
+        size
+    }
+
+    /// Makes a volume of `size` bytes, [rounded](Self::rounded), durably. One of that size that is there already is taken as it is (and then
     /// nothing is known about what it reads).
     async fn create(&self, volume: &VolumeId, size: u64) -> Result<VolumeInfo, Error>;
 
@@ -132,8 +138,8 @@ pub trait Storage: Send + Sync {
     /// Whole ones only, in the order of their names.
     async fn snapshots(&self) -> Result<Vec<Snapshot>, Error>;
 
-    /// Opens one volume of a snapshot; writes to it fail.
-    async fn open_snapshot(&self, name: &SnapshotName, volume: &VolumeId) -> Result<Arc<dyn Target>, Error>;
+    /// Bytes that a snapshot holds of a volume, as the storage has it now: a damaged one may hold fewer than it did.
+    async fn snapshot_size(&self, name: &SnapshotName, volume: &VolumeId) -> Result<u64, Error>;
 
     /// Removes it; nothing to remove is success.
     async fn delete_snapshot(&self, name: &SnapshotName) -> Result<(), Error>;

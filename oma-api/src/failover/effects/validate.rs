@@ -90,9 +90,9 @@ impl Validate {
         }
         for disk in &plan.disks {
             let volume = super::volume(&disk.volume)?;
-            let there = self.0.storage.open_snapshot(&snapshot.name, &volume).await;
-            let size = there.map_err(super::of_storage(CODE))?.size();
-            if size != disk.size {
+            let there = self.0.storage.snapshot_size(&snapshot.name, &volume).await;
+            let size = there.map_err(super::of_storage(CODE))?;
+            if size != self.0.storage.rounded(disk.size) {
                 return Err(failed(format!(
                     "disk {} has {size} bytes in snapshot {}, and had {} when that was made: the restore point is damaged; \
                      sync, and take the new one",

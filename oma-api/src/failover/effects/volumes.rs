@@ -24,7 +24,7 @@ impl Effect for CloneDisk {
         let (disk, clone) = disk(&plan, self.1)?;
         turn.check()?;
         let found = self.0.storage.volume(&clone).await.map_err(of_storage(CODE))?;
-        found.map(|info| whole(disk, &clone, info.size)).transpose()
+        found.map(|info| whole(&*self.0.storage, disk, &clone, info.size)).transpose()
     }
 
     async fn act(&self, turn: Turn<'_>) -> Result<Value, Problem> {
@@ -33,7 +33,7 @@ impl Effect for CloneDisk {
         let (from, snapshot) = (super::volume(&disk.volume)?, point(turn.job, &plan)?);
         turn.check()?;
         let info = self.0.storage.clone_snapshot(&snapshot, &from, &clone).await.map_err(of_storage(CODE))?;
-        whole(disk, &clone, info.size)
+        whole(&*self.0.storage, disk, &clone, info.size)
     }
 
     async fn undo(&self, turn: Turn<'_>) -> Result<(), Problem> {
@@ -45,8 +45,8 @@ impl Effect for CloneDisk {
 }
 
 /// A machine must not start from a part of a disk.
-fn whole(disk: &PlannedDisk, clone: &VolumeId, size: u64) -> Result<Value, Problem> {
-    match size == disk.size {
+fn whole(storage: &dyn Storage, disk: &PlannedDisk, clone: &VolumeId, size: u64) -> Result<Value, Problem> {
+    match size == storage.rounded(disk.size) {
         true => Ok(json!({ "volume": clone.as_str(), "size_bytes": size })),
         false => {
             let why = format!(

@@ -65,6 +65,19 @@ impl LocalStorage {
         .await
     }
 
+    /// Opens one volume of a snapshot; writes to it fail.
+    async fn open_snapshot(&self, name: &SnapshotName, volume: &VolumeId) -> Result<Arc<dyn Target>, Error> {
+        let (name, volume) = (name.clone(), volume.clone());
+        self.run(move |root| {
+            let path = root.snapshot_image(&name, &volume);
+            match path.exists() {
+                true => Ok(Arc::new(FileTarget::open_read_only(&path, 0)?) as Arc<dyn Target>),
+                false => Err(Error::NoSnapshot { snapshot: name, volume }),
+            }
+        })
+        .await
+    }
+
     async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Root) -> Result<T, Error> + Send + 'static,
@@ -300,16 +313,8 @@ impl Storage for LocalStorage {
         self.run(Root::all_snapshots).await
     }
 
-    async fn open_snapshot(&self, name: &SnapshotName, volume: &VolumeId) -> Result<Arc<dyn Target>, Error> {
-        let (name, volume) = (name.clone(), volume.clone());
-        self.run(move |root| {
-            let path = root.snapshot_image(&name, &volume);
-            match path.exists() {
-                true => Ok(Arc::new(FileTarget::open_read_only(&path, 0)?) as Arc<dyn Target>),
-                false => Err(Error::NoSnapshot { snapshot: name, volume }),
-            }
-        })
-        .await
+    async fn snapshot_size(&self, name: &SnapshotName, volume: &VolumeId) -> Result<u64, Error> {
+        Ok(self.open_snapshot(name, volume).await?.size())
     }
 
     async fn delete_snapshot(&self, name: &SnapshotName) -> Result<(), Error> {
