@@ -25,6 +25,7 @@ use crate::clock::Clock;
 use crate::compute::{self, Compute, MachineName};
 use crate::conversion::Converter;
 use crate::hub::Hub;
+use crate::linstor;
 use crate::service::transfer::Transfers;
 use crate::storage::{self, Floor, SnapshotName, Storage, VolumeId};
 use crate::store::{self, Store};
@@ -119,13 +120,39 @@ fn of_storage(code: &'static str) -> impl Fn(storage::Error) -> Problem {
         let kind = match &error {
             E::Io { .. } | E::Target(_) => Kind::Transient,
             E::Died | E::VolumeExists { .. } => Kind::Unknown,
-            E::NoVolume { .. }
+            E::Linstor(fault) => of_linstor(fault),
+            E::LinstorName(_)
+            | E::NoVolume { .. }
             | E::NoSnapshot { .. }
             | E::OtherSize { .. }
             | E::OtherVolumes { .. }
             | E::NoRoom { .. } => Kind::Permanent,
         };
         Problem::new(kind, code, chain(&error))
+    }
+}
+
+fn of_linstor(fault: &linstor::Fault) -> Kind {
+    use linstor::Fault as F;
+    match fault {
+        F::Linstor(error) => match (error.outcome(), error.problem()) {
+            (linstor::Outcome::Unknown, _) => Kind::Unknown,
+            // Nobody was there, or things stand otherwise soon.
+            (
+                linstor::Outcome::NotDone,
+                None | Some(linstor::Problem::NotUpToDate | linstor::Problem::InUse),
+            ) => Kind::Transient,
+            (linstor::Outcome::NotDone, Some(_)) => Kind::Permanent,
+        },
+        F::NoCapacity { .. } | F::BeingDeleted { .. } | F::Unusable { .. } | F::HalfSnapshot { .. } => {
+            Kind::Transient
+        }
+        F::NotOurs { .. }
+        | F::OtherSize { .. }
+        | F::NoGroup { .. }
+        | F::NoResource { .. }
+        | F::Exists { .. }
+        | F::NoSnapshot { .. } => Kind::Permanent,
     }
 }
 

@@ -169,6 +169,13 @@ impl Client {
         self.change(&Method::POST, &path, Some(&json!({ "to_resource": to.as_str() }))).await
     }
 
+    /// Deletes its resources and restores them from a snapshot of it. After a failure nothing may be done with it but this again, or
+    /// its deletion.
+    pub async fn rollback(&self, name: &Name, snapshot: &Name) -> Result<Replies, Error> {
+        let path = format!("/v1/resource-definitions/{name}/snapshot-rollback/{snapshot}");
+        self.change(&Method::POST, &path, Some(&json!({}))).await
+    }
+
     /// Nothing to delete is success.
     pub async fn delete_snapshot(&self, name: &Name, snapshot: &Name) -> Result<(), Error> {
         let path = format!("/v1/resource-definitions/{name}/snapshots/{snapshot}");

@@ -11,9 +11,9 @@
 //! seen, because any change of a resource whose restore failed makes an empty volume of it, which nothing tells from a good one.
 
 use super::client::Client;
-use super::error::{Error, Outcome};
+use super::error::Error;
 use super::locks::Locks;
-use super::model::{Definition, Made, Unusable};
+use super::model::{Definition, Unusable};
 use super::name::Name;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -23,7 +23,7 @@ use std::sync::Arc;
 const OURS: &str = "Aux/mk-volume/";
 
 /// Key of the mark that its content is what it should be; its own name follows, the definition's uuid is the value.
-const WHOLE: &str = "Aux/mk-whole/";
+pub(super) const WHOLE: &str = "Aux/mk-whole/";
 
 /// What was wanted cannot be.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +54,10 @@ pub enum Fault {
     Exists { name: Name },
     #[error("there is no whole snapshot {snapshot} of resource {name}")]
     NoSnapshot { name: Name, snapshot: Name },
+    #[error(
+        "no node says how much room the pools of resource group {group} have: are their satellites online?"
+    )]
+    NoCapacity { group: Name },
     #[error("snapshot {snapshot} of resource {name} was not made whole: it was removed, try again")]
     HalfSnapshot { name: Name, snapshot: Name },
 }
@@ -61,10 +65,10 @@ pub enum Fault {
 /// One cluster, as this control plane uses it. Clones share the locks.
 #[derive(Clone)]
 pub struct Cluster {
-    client: Client,
+    pub(super) client: Client,
     /// LINSTOR's name of the host that opens the devices.
     node: Arc<str>,
-    locks: Arc<Locks>,
+    pub(super) locks: Arc<Locks>,
 }
 
 /// A resource that can be opened on this node.
@@ -153,13 +157,13 @@ impl Cluster {
         Ok((device, age))
     }
 
-    async fn filter(&self, group: &Name) -> Result<super::Filter, Fault> {
+    pub(super) async fn filter(&self, group: &Name) -> Result<super::Filter, Fault> {
         let found = self.client.group(group).await?;
         found.map(|found| found.select_filter).ok_or_else(|| Fault::NoGroup { group: group.clone() })
     }
 
     /// Its device was seen.
-    async fn say_whole(&self, name: &Name, uuid: String) -> Result<(), Fault> {
+    pub(super) async fn say_whole(&self, name: &Name, uuid: String) -> Result<(), Fault> {
         let whole = BTreeMap::from([(format!("{WHOLE}{name}"), uuid)]);
         self.client.set_props(name, &whole, &[]).await?;
         Ok(())
@@ -175,7 +179,7 @@ impl Cluster {
         self.open_here(name).await
     }
 
-    async fn open_here(&self, name: &Name) -> Result<Device, Fault> {
+    pub(super) async fn open_here(&self, name: &Name) -> Result<Device, Fault> {
         if !self.client.resources(name).await?.iter().any(|r| r.node_name == *self.node) {
             self.client.make_available(name, &self.node).await?;
         }
@@ -231,100 +235,19 @@ impl Cluster {
         }
     }
 
-    /// All of them at one moment, whole or not at all. The same that is there already is success.
-    ///
-    /// # Errors
-    /// [`Fault::HalfSnapshot`] after a set that was not whole was removed.
-    pub async fn snapshot(&self, names: &[Name], snapshot: &Name) -> Result<(), Fault> {
-        let _held = self.locks.hold(names).await;
-        for name in names {
-            self.ours(name).await?.ok_or_else(|| Fault::NoResource { name: name.clone() })?;
-        }
-        if self.taken(names, snapshot).await?.is_none() {
-            return Ok(());
-        }
-        // What a crash or a failed tool left keeps the name.
-        self.discard(names, snapshot).await?;
-        let taken = self.client.take_snapshots(names, snapshot).await;
-        match (self.taken(names, snapshot).await?, taken) {
-            (None, _) => Ok(()),
-            // It may be in the making still: the next attempt looks, and begins anew.
-            (Some(_), Err(error @ (Error::NoAnswer { .. } | Error::Strange { .. }))) => Err(error.into()),
-            (Some(_), Err(error)) if error.outcome() == Outcome::NotDone => Err(error.into()),
-            (Some(name), _) => {
-                self.discard(names, snapshot).await?;
-                Err(Fault::HalfSnapshot { name, snapshot: snapshot.clone() })
-            }
-        }
-    }
-
-    /// The first of them that has no whole snapshot of that name.
-    async fn taken(&self, names: &[Name], snapshot: &Name) -> Result<Option<Name>, Fault> {
-        for name in names {
-            let all = self.client.snapshots(name).await?;
-            let is_whole = |s: &super::Snapshot| {
-                s.name.eq_ignore_ascii_case(snapshot.as_str()) && s.made() == Made::Whole
-            };
-            if !all.iter().any(is_whole) {
-                return Ok(Some(name.clone()));
-            }
-        }
-        Ok(None)
-    }
-
-    async fn discard(&self, names: &[Name], snapshot: &Name) -> Result<(), Fault> {
-        for name in names {
-            self.client.delete_snapshot(name, snapshot).await?;
-        }
-        Ok(())
-    }
-
-    /// Removes one snapshot of each; nothing to remove is success.
+    /// Sets properties of one that is whole: of another, a change may make an empty volume.
     ///
     /// # Errors
     /// [`Fault`].
-    pub async fn delete_snapshot(&self, names: &[Name], snapshot: &Name) -> Result<(), Fault> {
-        let _held = self.locks.hold(names).await;
-        for name in names {
-            if self.ours(name).await?.is_some() {
-                self.client.delete_snapshot(name, snapshot).await?;
-            }
-        }
+    pub async fn set(&self, name: &Name, props: &BTreeMap<String, String>) -> Result<(), Fault> {
+        let _held = self.locks.hold([name]).await;
+        self.find(name).await?.ok_or_else(|| Fault::NoResource { name: name.clone() })?;
+        self.client.set_props(name, props, &[]).await?;
         Ok(())
     }
 
-    /// A new resource with a snapshot's content. What was half-made is thrown away first.
-    ///
-    /// # Errors
-    /// [`Fault::Exists`]: it is there, whole, and may have been written.
-    pub async fn restore(
-        &self,
-        from: &Name,
-        snapshot: &Name,
-        to: &Name,
-        group: &Name,
-    ) -> Result<Device, Fault> {
-        let _held = self.locks.hold([from, to]).await;
-        if self.taken(std::slice::from_ref(from), snapshot).await?.is_some() {
-            return Err(Fault::NoSnapshot { name: from.clone(), snapshot: snapshot.clone() });
-        }
-        let filter = self.filter(group).await?;
-        match self.ours(to).await? {
-            Some(there) if is_whole(&there, to) => return Err(Fault::Exists { name: to.clone() }),
-            Some(_) => self.client.delete_definition(to).await?,
-            None => {}
-        }
-        self.client.define(to, group, &filter.layer_stack, &marks(to)).await?;
-        self.client.restore_volume(from, snapshot, to).await?;
-        self.client.restore(from, snapshot, to).await?;
-        let device = self.open_here(to).await?;
-        let made = self.ours(to).await?.ok_or_else(|| Fault::NoResource { name: to.clone() })?;
-        self.say_whole(to, made.uuid).await?;
-        Ok(device)
-    }
-
     /// The definition of that name, which has to be ours. `None`: there is none.
-    async fn ours(&self, name: &Name) -> Result<Option<Definition>, Fault> {
+    pub(super) async fn ours(&self, name: &Name) -> Result<Option<Definition>, Fault> {
         match self.client.definition(name).await? {
             None => Ok(None),
             Some(definition) if !is_marked(&definition, name) => Err(Fault::NotOurs { name: name.clone() }),
@@ -337,7 +260,7 @@ impl Cluster {
 }
 
 /// Whether what it holds is what its snapshot held, and not what a failed restore left.
-fn is_whole(definition: &Definition, name: &Name) -> bool {
+pub(super) fn is_whole(definition: &Definition, name: &Name) -> bool {
     definition.props.get(&format!("{WHOLE}{name}")).is_some_and(|uuid| *uuid == definition.uuid)
 }
 
@@ -345,6 +268,6 @@ fn is_marked(definition: &Definition, name: &Name) -> bool {
     definition.props.contains_key(&format!("{OURS}{name}"))
 }
 
-fn marks(name: &Name) -> BTreeMap<String, String> {
+pub(super) fn marks(name: &Name) -> BTreeMap<String, String> {
     BTreeMap::from([(format!("{OURS}{name}"), "1".to_owned())])
 }

@@ -20,6 +20,7 @@ mod error;
 mod locks;
 mod model;
 mod name;
+mod points;
 mod reply;
 
 pub use calls::{Filter, Group};

@@ -35,10 +35,14 @@ impl Definition {
 
     /// Of its one volume, in bytes. `None`: it has none, or several.
     pub fn size(&self) -> Option<u64> {
-        match self.volume_definitions.as_slice() {
-            [only] => only.size_kib.checked_mul(1024),
-            _ => None,
-        }
+        size_of(&self.volume_definitions)
+    }
+}
+
+fn size_of(volumes: &[VolumeDefinition]) -> Option<u64> {
+    match volumes {
+        [only] => only.size_kib.checked_mul(1024),
+        _ => None,
     }
 }
 
@@ -154,6 +158,11 @@ pub enum Made {
 }
 
 impl Snapshot {
+    /// Of its one volume, in bytes. `None`: it has none, or several.
+    pub fn size(&self) -> Option<u64> {
+        size_of(&self.volume_definitions)
+    }
+
     pub fn made(&self) -> Made {
         let has = |flag: &str| self.flags.iter().any(|f| f == flag);
         match (has("SUCCESSFUL"), has("FAILED_DEPLOYMENT") || has("DELETE") || has("FAILED_DISCONNECT")) {

@@ -9,8 +9,10 @@
 
 mod floor;
 mod label;
+mod linstor;
 mod local;
 mod name;
+mod openers;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,6 +23,7 @@ use migratekit::target::{self, Target};
 
 pub use floor::{Floor, Space};
 pub use label::{Label, Listed};
+pub use linstor::LinstorStorage;
 pub use local::LocalStorage;
 pub use name::{InvalidName, SnapshotName, VolumeId};
 
@@ -82,6 +85,10 @@ pub enum Error {
     },
     #[error(transparent)]
     Target(#[from] target::Error),
+    #[error(transparent)]
+    Linstor(Box<crate::linstor::Fault>),
+    #[error(transparent)]
+    LinstorName(#[from] crate::linstor::InvalidName),
     #[error("a call of the storage ended unexpectedly: this is a defect, see the log")]
     Died,
 }

@@ -13,7 +13,6 @@
 
 mod files;
 mod labels;
-mod openers;
 #[cfg(test)]
 mod tests;
 
@@ -290,7 +289,7 @@ impl Storage for LocalStorage {
         let volume = volume.clone();
         self.run(move |root| {
             let path = root.image(&volume);
-            openers::first(&path).map_err(|e| failed("look for users of", &path, e))
+            super::openers::first(&path).map_err(|e| failed("look for users of", &path, e))
         })
         .await
     }

@@ -1,8 +1,8 @@
-//! Who has a file open: what `fuser` asks, of processes only.
+//! Who has a file or a block device open: what `fuser` asks, of processes only.
 
-use std::fs;
+use std::fs::{self, Metadata};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
 
 use crate::processes::{self, Named};
@@ -11,7 +11,7 @@ use crate::processes::{self, Named};
 /// they are looked at, and those of others may not be looked at: what cannot be read does not count.
 pub(super) fn first(path: &Path) -> io::Result<Option<Named>> {
     let file = match fs::metadata(path) {
-        Ok(file) => (file.dev(), file.ino()),
+        Ok(file) => Which::of(&file),
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(e),
     };
@@ -19,9 +19,25 @@ pub(super) fn first(path: &Path) -> io::Result<Option<Named>> {
         let Ok(open) = fs::read_dir(processes::place(process, "fd")) else { continue };
         // Follows the link, without opening: a file that was renamed meanwhile is the same file.
         let mut open = open.flatten().filter_map(|fd| fs::metadata(fd.path()).ok());
-        if open.any(|other| (other.dev(), other.ino()) == file) {
+        if open.any(|other| Which::of(&other) == file) {
             return Ok(Some(Named::of(process)));
         }
     }
     Ok(None)
+}
+
+/// What a name leads to: a block device has many.
+#[derive(PartialEq, Eq)]
+enum Which {
+    File { device: u64, inode: u64 },
+    BlockDevice { number: u64 },
+}
+
+impl Which {
+    fn of(file: &Metadata) -> Self {
+        match file.file_type().is_block_device() {
+            true => Self::BlockDevice { number: file.rdev() },
+            false => Self::File { device: file.dev(), inode: file.ino() },
+        }
+    }
 }

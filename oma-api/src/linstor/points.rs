@@ -1,0 +1,123 @@
+//! Snapshots of several resources at one moment, what is made of them, and the way back to one.
+
+use super::cluster::{Cluster, Device, Fault, WHOLE, is_whole, marks};
+use super::error::{Error, Outcome};
+use super::model::Made;
+use super::name::Name;
+use std::collections::BTreeMap;
+
+impl Cluster {
+    /// All of them at one moment, whole or not at all. The same that is there already is success.
+    ///
+    /// # Errors
+    /// [`Fault::HalfSnapshot`] after a set that was not whole was removed.
+    pub async fn snapshot(&self, names: &[Name], snapshot: &Name) -> Result<(), Fault> {
+        let _held = self.locks.hold(names).await;
+        for name in names {
+            self.ours(name).await?.ok_or_else(|| Fault::NoResource { name: name.clone() })?;
+        }
+        if self.taken(names, snapshot).await?.is_none() {
+            return Ok(());
+        }
+        // What a crash or a failed tool left keeps the name.
+        self.discard(names, snapshot).await?;
+        let taken = self.client.take_snapshots(names, snapshot).await;
+        match (self.taken(names, snapshot).await?, taken) {
+            (None, _) => Ok(()),
+            // It may be in the making still: the next attempt looks, and begins anew.
+            (Some(_), Err(error @ (Error::NoAnswer { .. } | Error::Strange { .. }))) => Err(error.into()),
+            (Some(_), Err(error)) if error.outcome() == Outcome::NotDone => Err(error.into()),
+            (Some(name), _) => {
+                self.discard(names, snapshot).await?;
+                Err(Fault::HalfSnapshot { name, snapshot: snapshot.clone() })
+            }
+        }
+    }
+
+    /// The first of them that has no whole snapshot of that name.
+    async fn taken(&self, names: &[Name], snapshot: &Name) -> Result<Option<Name>, Fault> {
+        for name in names {
+            let all = self.client.snapshots(name).await?;
+            let is_whole = |s: &super::Snapshot| {
+                s.name.eq_ignore_ascii_case(snapshot.as_str()) && s.made() == Made::Whole
+            };
+            if !all.iter().any(is_whole) {
+                return Ok(Some(name.clone()));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn discard(&self, names: &[Name], snapshot: &Name) -> Result<(), Fault> {
+        for name in names {
+            self.client.delete_snapshot(name, snapshot).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes one snapshot of each; nothing to remove is success.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub async fn delete_snapshot(&self, names: &[Name], snapshot: &Name) -> Result<(), Fault> {
+        let _held = self.locks.hold(names).await;
+        for name in names {
+            if self.ours(name).await?.is_some() {
+                self.client.delete_snapshot(name, snapshot).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A new resource with a snapshot's content. What was half-made is thrown away first.
+    ///
+    /// # Errors
+    /// [`Fault::Exists`]: it is there, whole, and may have been written.
+    pub async fn restore(
+        &self,
+        from: &Name,
+        snapshot: &Name,
+        to: &Name,
+        group: &Name,
+    ) -> Result<Device, Fault> {
+        let _held = self.locks.hold([from, to]).await;
+        if self.taken(std::slice::from_ref(from), snapshot).await?.is_some() {
+            return Err(Fault::NoSnapshot { name: from.clone(), snapshot: snapshot.clone() });
+        }
+        let filter = self.filter(group).await?;
+        match self.ours(to).await? {
+            Some(there) if is_whole(&there, to) => return Err(Fault::Exists { name: to.clone() }),
+            Some(_) => self.client.delete_definition(to).await?,
+            None => {}
+        }
+        self.client.define(to, group, &filter.layer_stack, &marks(to)).await?;
+        self.client.restore_volume(from, snapshot, to).await?;
+        self.client.restore(from, snapshot, to).await?;
+        let device = self.open_here(to).await?;
+        let made = self.ours(to).await?.ok_or_else(|| Fault::NoResource { name: to.clone() })?;
+        self.say_whole(to, made.uuid).await?;
+        Ok(device)
+    }
+
+    /// Its content as a snapshot of it has it. LINSTOR does not do so in place: it takes a snapshot, deletes the resource, restores, and
+    /// a failure in between leaves something that any other change would empty. So *whole* is taken off before, and after a failure
+    /// nothing is done but the same again.
+    ///
+    /// # Errors
+    /// [`Fault`]; to be repeated until it succeeds, or the resource is to be deleted.
+    pub async fn reset(&self, name: &Name, to: &Name) -> Result<Device, Fault> {
+        let _held = self.locks.hold([name]).await;
+        let definition = self.ours(name).await?.ok_or_else(|| Fault::NoResource { name: name.clone() })?;
+        if self.taken(std::slice::from_ref(name), to).await?.is_some() {
+            return Err(Fault::NoSnapshot { name: name.clone(), snapshot: to.clone() });
+        }
+        if is_whole(&definition, name) {
+            self.client.set_props(name, &BTreeMap::new(), &[&format!("{WHOLE}{name}")]).await?;
+        }
+        self.client.rollback(name, to).await?;
+        let device = self.open_here(name).await?;
+        let made = self.ours(name).await?.ok_or_else(|| Fault::NoResource { name: name.clone() })?;
+        self.say_whole(name, made.uuid).await?;
+        Ok(device)
+    }
+}
