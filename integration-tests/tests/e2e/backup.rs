@@ -4,7 +4,7 @@ use crate::adopt::offered;
 use crate::findings::{MIB, SOON, equal, guest_writes, quiet};
 use crate::interrupted::{in_the_middle, job, small_window};
 use anyhow::{Context as _, ensure};
-use integration_tests::harness::{Options, World, binary};
+use integration_tests::harness::{Options, World, binary, eventually};
 use integration_tests::mariadb::Server;
 use proto::v1;
 use std::os::unix::fs::PermissionsExt as _;
@@ -87,6 +87,11 @@ async fn a_backup_in_the_middle_of_a_cycle_is_restored() -> anyhow::Result<()> {
     world.synced().await?;
     guest_writes(world.live()?, "root", 0, 2 * MIB, 7)?;
     let newest = world.sync().await?;
+    // Retention follows the commit, and keeps the newest two.
+    eventually("the restore point of before gone", SOON, || async {
+        Ok((names(&world.dir.join("replicas/snapshots"))?.len() == 2).then_some(()))
+    })
+    .await?;
     refused(&oma(&world, "restore", &file, &["--replace"])?, "another oma-api that still runs")?;
     world.oma.kill();
     refused(&oma(&world, "restore", &file, &[])?, "--replace")?;
