@@ -106,7 +106,10 @@ impl Call<'_> {
     /// # Errors
     /// A rule refuses the call here.
     pub(super) fn point(&self, name: &str) -> Result<(), Answer> {
-        self.sim.save(&self.world());
+        // Nothing has changed before, and after it is written down already.
+        if !matches!(name, "before" | "after") {
+            self.sim.save(&self.world());
+        }
         for rule in self.rules.iter().filter(|rule| rule.at == name) {
             match &rule.what {
                 What::DelayMs(ms) => std::thread::sleep(Duration::from_millis(*ms)),

@@ -6,18 +6,13 @@
 //! [`scenes`]. Where the simulator answers differently, `recordings/linstor-differences.txt` says so, and why; the test
 //! fails when that list is not exactly right.
 
+use super::tests::{Answered, ask, entries};
 use super::{LinstorSim, Options, Rule, Tool, What};
 use crate::recordings::{Recording, exchanges};
 use anyhow::Context as _;
-use bytes::Bytes;
-use http::{Request, StatusCode};
-use http_body_util::{BodyExt as _, Full};
-use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 const DIFFERENCES: &str = include_str!("../../recordings/linstor-differences.txt");
@@ -107,35 +102,6 @@ fn odd_body(file: &str) -> Option<(&'static str, &'static str)> {
     Some(found)
 }
 
-/// Sends a request; no answer is `None`.
-async fn ask(
-    at: SocketAddr,
-    method: &str,
-    path: &str,
-    body: &str,
-    headers: &[(&str, &str)],
-) -> anyhow::Result<Option<(u16, Value)>> {
-    let stream = TcpStream::connect(at).await?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    tokio::spawn(connection);
-    let mut request = Request::builder().method(method).uri(path).header("host", "linstor");
-    for (name, value) in headers.iter().filter(|(_, value)| !value.is_empty()) {
-        request = request.header(*name, *value);
-    }
-    let request = request.body(Full::new(Bytes::from(body.to_owned())))?;
-    let Ok(response) = sender.send_request(request).await else { return Ok(None) };
-    let status: StatusCode = response.status();
-    let body = response.into_body().collect().await?.to_bytes();
-    Ok(Some((status.as_u16(), serde_json::from_slice(&body).unwrap_or(Value::Null))))
-}
-
-/// Kind and code of each entry. None: the body is something else.
-fn entries(body: &Value) -> Option<Vec<(i64, i64)>> {
-    let entries = body.as_array()?;
-    let codes = entries.iter().map(|entry| entry.get("ret_code").and_then(Value::as_i64));
-    codes.map(|code| code.map(|code| (code >> 62, code & 0x7FFF))).collect()
-}
-
 /// The keys of all objects in it, with where they are. Elements of a list are one place, and so are names of the caller's.
 fn shape(value: &Value, at: &str, out: &mut BTreeSet<String>) {
     match value {
@@ -182,8 +148,6 @@ fn of_files(file: &str) -> bool {
     let of = file.split('-').nth(1).unwrap_or_default();
     !matches!(of, "d" | "tls" | "auth" | "py" | "cli") && !of.starts_with("tok")
 }
-
-type Answered = Option<(u16, Value)>;
 
 /// The simulator, and what is going on beside the exchanges.
 struct Stage {
