@@ -77,7 +77,7 @@ fn handle(sim: &Sim, method: &Method, uri: &Uri, headers: &HeaderMap, body: Byte
         body,
         rules,
     };
-    let answer = unacceptable(headers).map_or_else(|| answer(&call, path), |refusal| refusal);
+    let answer = unacceptable(headers).unwrap_or_else(|| answer(&call, path));
     let answer = (!call.drops_answer()).then_some(answer);
     sim.board().log(Logged {
         method: call.method,

@@ -31,6 +31,7 @@
 //! storage than files, encryption, tokens, https, remotes, events, and the paging of most lists. The wording of causes is
 //! recorded, error reports are short.
 
+mod available;
 mod bytes;
 mod call;
 mod definitions;

@@ -118,11 +118,14 @@ pub(super) fn delete(call: &Call<'_>) -> Answered {
         let gone = frame.warn(3000, format!("Node '{}' not found.", call.segment(2)));
         return Ok(call.answer(&mut world, 200, &[gone]));
     };
-    let used = world.definitions.values().find(|one| one.in_use.contains(&key(&node.name)));
+    let used = world.definitions.values().find(|one| one.drbd() && one.in_use.contains(&key(&node.name)));
     if let Some(used) = used {
         let message = format!("Resource '{}' is still in use.", used.name);
-        let refusal = frame.error(997, message).cause("Resource is mounted/in use.");
-        return Err(call.refuse(&mut world, refusal.correction("Un-mount resource first.")));
+        let cause = "Resource is mounted/in use.";
+        let of_resource = frame.error(997, message).cause(cause).correction("Un-mount resource first.");
+        let message = "Cannot delete node, because it has in use or last diskful resources.";
+        let of_node = frame.error(233, message).cause(cause).details(format!("Node: {}", node.name));
+        return Ok(call.answer(&mut world, 500, &[of_resource, of_node]));
     }
     let mut out = vec![frame.success(DELETED, format!("Node '{}' marked for deletion.", node.name))];
     for definition in world.definitions.values_mut() {

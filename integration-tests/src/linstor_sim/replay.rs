@@ -1,5 +1,5 @@
-//! What LINSTOR 1.33.3 was asked, asked again: statuses, kinds and codes of the entries in their order, and the shape of
-//! bodies have to be the same.
+//! What LINSTOR 1.33.3 was asked, asked again: statuses, kinds, codes and words of the entries, and the shape of bodies have
+//! to be the same.
 //!
 //! Of the recording, what was made with files as storage (FILE and FILE_THIN): the rest is of DRBD, tokens and https. What
 //! the recorder did beside the calls (a satellite killed, a program made to fail, a call that was not written down) stands in
@@ -117,6 +117,23 @@ fn shape(value: &Value, at: &str, out: &mut BTreeSet<String>) {
     }
 }
 
+/// What the entries say, without the names that are made up; sorted, as satellites answer in no order.
+fn messages(body: &Value) -> Vec<String> {
+    let entries = body.as_array().into_iter().flatten();
+    let messages =
+        entries.filter(|entry| entry.get("ret_code").is_some()).filter_map(|entry| entry["message"].as_str());
+    let mut messages: Vec<_> = messages
+        .map(|message| match message.split_once("safety-snap-") {
+            Some((before, after)) => {
+                format!("{before}safety-snap{}", after.trim_start_matches(|one| one != '\''))
+            }
+            None => message.to_owned(),
+        })
+        .collect();
+    messages.sort();
+    messages
+}
+
 /// What is different. None: nothing that counts.
 fn difference(recorded: &Value, answered: Option<&(u16, Value)>) -> Option<String> {
     let Some(status) = recorded["status"].as_u64() else {
@@ -133,6 +150,10 @@ fn difference(recorded: &Value, answered: Option<&(u16, Value)>) -> Option<Strin
     let (own, theirs) = (entries(body), entries(expected));
     if own != theirs && (own.as_ref().is_some_and(|list| !list.is_empty()) || theirs.is_some()) {
         return Some(format!("entries {theirs:?} were recorded, these are {own:?}"));
+    }
+    let (own, theirs) = (messages(body), messages(expected));
+    if let Some((own, theirs)) = own.iter().zip(&theirs).find(|(own, theirs)| own != theirs) {
+        return Some(format!("{theirs:?} was recorded, this is {own:?}"));
     }
     let (mut mine, mut recorded) = (BTreeSet::new(), BTreeSet::new());
     shape(body, "", &mut mine);
@@ -250,7 +271,7 @@ async fn it_answers_as_linstor_was_recorded_to() -> anyhow::Result<()> {
         .filter_map(|line| line.split_whitespace().next())
         .collect();
     let agree = asked - found.len();
-    println!("{agree} of {asked} recorded exchanges agree");
+    eprintln!("{agree} of {asked} recorded exchanges agree");
     let new: Vec<_> = found.iter().filter(|(file, _)| !listed.contains(file.as_str())).collect();
     let mended: Vec<_> = listed.iter().filter(|file| !found.contains_key(**file)).collect();
     let told: String = new.iter().map(|(file, difference)| format!("\n{file}  {difference}")).collect();

@@ -106,6 +106,12 @@ pub(super) fn resource(call: &Call<'_>) -> Answered {
     let ground = Ground { dir: call.sim.dir(), fails: &fails };
     let after = |node: &str| format!("Created resource '{target}' on '{node}'");
     satellite::round(&mut world, ground, target, &frame, Some(&after), &mut out);
+    // With DRBD the controller waits for all of them. Those that are there stay.
+    if world.definitions.get(&key(target)).is_some_and(|definition| {
+        definition.drbd() && definition.resources.values().any(|one| !snapshots::online(&world, &one.node))
+    }) {
+        out.push(frame.error(998, "Deployed resource did not appear").details(own));
+    }
     if empty {
         out.push(frame.warn(3000, format!("No volumes have been defined for resource '{target}'")));
     }

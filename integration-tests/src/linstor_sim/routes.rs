@@ -2,7 +2,9 @@
 
 use super::call::{Answer, Answered, Call};
 use super::entries::Frame;
-use super::{definitions, groups, misc, nodes, resources, restore, rollback, snapshots, spawn, volumes};
+use super::{
+    available, definitions, groups, misc, nodes, resources, restore, rollback, snapshots, spawn, volumes,
+};
 
 type Handler = fn(&Call<'_>) -> Answered;
 
@@ -147,11 +149,11 @@ fn of_definitions(method: &str, rest: &[&str]) -> Option<Handler> {
         ("GET", [_, "resources", _, "volumes"] | [_, "resources", _, "volumes", _]) => {
             Some(resources::volume_list)
         }
-        ("POST", [_, "resources", _, "make-available"]) => Some(resources::make_available),
-        ("PUT", [_, "resources", _, "toggle-disk", "diskless"]) => Some(resources::toggle_disk),
-        ("PUT", [_, "resources", _, "toggle-disk", "diskful"]) => Some(resources::toggle_disk),
+        ("POST", [_, "resources", _, "make-available"]) => Some(available::make_available),
+        ("PUT", [_, "resources", _, "toggle-disk", "diskless"]) => Some(available::toggle_disk),
+        ("PUT", [_, "resources", _, "toggle-disk", "diskful"]) => Some(available::toggle_disk),
         ("PUT", [_, "resources", _, "toggle-disk", "diskful" | "diskless", _]) => {
-            Some(resources::toggle_disk)
+            Some(available::toggle_disk)
         }
         ("GET", [_, "snapshots"]) => Some(snapshots::list),
         ("POST", [_, "snapshots"]) => Some(snapshots::create),

@@ -112,6 +112,11 @@ pub(super) fn modify(call: &Call<'_>) -> Answered {
         let message = "Shrinking volumes is not supported by layer 'DRBD'. Volumes can only grow in size.";
         return Err(call.refuse(&mut world, frame.error(206, message).details(own)));
     }
+    let off = |node: &str| nodes.get(&key(node)).is_some_and(|node| !node.online);
+    if wanted > current && definition.drbd() && definition.resources.values().any(|one| off(&one.node)) {
+        let message = "Cannot resize volume, because we have a non-UpToDate DRBD device.";
+        return Err(call.refuse(&mut world, frame.error(974, message).details(own)));
+    }
     let cramped: Vec<_> = definition
         .resources
         .values()

@@ -79,6 +79,31 @@ async fn what_is_primary_is_neither_deleted_nor_rolled_back() -> anyhow::Result<
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_replica_whose_node_is_off_holds_up_a_restore_and_a_growth() -> anyhow::Result<()> {
+    let bench = three_nodes().await?;
+    bench.spawn("cs-1", 4096).await?;
+    bench.snapshot("cs-1", "s1").await?;
+    let holder = bench.get("view/snapshots").await?[0]["nodes"][1].as_str().context("a node")?.to_owned();
+    let turn = |online| What::Node { name: holder.clone(), online };
+    bench.sim.now(&turn(false));
+    let grow = "resource-definitions/cs-1/volume-definitions/0";
+    bench.refused("PUT", grow, json!({"size_kib": 8192}), 974).await?;
+    bench.refused("POST", "resource-definitions/cs-1/snapshot-rollback/s1", json!({}), 995).await?;
+    let partial = bench.done("POST", "resource-definitions/cs-1/snapshots", json!({"name": "s2"})).await?;
+    assert_eq!(entries(&partial).context("entries")?[0], (-2, 0), "without the node that is off");
+    let definition = json!({"resource_definition": {"name": "cs-2", "resource_group_name": "cloudstack"}});
+    bench.done("POST", "resource-definitions", definition).await?;
+    let restore = |what: &str| format!("resource-definitions/cs-1/snapshot-restore-{what}/s1");
+    let to = json!({"to_resource": "cs-2"});
+    bench.done("POST", &restore("volume-definition"), to.clone()).await?;
+    assert_eq!(bench.refused("POST", &restore("resource"), to, 998).await?, 500);
+    assert!(bench.device("cs-2").await?.is_some(), "refused, and it is there");
+    bench.sim.now(&turn(true));
+    bench.done("PUT", grow, json!({"size_kib": 8192})).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_disk_comes_and_goes() -> anyhow::Result<()> {
     let bench = three_nodes().await?;
     let device = bench.spawn("cs-1", 4096).await?;
