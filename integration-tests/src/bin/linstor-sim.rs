@@ -53,8 +53,9 @@ Faults, over HTTP on the same port:
      nth    from which fitting call on (1), times  for how many (1; 0: for ever)
      at     before (as it is), after, registered (spawn, snapshot, restore), taken (snapshot),
             safety, deleted, marked, restored (rollback)
-     what   \"die\", \"drop_answer\" (done, connection closed), {\"delay_ms\": 500}, {\"fail\": {\"code\": 996}},
-            {\"tool_fails\": \"any\" | \"create\" | \"snapshot\" | \"restore\" | \"attach\"}, or one of these:
+     what   \"die\", \"drop_answer\" (done, connection closed), {\"delay_ms\": 500},
+            {\"fail\": {\"code\": 996}}, {\"tool_fails\": \"restore\"} (or any, create, snapshot,
+            attach), or one of those of /sim/now
   POST /sim/now     at once
      {\"node\": {\"name\": \"oma\", \"online\": false}}
      {\"pool\": {\"node\": \"oma\", \"pool\": \"thin\", \"capacity_kib\": 1048576}}

@@ -38,7 +38,17 @@ fn before() -> String {
     "before".to_owned()
 }
 
+/// Places within a call: see [`Rule::at`].
+const POINTS: [&str; 8] =
+    ["before", "registered", "taken", "safety", "deleted", "marked", "restored", "after"];
+
 impl Rule {
+    /// What is wrong with it: it would never fire.
+    pub(super) fn wrong(&self) -> Option<String> {
+        let known = POINTS.contains(&self.at.as_str());
+        (!known).then(|| format!("at: {:?} is none of {}", self.at, POINTS.join(", ")))
+    }
+
     /// At the first call that fits.
     pub fn first(method: &str, path: &str, what: What) -> Self {
         Self { method: method.to_owned(), path: path.to_owned(), nth: 1, times: 1, at: before(), what }

@@ -128,6 +128,9 @@ fn switchboard(sim: &Sim, method: &str, path: &str, body: &[u8]) -> Answer {
             });
             match parsed {
                 Ok(rules) => {
+                    if let Some(why) = rules.iter().find_map(Rule::wrong) {
+                        return wrong(&why);
+                    }
                     sim.board().arm(rules);
                     Answer::json(json!(sim.board().armed()))
                 }

@@ -43,6 +43,8 @@ async fn a_rule_refuses_the_second_call_and_delays_the_third() -> anyhow::Result
     assert!(began.elapsed() >= Duration::from_millis(300));
     assert_eq!(switch(&bench, "GET", "/sim/rules", json!({})).await?.1, json!([]));
     assert_eq!(switch(&bench, "POST", "/sim/rules", json!({"whatever": 1})).await?.0, 400);
+    let nowhere = json!({"at": "somewhere", "what": "die"});
+    assert_eq!(switch(&bench, "POST", "/sim/rules", nowhere).await?.0, 400, "it would never fire");
     assert_eq!(switch(&bench, "POST", "/sim/nosuch", json!({})).await?.0, 404);
     Ok(())
 }
