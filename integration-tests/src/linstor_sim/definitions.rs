@@ -18,6 +18,7 @@ pub(super) fn new(name: &str, group: &str) -> Definition {
         deleting: false,
         layers: Vec::new(),
         layers_hidden: false,
+        external_name: None,
         volumes: BTreeMap::new(),
         resources: BTreeMap::new(),
         snapshots: BTreeMap::new(),
@@ -120,7 +121,9 @@ pub(super) fn create(call: &Call<'_>) -> Answered {
         let refusal = Frame::bare().error(998, "Exception thrown.").details(details).reported();
         return Err(call.refuse(&mut world, refusal));
     };
-    let name = body.name.as_str();
+    let external = body.external_name.filter(|external| body.name.is_empty() && !external.is_empty());
+    let generated = external.as_deref().map_or_else(|| body.name.clone(), names::generated);
+    let name = generated.as_str();
     let frame = Frame::new(CREATE, object::DEFINITION, &[("RscDfn", name)]);
     let own = format!("Resource definition: {name}");
     let group = body.resource_group_name.unwrap_or_else(|| DEFAULT_GROUP.to_owned());
@@ -143,6 +146,7 @@ pub(super) fn create(call: &Call<'_>) -> Answered {
     }
     let group = world.groups.get(&key(&group)).map_or(group, |group| group.name.clone());
     let mut definition = new(name, &group);
+    definition.external_name = external;
     definition.layers = body.layer_data.iter().map(|layer| layer.kind.clone()).collect();
     let mut out = Vec::new();
     if !body.props.is_empty() {

@@ -159,6 +159,8 @@ pub(super) struct Definition {
     pub(super) layers: Vec<String>,
     /// They came with a restore: in force, and not shown.
     pub(super) layers_hidden: bool,
+    #[serde(default)]
+    pub(super) external_name: Option<String>,
     pub(super) volumes: BTreeMap<u32, VolumeDefinition>,
     pub(super) resources: Named<Resource>,
     pub(super) snapshots: Named<Snapshot>,

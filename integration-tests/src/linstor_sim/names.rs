@@ -26,6 +26,12 @@ pub(super) fn refused(name: &str) -> Option<String> {
     }
 }
 
+/// A name made of an external one, which may be anything.
+pub(super) fn generated(external: &str) -> String {
+    let fits = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-');
+    external.chars().take(48).map(|letter| if fits(letter) { letter } else { '_' }).collect()
+}
+
 /// The same of a node: a host name.
 pub(super) fn node_refused(name: &str) -> Option<String> {
     if name.len() < 2 || name.len() > 255 {
@@ -69,8 +75,9 @@ mod tests {
     }
 
     #[test]
-    fn a_node_is_called_as_a_host() {
+    fn a_node_is_called_as_a_host_and_generated_names_fit() {
         assert_eq!(node_refused("kvm-1.lab"), None);
+        assert_eq!(generated("disk of web-1"), "disk_of_web-1");
         assert!(node_refused("bad_name!").is_some_and(|why| why.contains('_')));
     }
 }

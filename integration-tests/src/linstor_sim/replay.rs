@@ -279,3 +279,42 @@ async fn it_answers_as_linstor_was_recorded_to() -> anyhow::Result<()> {
     assert!(mended.is_empty(), "these are listed as different, and are not: {mended:?}");
     Ok(())
 }
+
+/// What python-linstor and linstor-client asked of a real one with DRBD on two nodes of three. What satellites say of DRBD is
+/// not what is looked at: statuses and the codes of errors.
+#[tokio::test(flavor = "multi_thread")]
+async fn real_clients_get_the_statuses_that_they_got() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let nodes = ["kvm1", "kvm2", "oma"].map(str::to_owned).to_vec();
+    let sim = LinstorSim::start(Options { nodes, drbd: true, ..Options::usual(folder.path()) }).await?;
+    let json = [("content-type", "application/json")];
+    for pool in ["thin", "thick"] {
+        ask(sim.address(), "DELETE", &format!("/v1/nodes/oma/storage-pools/{pool}"), "", &json).await?;
+    }
+    let one = json!({"name": "one", "select_filter": {"place_count": 1, "storage_pool_list": ["thin"]}});
+    ask(sim.address(), "POST", "/v1/resource-groups", &one.to_string(), &json).await?;
+    let errors = |body: &Value| {
+        let codes = entries(body).unwrap_or_default().into_iter();
+        codes.filter_map(|(kind, code)| (kind == -1).then_some(code)).collect::<Vec<_>>()
+    };
+    let (mut asked, mut different) = (0, Vec::new());
+    for recorded in exchanges(Recording::Linstor)? {
+        let text = |name: &str| recorded[name].as_str().unwrap_or_default();
+        let of = text("file").split('-').nth(1);
+        let Some(status) = recorded["status"].as_u64().filter(|_| matches!(of, Some("py" | "cli"))) else {
+            continue;
+        };
+        let body = recorded.get("request_body").map(ToString::to_string).unwrap_or_default();
+        let kind = if body.is_empty() { "" } else { json[0].1 };
+        let answered =
+            ask(sim.address(), text("method"), text("path"), &body, &[("content-type", kind)]).await?;
+        let (got, answer) = answered.context("no answer")?;
+        asked += 1;
+        if u64::from(got) != status || errors(&answer) != errors(&recorded["body"]) {
+            different.push(format!("{} {} {}: {got} {answer}", text("file"), text("method"), text("path")));
+        }
+    }
+    assert!(asked > 100, "{asked} were asked");
+    assert!(different.is_empty(), "{} of {asked} differ:\n{}", different.len(), different.join("\n"));
+    Ok(())
+}

@@ -118,8 +118,8 @@ fn nameless() -> Option<DefinitionBody> {
 pub(super) struct DefinitionBody {
     #[serde(default)]
     pub(super) name: String,
-    #[serde(default, rename = "external_name")]
-    pub(super) _external: Option<String>,
+    /// What a name is made of where there is none.
+    pub(super) external_name: Option<String>,
     #[serde(default)]
     pub(super) props: Props,
     #[serde(default, rename = "flags")]

@@ -176,6 +176,7 @@ pub(super) fn definition(definition: &Definition, with_volumes: bool) -> Value {
     let volumes: Vec<_> = if with_volumes { volumes.collect() } else { Vec::new() };
     Shown::default()
         .with("name", &definition.name)
+        .filled("external_name", &definition.external_name)
         .filled("props", &definition.props)
         .filled("flags", definition.deleting.then_some(["DELETE"]))
         .filled("layer_data", layers(definition, &drbd_definition(definition)))
