@@ -15,6 +15,7 @@ tools="$(realpath -m "${CARGO_TARGET_DIR:-$root/target}")/tools"
 grpcurl_version=v1.9.4
 buf_version=1.75.0
 schemathesis_version=4.32.5
+python_linstor_version=1.29.1
 promtool_of=prometheus # the Debian package that holds it
 guest_kernel=linux-image-cloud-amd64 # the Debian package that depends on the one that holds it
 # What the guest may find itself on, here and after a move; each with what it depends on.
@@ -81,6 +82,7 @@ list() {
     printf '  %-19s %-22s %s\n' promtool "test" "out of Debian's package $promtool_of, which is not installed: judges metrics and alert rules"
     printf '  %-19s %-22s %s\n' ../guest "test demo" "a kernel out of what $guest_kernel depends on, busybox out of busybox-static, qemu-ga out of qemu-guest-agent: a machine to move"
     printf '  %-19s %-22s %s\n' schemathesis "test" "$schemathesis_version, by pip into a venv of its own (../venv): the REST API against its document"
+    printf '  %-19s %-22s %s\n' python-linstor "test" "$python_linstor_version, by pip into a venv of its own (../venv-linstor): a LINSTOR client that is not ours"
     printf '  %-19s %-22s %s\n' buf "lint test" "$buf_version, by npm: lints the schema"
 }
 
@@ -179,6 +181,23 @@ tool_schemathesis() {
             "$tools/venv/bin/pip" install -q --disable-pip-version-check --retries 1 --timeout 20 \
                 "schemathesis==$schemathesis_version"; } </dev/null >&2; then
             say "schemathesis could not be had (no network, or no python3-venv): $skipped"
+        fi
+    fi
+}
+
+# Run by nothing but the simulator's tests, so that its licence (LGPL) is no concern of what is shipped.
+tool_python_linstor() {
+    "$tools/venv-linstor/bin/python" -c 'import linstor' >/dev/null 2>&1 && return
+    local skipped="SKIPPED is the life of a LINSTOR client against the simulator"
+    if ! command -v python3 >/dev/null; then
+        say "python3 is not here, so there is no python-linstor: $skipped"
+    else
+        say "pip install python-linstor $python_linstor_version (once, seconds)"
+        mkdir -p "$tools"
+        if ! { python3 -m venv --clear "$tools/venv-linstor" &&
+            "$tools/venv-linstor/bin/pip" install -q --disable-pip-version-check --retries 1 --timeout 20 \
+                "python-linstor==$python_linstor_version"; } </dev/null >&2; then
+            say "python-linstor could not be had (no network, or no python3-venv): $skipped"
         fi
     fi
 }
@@ -285,6 +304,7 @@ for group in "$@"; do
         build) rust_is_there ;;
         demo) rust_is_there && tool_guest ;;
         lint) rust_is_there && tool_buf ;;
-        test) rust_is_there && tool_buf && tool_grpcurl && tool_promtool && tool_schemathesis && tool_guest ;;
+        test) rust_is_there && tool_buf && tool_grpcurl && tool_promtool && tool_schemathesis && tool_python_linstor &&
+            tool_guest ;;
     esac
 done

@@ -7,6 +7,7 @@ pub mod convertible;
 pub mod guest;
 pub mod harness;
 pub mod link;
+pub mod linstor_sim;
 pub mod live_vm;
 pub mod mariadb;
 pub mod middle;

@@ -20,6 +20,9 @@ use super::{
 };
 use crate::linstor::{Age, Cluster, Device, Fault, Made, Name, Pool};
 
+#[cfg(test)]
+mod tests;
+
 /// CloudStack counts in whole GiB.
 const GIB: u64 = 1 << 30;
 
