@@ -25,7 +25,8 @@ impl Rig {
         let sim = LinstorSim::start(options.clone()).await?;
         // Another controller on the same folder is found at the same place.
         options.listen = sim.address();
-        let settings = Settings { controllers: vec![sim.url()], token_file: None, deadline: Duration::from_secs(10) };
+        let settings =
+            Settings { controllers: vec![sim.url()], token_file: None, deadline: Duration::from_secs(10) };
         let client = Client::new(settings, crate::outbound::client(None)?);
         let storage = LinstorStorage::new(Cluster::new(client.clone(), "oma"), Name::parse("cloudstack")?);
         Ok(Self { sim, options, client, storage, _dir: dir })
@@ -34,7 +35,7 @@ impl Rig {
     async fn write(&self, volume: &VolumeId, fill: u8) -> anyhow::Result<()> {
         let target = self.storage.open(volume).await?;
         blocking(move || {
-            target.write(MIB, Bytes::from(vec![fill; 4096]))?;
+            target.write_at(MIB, &[Bytes::from(vec![fill; 4096])])?;
             Ok(target.flush()?)
         })
         .await?;
@@ -82,7 +83,10 @@ async fn a_volume_lives_as_on_any_storage() -> anyhow::Result<()> {
     }
     rig.write(&a, 3).await?;
     assert_eq!(rig.storage.snapshot_size(&point, &a).await?, GIB);
-    assert_eq!(rig.storage.snapshots().await?, [Snapshot { name: point.clone(), volumes: vec![a.clone(), b.clone()] }]);
+    assert_eq!(
+        rig.storage.snapshots().await?,
+        [Snapshot { name: point.clone(), volumes: vec![a.clone(), b.clone()] }]
+    );
 
     rig.storage.clone_snapshot(&point, &a, &clone).await?;
     assert_eq!((rig.read(&clone).await?, rig.read(&a).await?), (1, 3));
@@ -104,7 +108,8 @@ async fn a_volume_lives_as_on_any_storage() -> anyhow::Result<()> {
     rig.storage.label(&a, &label).await?;
     rig.storage.resize(&a, 2 * GIB).await?;
     assert!(matches!(rig.storage.resize(&a, GIB).await, Err(Error::OtherSize { .. })));
-    let listed: Vec<_> = rig.storage.volumes().await?.into_iter().map(|l| (l.volume, l.size >> 30, l.label)).collect();
+    let listed: Vec<_> =
+        rig.storage.volumes().await?.into_iter().map(|l| (l.volume, l.size >> 30, l.label)).collect();
     assert_eq!(listed, [(clone.clone(), 1, None), (a.clone(), 2, Some(label)), (b.clone(), 1, None)]);
     assert_eq!(rig.read(&a).await?, 3);
 
@@ -129,7 +134,10 @@ async fn what_is_not_marked_as_ours_is_left_alone_though_its_name_fits() -> anyh
     rig.client.change(&http::Method::POST, "/v1/resource-groups/cloudstack/spawn", Some(&spawn)).await?;
     let before = rig.client.definitions().await?;
     let refused = |ended: Result<(), Error>| {
-        assert!(matches!(&ended, Err(Error::Linstor(fault)) if matches!(**fault, Fault::NotOurs { .. })), "{ended:?}");
+        assert!(
+            matches!(&ended, Err(Error::Linstor(fault)) if matches!(**fault, Fault::NotOurs { .. })),
+            "{ended:?}"
+        );
     };
     refused(rig.storage.create(&volume, GIB).await.map(|_| ()));
     refused(rig.storage.open(&volume).await.map(|_| ()));
@@ -247,7 +255,9 @@ async fn a_full_pool_and_a_node_that_is_off_are_said() -> anyhow::Result<()> {
     let rig = Rig::start().await?;
     let (replica, _) = rig.replica().await?;
     rig.sim.now(&What::Node { name: "oma".to_owned(), online: false });
-    assert!(rig.storage.snapshot(std::slice::from_ref(&replica), &SnapshotName::parse("rp-2")?).await.is_err());
+    assert!(
+        rig.storage.snapshot(std::slice::from_ref(&replica), &SnapshotName::parse("rp-2")?).await.is_err()
+    );
     assert!(matches!(rig.storage.space().await, Err(Error::Linstor(_))));
     rig.sim.now(&What::Node { name: "oma".to_owned(), online: true });
     rig.storage.snapshot(std::slice::from_ref(&replica), &SnapshotName::parse("rp-2")?).await?;
