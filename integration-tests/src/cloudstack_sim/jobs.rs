@@ -123,7 +123,8 @@ fn finish(state: &mut State, job: &Job, done: Result<Value, Refusal>) {
         }
         Ok(result) => {
             own.status = 1;
-            own.result = Some(with_job(result, &job.id));
+            let has_job = job.command != "migrateVolume";
+            own.result = Some(if has_job { with_job(result, &job.id) } else { result });
         }
         Err(refusal) => {
             (own.status, own.code) = (2, refusal.code);
@@ -154,7 +155,9 @@ fn view(sim: &Sim, job: &Job, caller: &Caller) -> Value {
     });
     if let Some((kind, id)) = &job.instance {
         shown["jobinstancetype"] = json!(kind);
-        shown["jobinstanceid"] = json!(id);
+        if job.command != "migrateVolume" {
+            shown["jobinstanceid"] = json!(id);
+        }
     }
     if let Some(result) = &job.result {
         shown["jobresulttype"] = json!("object");

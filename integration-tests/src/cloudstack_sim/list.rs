@@ -192,7 +192,7 @@ pub(super) fn templates(call: &Call<'_>) -> Result<Value, Refusal> {
         "all",
     ];
     if !known.contains(&filter.as_str()) {
-        return Err(Refusal::value("Please specify a valid template filter"));
+        return Err(Refusal::parameter("Please specify a valid template filter"));
     }
     let by = ["id", "name", "zoneid", "hypervisor"];
     let mut templates: Vec<_> = call.sim.world.all("template").to_vec();

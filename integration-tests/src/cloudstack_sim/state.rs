@@ -84,6 +84,10 @@ pub(super) struct Volume {
     pub(super) pool: Option<String>,
     pub(super) path: Option<String>,
     pub(super) format: Option<String>,
+    /// When it was attached; a root that came with its machine never was.
+    pub(super) attached: Option<String>,
+    /// What it was made from.
+    pub(super) snapshot: Option<String>,
     /// The server keeps statistics of it while it is attached.
     pub(super) stats: bool,
     pub(super) delete_protection: bool,

@@ -20,7 +20,15 @@ fn view(sim: &Sim, tag: &Tag) -> Value {
 
 /// As an object shows its own.
 pub(super) fn of(sim: &Sim, state: &State, resource: &str) -> Vec<Value> {
-    state.tags.iter().filter(|tag| tag.resource == resource).map(|tag| view(sim, tag)).collect()
+    let own = state.tags.iter().filter(|tag| tag.resource == resource);
+    let shown = own.map(|tag| {
+        let mut shown = view(sim, tag);
+        if let Some(members) = shown.as_object_mut() {
+            members.remove("domainpath");
+        }
+        shown
+    });
+    shown.collect()
 }
 
 /// `tags[0].key=…&tags[0].value=…`: every one of them.

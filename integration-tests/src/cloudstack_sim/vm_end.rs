@@ -61,6 +61,7 @@ pub(super) fn destroy(call: &Call<'_>) -> Result<Value, Refusal> {
 fn leave(state: &mut State, volumes: &[String]) {
     for volume in state.volumes.iter_mut().filter(|volume| volumes.contains(&volume.id)) {
         (volume.vm, volume.device, volume.stats) = (None, None, false);
+        volume.attached = None;
     }
 }
 

@@ -75,7 +75,8 @@ pub(super) fn view(sim: &Sim, state: &State, vm: &Vm) -> Value {
     let address = vm.nics.iter().find(|nic| nic.default).and_then(|nic| nic.ip.clone());
     let os = world.get("ostype", &vm.os_type);
     let uefi = vm.details.get("UEFI").map(|mode| mode.to_lowercase());
-    let boots = !vm.was_destroyed;
+    // A first start writes down how it booted, and new details wipe it out.
+    let boots = uefi.is_some() && !vm.was_destroyed || vm.has_run && vm.details.is_empty();
     set(
         &mut shown,
         [

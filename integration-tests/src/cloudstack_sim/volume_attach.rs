@@ -1,6 +1,6 @@
 //! `attachVolume` and `detachVolume`: what becomes a root, which devices there are, and when storage is asked.
 
-use super::call::{Begun, Call, new_id};
+use super::call::{Begun, Call, new_id, now};
 use super::refusal::Refusal;
 use super::state::{State, Vm, Volume};
 use super::{vm_deploy, vm_view, volume_view};
@@ -34,8 +34,8 @@ pub(super) fn attach(call: &Call<'_>) -> Result<Value, Refusal> {
     move_to(call, &volume, root_cluster.as_deref());
     if let Some(host) = vm.host.as_deref() {
         let host = call.sim.host_name(host);
-        let now = call.sim.read(|state| state.volume(&volume.id).cloned()).unwrap_or(volume.clone());
-        call.sim.connect(&now, &host).map_err(|text| {
+        let made = call.sim.read(|state| state.volume(&volume.id).cloned()).unwrap_or(volume.clone());
+        call.sim.connect(&made, &host).map_err(|text| {
             Refusal::runtime(format!("Failed to attach volume {} to VM {}; {text}", volume.name, vm.name))
         })?;
     }
@@ -44,6 +44,7 @@ pub(super) fn attach(call: &Call<'_>) -> Result<Value, Refusal> {
             volume.vm = Some(vm.id.clone());
             volume.device = Some(device);
             volume.stats = true;
+            volume.attached = Some(now());
             if device == 0 {
                 volume.kind = "ROOT".to_owned();
             }
@@ -149,6 +150,7 @@ pub(super) fn detach(call: &Call<'_>) -> Result<Value, Refusal> {
     call.sim.change(|state| {
         if let Some(volume) = state.volume_mut(&volume.id) {
             (volume.vm, volume.device, volume.stats) = (None, None, false);
+            volume.attached = None;
             volume.kind = "DATADISK".to_owned();
         }
         vm_deploy::event(call, state, "VOLUME.DETACH", &volume.id);

@@ -41,6 +41,7 @@ pub(super) fn begin(call: &Call<'_>) -> Result<Begun, Refusal> {
             kind: "DATADISK".to_owned(),
             size,
             disk_offering: offering,
+            snapshot: params.get("snapshotid").map(str::to_owned),
             ..Volume::default()
         });
         vm_deploy::event(call, state, "VOLUME.CREATE", &id);

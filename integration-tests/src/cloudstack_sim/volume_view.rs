@@ -36,6 +36,8 @@ pub(super) fn view(sim: &Sim, state: &State, volume: &Volume, is_admin: bool) ->
         [
             ("deviceid", vm.and(volume.device).map(Value::from)),
             ("virtualmachineid", vm.map(|vm| json!(vm.id))),
+            ("attached", vm.and(volume.attached.as_ref()).map(|at| json!(at))),
+            ("snapshotid", volume.snapshot.as_ref().map(|id| json!(id))),
             ("vmname", vm.map(|vm| json!(vm.name))),
             ("vmdisplayname", vm.map(|vm| json!(vm.display_name))),
             ("vmstate", vm.map(|vm| json!(vm.state))),

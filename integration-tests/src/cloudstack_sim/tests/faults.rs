@@ -10,10 +10,12 @@ const NONE: [(&str, &str); 0] = [];
 async fn jobs_on_one_machine_run_one_at_a_time() {
     let rig = Rig::start_with(|options| options.job_time = Duration::from_millis(150)).await;
     let vm = rig.deploy("queue").await;
-    let mut jobs = Vec::new();
+    let (mut ids, mut jobs) = (Vec::new(), Vec::new());
     for at in 0..4 {
-        let id = rig.volume(&format!("55555555-0000-4000-8000-00000000000{at}"), 1).await;
-        let job = rig.admin.ok("attachVolume", &[("id", &id), ("virtualmachineid", &vm)]).await;
+        ids.push(rig.volume(&format!("55555555-0000-4000-8000-00000000000{at}"), 1).await);
+    }
+    for id in &ids {
+        let job = rig.admin.ok("attachVolume", &[("id", id), ("virtualmachineid", &vm)]).await;
         jobs.push(job["jobid"].as_str().unwrap().to_owned());
     }
     let pending = rig.admin.ok("listAsyncJobs", &NONE).await;

@@ -127,6 +127,9 @@ impl Replay {
         if is_expiring && note.contains("v3, future") && path.contains("2026-11-21") {
             return None;
         }
+        if !path.contains('?') {
+            return None;
+        }
         path.retain(|c| !c.is_whitespace());
         Some(self.admin.raw("GET", &path, None).await)
     }
