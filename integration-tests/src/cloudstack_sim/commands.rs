@@ -80,8 +80,10 @@ pub(super) fn begin(call: &Call<'_>) -> Result<Begun, Refusal> {
             let volume = call.volume("id")?;
             Ok(Begun::on_volume(&volume.id, volume.vm.as_deref()))
         }
-        "addNicToVirtualMachine" | "removeNicFromVirtualMachine" => {
-            Ok(Begun::on_vm(&call.vm("virtualmachineid")?.id))
+        "addNicToVirtualMachine" => Ok(Begun::on_vm(&call.vm("virtualmachineid")?.id)),
+        "removeNicFromVirtualMachine" => {
+            let queue = Some(call.vm("virtualmachineid")?.id);
+            Ok(Begun { queue, ..Begun::default() })
         }
         "updateVmNicIp" => nic::begin_update(call),
         _ => Ok(Begun::on_vm(&call.vm("id")?.id)),

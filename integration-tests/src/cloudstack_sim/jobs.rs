@@ -144,6 +144,16 @@ fn with_job(mut result: Value, id: &str) -> Value {
     result
 }
 
+/// What a job is pending on shows the job.
+pub(super) fn on_its_way(state: &State, id: &str, mut shown: Value) -> Value {
+    let on = |job: &&Job| job.status == 0 && job.instance.as_ref().is_some_and(|(_, own)| own == id);
+    if let Some(job) = state.jobs.iter().find(on) {
+        shown["jobid"] = json!(job.id);
+        shown["jobstatus"] = json!(0);
+    }
+    shown
+}
+
 /// As `queryAsyncJobResult` and `listAsyncJobs` show it.
 fn view(sim: &Sim, job: &Job, caller: &Caller) -> Value {
     let domain = sim.world.all("domain").first();
@@ -155,7 +165,8 @@ fn view(sim: &Sim, job: &Job, caller: &Caller) -> Value {
     });
     if let Some((kind, id)) = &job.instance {
         shown["jobinstancetype"] = json!(kind);
-        if job.command != "migrateVolume" {
+        // One that has moved a volume forgets which.
+        if job.command != "migrateVolume" || job.status != 1 {
             shown["jobinstanceid"] = json!(id);
         }
     }

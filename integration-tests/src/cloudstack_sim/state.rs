@@ -46,8 +46,8 @@ pub(super) struct Vm {
     pub(super) host: Option<String>,
     /// It has run: from then on an attached volume is made on storage at once.
     pub(super) has_run: bool,
-    /// It was destroyed once; its answers lack how it boots from then on.
-    pub(super) was_destroyed: bool,
+    /// How it boots shows after its first start, until it is stopped or its details are changed.
+    pub(super) shows_boot: bool,
     pub(super) delete_protection: bool,
     pub(super) removed: bool,
 }
@@ -86,8 +86,6 @@ pub(super) struct Volume {
     pub(super) format: Option<String>,
     /// When it was attached; a root that came with its machine never was.
     pub(super) attached: Option<String>,
-    /// What it was made from.
-    pub(super) snapshot: Option<String>,
     /// The server keeps statistics of it while it is attached.
     pub(super) stats: bool,
     pub(super) delete_protection: bool,

@@ -2,6 +2,7 @@
 
 use super::call::Call;
 use super::refusal::Refusal;
+use super::state::Nic;
 use super::vm_view;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -15,6 +16,12 @@ pub(super) fn update(call: &Call<'_>) -> Result<Value, Refusal> {
     let params = &call.params;
     if let Some(text) = params.get("userdata") {
         check_user_data(text)?;
+        let has_no_router =
+            |nic: &Nic| call.sim.world.get("network", &nic.network).is_some_and(|own| own["type"] == "L2");
+        if vm.nics.iter().all(has_no_router) {
+            let text = "Failed to update VM, due to: Failed to reset userdata for the virtual machine ";
+            return Err(Refusal::runtime(text));
+        }
     }
     let id = match params.get("customid") {
         Some(_) => call.id_for_new(true)?,
@@ -38,6 +45,7 @@ pub(super) fn update(call: &Call<'_>) -> Result<Value, Refusal> {
             own.details.clear();
         } else if let Some(details) = params.first("details") {
             own.details = details;
+            own.shows_boot = false;
         }
         own.id.clone_from(&id);
         for volume in state.volumes.iter_mut().filter(|volume| volume.vm.as_deref() == Some(&vm.id)) {

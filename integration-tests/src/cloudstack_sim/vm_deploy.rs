@@ -59,7 +59,7 @@ pub(super) fn begin(call: &Call<'_>) -> Result<Begun, Refusal> {
             nics,
             host: None,
             has_run: false,
-            was_destroyed: false,
+            shows_boot: false,
             delete_protection: false,
             removed: false,
         };

@@ -38,8 +38,7 @@ pub(super) fn destroy(call: &Call<'_>) -> Result<Value, Refusal> {
                     vm.details.insert(flag, "false".to_owned());
                 }
                 vm.state = "Destroyed".to_owned();
-                vm.was_destroyed |= vm.has_run;
-                vm.updated = vm.has_run.then(now).or(vm.updated.take());
+                vm.updated = Some(now());
             }
             vm_deploy::event(call, state, "VM.DESTROY", &vm.id);
         });
@@ -110,7 +109,7 @@ pub(super) fn recover(call: &Call<'_>) -> Result<Value, Refusal> {
     call.sim.change(|state| {
         if let Some(vm) = state.vm_mut(&vm.id) {
             vm.state = "Stopped".to_owned();
-            vm.updated = vm.has_run.then(now).or(vm.updated.take());
+            vm.updated = Some(now());
         }
     });
     Ok(vm_view::result(call, &vm.id))

@@ -56,8 +56,8 @@ pub(super) fn start_vm(call: &Call<'_>, id: &str) -> Result<(), Refusal> {
         if let Some(vm) = state.vm_mut(id) {
             vm.state = "Running".to_owned();
             vm.host = host["id"].as_str().map(str::to_owned);
+            vm.shows_boot = !vm.has_run;
             vm.has_run = true;
-            vm.was_destroyed = false;
             vm.updated = Some(now());
         }
         let own =
@@ -159,6 +159,7 @@ pub(super) fn stop_vm(call: &Call<'_>, id: &str, how: Stop) -> Result<(), Refusa
         if let Some(vm) = state.vm_mut(id) {
             vm.state = "Stopped".to_owned();
             vm.host = None;
+            vm.shows_boot = false;
             vm.updated = Some(now());
         }
         vm_deploy::event(call, state, "VM.STOP", id);

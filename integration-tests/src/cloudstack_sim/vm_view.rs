@@ -70,13 +70,17 @@ pub(super) fn view(sim: &Sim, state: &State, vm: &Vm) -> Value {
     owner(sim, &vm.account, &mut shown);
     let host = vm.host.as_deref().and_then(|host| world.get("host", host));
     let root = state.root_of(&vm.id);
-    let root_offering = root.and_then(|root| world.get("diskoffering", root.disk_offering.as_deref()?));
+    // The real one's answer is joined over all volumes: the last one's offering shows, and any of them makes a root.
+    let volumes = state.volumes_of(&vm.id);
+    let of_root = |volume: &&&super::state::Volume| volume.kind == "ROOT";
+    let last =
+        volumes.iter().rev().find(|volume| volume.kind != "ROOT").or_else(|| volumes.iter().find(of_root));
+    let offering_shown = last.and_then(|last| world.get("diskoffering", last.disk_offering.as_deref()?));
     let pool = root.and_then(|root| world.get("storagepool", root.pool.as_deref()?));
     let address = vm.nics.iter().find(|nic| nic.default).and_then(|nic| nic.ip.clone());
     let os = world.get("ostype", &vm.os_type);
     let uefi = vm.details.get("UEFI").map(|mode| mode.to_lowercase());
-    // A first start writes down how it booted, and new details wipe it out.
-    let boots = uefi.is_some() && !vm.was_destroyed || vm.has_run && vm.details.is_empty();
+    let boots = uefi.is_some() && vm.state != "Destroyed" || vm.shows_boot;
     set(
         &mut shown,
         [
@@ -84,10 +88,10 @@ pub(super) fn view(sim: &Sim, state: &State, vm: &Vm) -> Value {
             ("hostid", host.map(|host| host["id"].clone())),
             ("hostname", host.map(|host| host["name"].clone())),
             ("hostcontrolstate", host.map(|_| json!("Enabled"))),
-            ("diskofferingid", root_offering.map(|offering| offering["id"].clone())),
-            ("diskofferingname", root_offering.map(|offering| offering["name"].clone())),
-            ("rootdeviceid", root.map(|root| json!(root.device))),
-            ("rootdevicetype", root.map(|_| json!("ROOT"))),
+            ("diskofferingid", offering_shown.map(|offering| offering["id"].clone())),
+            ("diskofferingname", offering_shown.map(|offering| offering["name"].clone())),
+            ("rootdeviceid", last.map(|_| json!(root.and_then(|root| root.device).unwrap_or(0)))),
+            ("rootdevicetype", last.map(|_| json!("ROOT"))),
             ("pooltype", pool.map(|pool| pool["type"].clone())),
             ("ipaddress", address.map(Value::from)),
             ("osdisplayname", os.map(|os| os["name"].clone())),
@@ -122,7 +126,8 @@ pub(super) fn nic_view(sim: &Sim, vm: &Vm, nic: &Nic) -> Value {
         "extradhcpoption": [], "deviceid": nic.device.to_string(),
     });
     let member = |name: &str| network.get(name).filter(|value| !value.is_null()).cloned();
-    let vlan = (vm.state == "Running").then(|| json!("vlan://111"));
+    let own = member("broadcasturi").filter(|_| network["type"] == "L2");
+    let vlan = own.or_else(|| (vm.state == "Running").then(|| json!("vlan://111")));
     set(
         &mut shown,
         [
@@ -190,7 +195,7 @@ pub(super) fn list(call: &Call<'_>) -> Result<Value, Refusal> {
     };
     let shown = call.sim.read(|state| {
         let vms = state.vms.iter().rev().filter(|vm| wanted(state, vm));
-        vms.map(|vm| view(call.sim, state, vm)).collect()
+        vms.map(|vm| super::jobs::on_its_way(state, &vm.id, view(call.sim, state, vm))).collect()
     });
     list::page(call, "virtualmachine", shown)
 }

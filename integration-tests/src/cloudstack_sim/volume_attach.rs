@@ -109,35 +109,31 @@ fn vm_is_kvm(call: &Call<'_>, vm: &Vm) -> bool {
     call.sim.world.get("template", &vm.template).is_some_and(|template| template["hypervisor"] == "KVM")
 }
 
-/// Named by its id, or by a machine and a device there.
-fn to_detach(call: &Call<'_>) -> Option<Volume> {
-    let params = &call.params;
-    call.sim.read(|state| match params.get("id") {
-        Some(id) => state.volume(id).cloned(),
-        None => {
-            let own = state.volumes_of(params.get("virtualmachineid")?);
-            let device = u64::try_from(params.number("deviceid")?).ok();
-            own.into_iter().find(|volume| volume.device == device).cloned()
-        }
-    })
+/// By its id. By a machine and a device there it was recorded to fail, whatever the documentation says.
+fn to_detach(call: &Call<'_>) -> Result<Volume, Refusal> {
+    if call.params.get("id").is_some() {
+        return call.volume("id");
+    }
+    if call.params.get("virtualmachineid").is_some() && call.params.get("deviceid").is_some() {
+        let text = "Cannot invoke \"java.lang.Long.longValue()\" because \"volumeId\" is null";
+        return Err(Refusal::runtime(text));
+    }
+    Err(Refusal::value("You must provide a volume id, or an instance id and a device id"))
 }
 
 pub(super) fn begin_detach(call: &Call<'_>) -> Result<Begun, Refusal> {
-    if call.params.get("id").is_some() {
-        call.volume("id")?;
+    if call.params.get("id").is_none() {
+        return Ok(Begun {
+            queue: call.params.get("virtualmachineid").map(str::to_owned),
+            ..Begun::default()
+        });
     }
-    match to_detach(call) {
-        Some(volume) => Ok(Begun::on_volume(&volume.id, volume.vm.as_deref())),
-        None => {
-            Ok(Begun { queue: call.params.get("virtualmachineid").map(str::to_owned), ..Begun::default() })
-        }
-    }
+    let volume = call.volume("id")?;
+    Ok(Begun::on_volume(&volume.id, volume.vm.as_deref()))
 }
 
 pub(super) fn detach(call: &Call<'_>) -> Result<Value, Refusal> {
-    let volume = to_detach(call).ok_or_else(|| {
-        Refusal::runtime("Cannot invoke \"java.lang.Long.longValue()\" because \"volumeId\" is null")
-    })?;
+    let volume = to_detach(call)?;
     let vm = volume.vm.as_deref().and_then(|vm| call.sim.read(|state| state.vm(vm).cloned()));
     let vm = vm.ok_or_else(|| Refusal::value("The specified volume is not attached to a VM."))?;
     if volume.kind == "ROOT" && !["Stopped", "Destroyed"].contains(&vm.state.as_str()) {

@@ -6,7 +6,7 @@ use super::plugin::kib_of_gib;
 use super::refusal::Refusal;
 use super::state::Volume;
 use super::{vm_deploy, volume_view};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// GiB that a volume of any size may have.
 const SIZES: std::ops::RangeInclusive<i64> = 1..=1024;
@@ -41,7 +41,6 @@ pub(super) fn begin(call: &Call<'_>) -> Result<Begun, Refusal> {
             kind: "DATADISK".to_owned(),
             size,
             disk_offering: offering,
-            snapshot: params.get("snapshotid").map(str::to_owned),
             ..Volume::default()
         });
         vm_deploy::event(call, state, "VOLUME.CREATE", &id);
@@ -110,5 +109,9 @@ pub(super) fn perform(call: &Call<'_>) -> Result<Value, Refusal> {
     } else if call.params.get("snapshotid").is_some() {
         call.sim.make_on_storage(&id, None, call.fault.as_ref())?;
     }
-    Ok(volume_view::result(call, &id))
+    let mut shown = volume_view::result(call, &id);
+    if let Some(snapshot) = call.params.get("snapshotid") {
+        shown["volume"]["snapshotid"] = json!(snapshot);
+    }
+    Ok(shown)
 }

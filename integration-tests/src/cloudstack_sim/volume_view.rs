@@ -37,7 +37,6 @@ pub(super) fn view(sim: &Sim, state: &State, volume: &Volume, is_admin: bool) ->
             ("deviceid", vm.and(volume.device).map(Value::from)),
             ("virtualmachineid", vm.map(|vm| json!(vm.id))),
             ("attached", vm.and(volume.attached.as_ref()).map(|at| json!(at))),
-            ("snapshotid", volume.snapshot.as_ref().map(|id| json!(id))),
             ("vmname", vm.map(|vm| json!(vm.name))),
             ("vmdisplayname", vm.map(|vm| json!(vm.display_name))),
             ("vmstate", vm.map(|vm| json!(vm.state))),
@@ -104,7 +103,11 @@ pub(super) fn list(call: &Call<'_>) -> Result<Value, Refusal> {
     };
     let shown = call.sim.read(|state| {
         let volumes = state.volumes.iter().rev().filter(|volume| wanted(state, volume));
-        volumes.map(|volume| view(call.sim, state, volume, call.caller.is_admin)).collect()
+        let shown = volumes.map(|volume| {
+            let shown = view(call.sim, state, volume, call.caller.is_admin);
+            super::jobs::on_its_way(state, &volume.id, shown)
+        });
+        shown.collect()
     });
     list::page(call, "volume", shown)
 }

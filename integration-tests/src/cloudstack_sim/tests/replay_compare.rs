@@ -61,7 +61,8 @@ pub(super) fn learn(recorded: &Value, simulated: &Value, ids: &mut BTreeMap<Stri
         (Value::Array(theirs), Value::Array(ours)) => {
             // Lists of several may stand in another order: matched by name, else by place.
             for (at, theirs) in theirs.iter().enumerate() {
-                let same = |own: &&Value| theirs.get("name") == own.get("name");
+                let same =
+                    |own: &&Value| theirs.get("name").is_some() && theirs.get("name") == own.get("name");
                 if let Some(own) = ours.iter().find(same).or_else(|| ours.get(at)) {
                     learn(theirs, own, ids);
                 }
