@@ -50,10 +50,12 @@ def main(method):
     cs.detachVolume(id=root["id"], fetch_result=True)
     assert cs.deleteVolume(id=root["id"])["success"]
     wished = str(uuid.uuid4())
+    # `cs` signs a tilde as it stands, which a real server does not take.
+    refused(lambda: cs.createVolume(name="a~b", zoneid=zone, diskofferingid=disk, size=2), 401)
     made = cs.createVolume(
-        name="a b~c*d/é+&=", zoneid=zone, diskofferingid=disk, size=2, customid=wished, fetch_result=True
+        name="a b*c/é+&=", zoneid=zone, diskofferingid=disk, size=2, customid=wished, fetch_result=True
     )["volume"]
-    assert (made["id"], made["state"], made["name"]) == (wished, "Allocated", "a b~c*d/é+&="), made
+    assert (made["id"], made["state"], made["name"]) == (wished, "Allocated", "a b*c/é+&="), made
     attached = cs.attachVolume(id=wished, virtualmachineid=deployed["id"], deviceid=0, fetch_result=True)["volume"]
     assert (attached["type"], attached["path"]) == ("ROOT", wished), attached
     cs.createTags(
