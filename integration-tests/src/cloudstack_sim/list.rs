@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 const LARGEST_PAGE: i64 = 500;
 
 /// What shows of a host with `details=min`.
-const OF_A_HOST_ALWAYS: [&str; 23] = [
+const OF_A_HOST_ALWAYS: [&str; 24] = [
     "id",
     "name",
     "state",
@@ -31,6 +31,7 @@ const OF_A_HOST_ALWAYS: [&str; 23] = [
     "outofbandmanagement",
     "resourcestate",
     "ueficapability",
+    "hasannotations",
 ];
 
 /// The part that was asked for, with the count of all; `{}` of nothing.
@@ -160,21 +161,18 @@ pub(super) fn hosts(call: &Call<'_>) -> Result<Value, Refusal> {
         if host.get("memoryallocatedbytes").is_some() {
             host["memoryallocatedbytes"] = json!(allocated << 20);
         }
-        if call.params.get("details") == Some("min") {
-            if let Some(members) = host.as_object_mut() {
-                members
-                    .retain(|name, _| OF_A_HOST_ALWAYS.contains(&name.as_str()) || name == "hasannotations");
-            }
+        let is_short = call.params.get("details") == Some("min");
+        if let Some(members) = host.as_object_mut().filter(|_| is_short) {
+            members.retain(|name, _| OF_A_HOST_ALWAYS.contains(&name.as_str()));
         }
     }
     page(call, "host", hosts)
 }
 
 pub(super) fn networks(call: &Call<'_>) -> Result<Value, Refusal> {
-    if let Some(kind) = call.params.get("type") {
-        if !["isolated", "shared", "l2"].contains(&kind.to_lowercase().as_str()) {
-            return Err(Refusal::value(format!("Unexpected Guest type : {kind}")));
-        }
+    let is_known = |kind: &&str| ["isolated", "shared", "l2"].contains(&kind.to_lowercase().as_str());
+    if let Some(kind) = call.params.get("type").filter(|kind| !is_known(kind)) {
+        return Err(Refusal::value(format!("Unexpected Guest type : {kind}")));
     }
     of_world(call, "network")
 }

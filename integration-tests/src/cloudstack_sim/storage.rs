@@ -11,7 +11,6 @@ use super::world::LinstorPool;
 use serde_json::Value;
 use std::sync::Arc;
 
-/// A machine's volumes made on storage, and what their devices are called there.
 impl Sim {
     /// The controller of a pool, where it is a LINSTOR pool.
     pub(super) fn linstor_of(&self, pool: &str) -> Option<(Arc<dyn Linstor>, LinstorPool)> {
@@ -101,10 +100,9 @@ impl Sim {
 
     /// The agent's word after a stop. What fails there, CloudStack does not learn.
     pub(super) fn disconnect(&self, volume: &Volume, host: &str) {
-        if let Some((linstor, path)) = self.linstor_volume(volume) {
-            if let Err(error) = plugin::disconnect(&*linstor, &path, host) {
-                tracing::warn!(volume = volume.id, error, "the agent could not let a volume go");
-            }
+        let Some((linstor, path)) = self.linstor_volume(volume) else { return };
+        if let Err(error) = plugin::disconnect(&*linstor, &path, host) {
+            tracing::warn!(volume = volume.id, error, "the agent could not let a volume go");
         }
     }
 

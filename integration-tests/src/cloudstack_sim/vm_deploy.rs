@@ -33,7 +33,6 @@ pub(super) fn begin(call: &Call<'_>) -> Result<Begun, Refusal> {
             nics.push(made);
         }
         let number = state.next_number();
-        let account = call.caller.account.clone();
         let own = details.into_iter().filter(|(name, _)| !OF_A_CUSTOM_OFFERING.contains(&name.as_str()));
         let mut details: BTreeMap<String, String> = own.collect();
         if !details.is_empty() {
@@ -44,7 +43,7 @@ pub(super) fn begin(call: &Call<'_>) -> Result<Begun, Refusal> {
             number,
             display_name: params.get("displayname").unwrap_or(&name).to_owned(),
             name: name.clone(),
-            account: account.clone(),
+            account: call.caller.account.clone(),
             created: now(),
             updated: None,
             state: "Stopped".to_owned(),
@@ -79,15 +78,16 @@ pub(super) fn perform(call: &Call<'_>) -> Result<Value, Refusal> {
         job.and_then(|job| job.instance.clone())
     });
     let (_, id) = instance.ok_or_else(|| Refusal::runtime("the machine is gone"))?;
-    if call.params.flag("startvm") != Some(false) {
-        if let Err(refusal) = vm_power::start_vm(call, &id) {
-            call.sim.change(|state| {
-                if let Some(vm) = state.vm_mut(&id) {
-                    vm.state = "Error".to_owned();
-                }
-            });
-            return Err(refusal);
-        }
+    if call.params.flag("startvm") == Some(false) {
+        return Ok(vm_view::result(call, &id));
+    }
+    if let Err(refusal) = vm_power::start_vm(call, &id) {
+        call.sim.change(|state| {
+            if let Some(vm) = state.vm_mut(&id) {
+                vm.state = "Error".to_owned();
+            }
+        });
+        return Err(refusal);
     }
     Ok(vm_view::result(call, &id))
 }
@@ -127,10 +127,13 @@ fn check_name(name: &str) -> Result<(), Refusal> {
     ))
 }
 
+/// A network, and what is wished on it.
+type Wished = (String, BTreeMap<String, String>);
+
 /// Networks with what is wished on each (`ip`, `mac`); the caller's isolated one where none is said.
-fn networks(call: &Call<'_>) -> Result<Vec<(String, BTreeMap<String, String>)>, Refusal> {
+fn networks(call: &Call<'_>) -> Result<Vec<Wished>, Refusal> {
     let mapped = call.params.maps("iptonetworklist");
-    let mut wanted: Vec<(String, BTreeMap<String, String>)> = Vec::new();
+    let mut wanted: Vec<Wished> = Vec::new();
     for map in mapped {
         let id = map.get("networkid").cloned().unwrap_or_default();
         wanted.push((id, map));

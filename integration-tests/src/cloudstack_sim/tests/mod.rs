@@ -5,6 +5,7 @@ mod faults;
 mod handover;
 mod life;
 mod limits;
+mod plugin;
 mod python;
 mod replay;
 mod replay_compare;
