@@ -18,7 +18,7 @@ pub(super) fn run(call: &Call<'_>) -> Result<Value, Refusal> {
         "listPods" => list::of_world(call, "pod"),
         "listClusters" => list::of_world(call, "cluster"),
         "listHosts" => list::hosts(call),
-        "listStoragePools" => list::of_world(call, "storagepool"),
+        "listStoragePools" => list::pools(call),
         "listNetworks" => list::networks(call),
         "listServiceOfferings" => list::of_world(call, "serviceoffering"),
         "listDiskOfferings" => list::of_world(call, "diskoffering"),

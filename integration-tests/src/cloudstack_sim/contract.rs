@@ -1,7 +1,7 @@
 //! Every call is held against what the server itself said of its commands (`listApis` of 4.22.0).
 //!
 //! `recordings/cloudstack-contract-4.22.0.json.zst` is cut from that answer: the commands that are simulated, whole, and
-//! the names of the others. What a command does not list is ignored, as the real server does, and written down.
+//! the names of the others (by `recordings/cut-cloudstack.py`). What a command does not list is ignored, as the real server does, and written down.
 
 use super::params::Params;
 use super::refusal::Refusal;

@@ -68,6 +68,7 @@ impl Sim {
                 fault,
             };
             state.jobs.push(job);
+            state.forget_old();
         });
         self.wake.notify_one();
         answer

@@ -104,6 +104,22 @@ pub(super) fn of_world(call: &Call<'_>, kind: &str) -> Result<Value, Refusal> {
     page(call, kind, objects.cloned().collect())
 }
 
+/// With what CloudStack's own volumes take of each, once each, whatever else lies there.
+pub(super) fn pools(call: &Call<'_>) -> Result<Value, Refusal> {
+    let by = ["id", "name", "zoneid", "podid", "clusterid", "scope", "path", "ipaddress"];
+    let mut pools: Vec<_> = call.sim.world.all("storagepool").to_vec();
+    pools.retain(|pool| matches(call, pool, &by));
+    for pool in &mut pools {
+        let allocated: u64 = call.sim.read(|state| {
+            let own =
+                state.volumes.iter().filter(|own| !own.removed && own.pool.as_deref() == pool["id"].as_str());
+            own.map(|volume| volume.size).sum()
+        });
+        pool["disksizeallocated"] = json!(allocated);
+    }
+    page(call, "storagepool", pools)
+}
+
 /// The one object of a kind, not in a list.
 pub(super) fn one(call: &Call<'_>, kind: &str) -> Result<Value, Refusal> {
     let object = call.sim.world.all(kind).first().cloned().unwrap_or_default();

@@ -6,6 +6,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
+/// Jobs that are remembered, pending ones apart.
+const JOBS: usize = 2000;
+
+/// Events that are remembered.
+const EVENTS: usize = 1000;
+
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct State {
     /// The database's last number; numbers are what instance names and some errors are made of.
@@ -186,6 +192,18 @@ impl State {
 
     pub(super) fn nic_owner(&self, nic: &str) -> Option<&Vm> {
         self.vms.iter().find(|vm| !vm.removed && vm.nics.iter().any(|own| own.id == nic))
+    }
+
+    /// Finished jobs and events beyond what anybody asks for: the whole state is written at every change.
+    pub(super) fn forget_old(&mut self) {
+        let mut more = self.jobs.len().saturating_sub(JOBS);
+        self.jobs.retain(|job| {
+            let goes = more > 0 && job.status != 0;
+            more -= usize::from(goes);
+            !goes
+        });
+        let more = self.events.len().saturating_sub(EVENTS);
+        self.events.drain(..more);
     }
 
     /// What pending jobs become when the server comes back.

@@ -45,6 +45,8 @@ pub(super) fn start_vm(call: &Call<'_>, id: &str) -> Result<(), Refusal> {
     set_state(sim, id, "Starting");
     let started = start_on(call, &vm, &host);
     if call.fault == Some(What::LeftBetween) {
+        // The host did it all the same, or not: nobody knows; here it did not stay.
+        let _ = sim.hypervisor.stop(id, Stop::Forced);
         set_state(sim, id, "Error");
         return Err(failed("the host did not answer".to_owned()));
     }

@@ -39,6 +39,8 @@ async fn a_resource_that_is_there_is_taken() {
     assert!(resource.props.contains_key("Aux/_cs-template-for-cloudstack"));
     assert!(!resource.props.contains_key("Aux/cs-name"));
     assert_eq!(rig.linstor.names(), [format!("cs-{U}")]);
+    let pool = rig.admin.ok("listStoragePools", &[("name", "linstor")]).await["storagepool"][0].clone();
+    assert_eq!(pool["disksizeallocated"], 2_u64 << 30);
     // The agent's part.
     rig.linstor.change(&format!("cs-{U}"), |resource| resource.placements.retain(|one| one.node == "kvm2"));
     rig.admin.job("startVirtualMachine", &[("id", &vm)]).await.done();
