@@ -16,6 +16,7 @@ grpcurl_version=v1.9.4
 buf_version=1.75.0
 schemathesis_version=4.32.5
 python_linstor_version=1.29.1
+cs_version=5.2.0 # a CloudStack client that is not ours
 promtool_of=prometheus # the Debian package that holds it
 guest_kernel=linux-image-cloud-amd64 # the Debian package that depends on the one that holds it
 # What the guest may find itself on, here and after a move; each with what it depends on.
@@ -83,6 +84,7 @@ list() {
     printf '  %-19s %-22s %s\n' ../guest "test demo" "a kernel out of what $guest_kernel depends on, busybox out of busybox-static, qemu-ga out of qemu-guest-agent: a machine to move"
     printf '  %-19s %-22s %s\n' schemathesis "test" "$schemathesis_version, by pip into a venv of its own (../venv): the REST API against its document"
     printf '  %-19s %-22s %s\n' python-linstor "test" "$python_linstor_version, by pip into a venv of its own (../venv-linstor): a LINSTOR client that is not ours"
+    printf '  %-19s %-22s %s\n' cs "test" "$cs_version, by pip into the same venv: drives cloudstack-sim as a client that is not ours"
     printf '  %-19s %-22s %s\n' buf "lint test" "$buf_version, by npm: lints the schema"
 }
 
@@ -202,6 +204,19 @@ tool_python_linstor() {
     fi
 }
 
+# Into the venv of schemathesis, which comes first: it clears the folder when it makes it.
+tool_cs() {
+    "$tools/venv/bin/python" -c "import cs" >/dev/null 2>&1 && return
+    local skipped="SKIPPED is a life on cloudstack-sim by a client that is not ours"
+    if [ ! -x "$tools/venv/bin/pip" ]; then
+        say "there is no venv for cs: $skipped"
+    else
+        say "pip install cs $cs_version (once, some seconds)"
+        "$tools/venv/bin/pip" install -q --disable-pip-version-check --retries 1 --timeout 20 "cs==$cs_version" \
+            </dev/null >&2 || say "cs could not be had (no network): $skipped"
+    fi
+}
+
 # Taken out of the package: installed, it would start a Prometheus on this machine. Built from source, it takes half an
 # hour. apt checks the package's hash against the signed list as it does for one that it installs.
 tool_promtool() {
@@ -304,7 +319,7 @@ for group in "$@"; do
         build) rust_is_there ;;
         demo) rust_is_there && tool_guest ;;
         lint) rust_is_there && tool_buf ;;
-        test) rust_is_there && tool_buf && tool_grpcurl && tool_promtool && tool_schemathesis && tool_python_linstor &&
-            tool_guest ;;
+        test) rust_is_there && tool_buf && tool_grpcurl && tool_promtool && tool_schemathesis && tool_cs &&
+            tool_python_linstor && tool_guest ;;
     esac
 done

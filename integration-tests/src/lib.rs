@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod architecture;
 pub mod bench;
+pub mod cloudstack_sim;
 pub mod convertible;
 pub mod guest;
 pub mod harness;
