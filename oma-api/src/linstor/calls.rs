@@ -143,6 +143,28 @@ impl Client {
         self.change(&Method::PUT, &format!("/v1/resource-definitions/{name}"), Some(&body)).await
     }
 
+    /// What is written in a key-value store of the controller; nothing where there is no such store.
+    pub async fn notes(&self, store: &str) -> Result<BTreeMap<String, String>, Error> {
+        #[derive(Deserialize)]
+        struct Store {
+            #[serde(default)]
+            props: BTreeMap<String, String>,
+        }
+        let stores: Option<Vec<Store>> = found(self.get(&format!("/v1/key-value-store/{store}")).await)?;
+        Ok(stores.into_iter().flatten().flat_map(|store| store.props).collect())
+    }
+
+    /// Writes into one, which comes and goes with what is in it.
+    pub async fn note(
+        &self,
+        store: &str,
+        set: &BTreeMap<String, String>,
+        delete: &[&str],
+    ) -> Result<Replies, Error> {
+        let body = json!({ "override_props": set, "delete_props": delete });
+        self.change(&Method::PUT, &format!("/v1/key-value-store/{store}"), Some(&body)).await
+    }
+
     /// Shrinks as readily as it grows, at the price of the data: the caller has compared.
     pub async fn set_size(&self, name: &Name, size_kib: u64) -> Result<Replies, Error> {
         let path = format!("/v1/resource-definitions/{name}/volume-definitions/0");

@@ -23,7 +23,11 @@ use std::sync::Arc;
 const OURS: &str = "Aux/mk-volume/";
 
 /// Key of the mark that its content is what it should be; its own name follows, the definition's uuid is the value.
-pub(super) const WHOLE: &str = "Aux/mk-whole/";
+const WHOLE: &str = "Aux/mk-whole/";
+
+/// The controller's key-value store in which a reset is said to be under way: `reset/<name>`. It has to lie outside of the
+/// resource, as a rollback gives a definition back the properties that its snapshot had, *whole* among them.
+const NOTES: &str = "migratekit";
 
 /// What was wanted cannot be.
 #[derive(Debug, thiserror::Error)]
@@ -105,7 +109,27 @@ impl Cluster {
     /// # Errors
     /// [`Fault`].
     pub async fn find(&self, name: &Name) -> Result<Option<Definition>, Fault> {
-        Ok(self.ours(name).await?.filter(|definition| is_whole(definition, name)))
+        match self.ours(name).await?.filter(|definition| is_whole(definition, name)) {
+            Some(_) if self.is_being_reset(name).await? => Ok(None),
+            found => Ok(found),
+        }
+    }
+
+    async fn is_being_reset(&self, name: &Name) -> Result<bool, Fault> {
+        Ok(self.client.notes(NOTES).await?.contains_key(&reset_of(name)))
+    }
+
+    /// Says that its content is none to trust, until [`forget_reset`](Self::forget_reset).
+    pub(super) async fn note_reset(&self, name: &Name) -> Result<(), Fault> {
+        self.client.note(NOTES, &BTreeMap::from([(reset_of(name), "1".to_owned())]), &[]).await?;
+        Ok(())
+    }
+
+    pub(super) async fn forget_reset(&self, name: &Name) -> Result<(), Fault> {
+        if self.is_being_reset(name).await? {
+            self.client.note(NOTES, &BTreeMap::new(), &[&reset_of(name)]).await?;
+        }
+        Ok(())
     }
 
     /// All resources of ours that are whole.
@@ -113,11 +137,12 @@ impl Cluster {
     /// # Errors
     /// [`Fault`].
     pub async fn all(&self) -> Result<Vec<(Name, Definition)>, Fault> {
+        let resets = self.client.notes(NOTES).await?;
+        let is_one = |(name, definition): &(Name, Definition)| {
+            is_marked(definition, name) && is_whole(definition, name) && !resets.contains_key(&reset_of(name))
+        };
         let named = |definition: Definition| Some((Name::parse(definition.name.as_str()).ok()?, definition));
-        let all = self.client.definitions().await?.into_iter().filter_map(named);
-        Ok(all
-            .filter(|(name, definition)| is_marked(definition, name) && is_whole(definition, name))
-            .collect())
+        Ok(self.client.definitions().await?.into_iter().filter_map(named).filter(is_one).collect())
     }
 
     /// Makes a resource of one volume, or goes on where that was left. One that is whole already is taken as it is.
@@ -220,19 +245,24 @@ impl Cluster {
     pub async fn delete(&self, name: &Name) -> Result<(), Fault> {
         let _held = self.locks.hold([name]).await;
         if self.ours(name).await?.is_none() {
-            return Ok(());
+            return self.forget_reset(name).await;
         }
+        self.discard_all(name).await?;
+        // Nodes that are off: it is marked, and goes when they are back.
+        match self.client.definition(name).await? {
+            None => self.forget_reset(name).await,
+            Some(_) => Err(Fault::BeingDeleted { name: name.clone() }),
+        }
+    }
+
+    /// It and its snapshots, which go first: LINSTOR refuses otherwise.
+    pub(super) async fn discard_all(&self, name: &Name) -> Result<(), Fault> {
         for snapshot in self.client.snapshots(name).await? {
             if let Ok(snapshot) = Name::parse(snapshot.name) {
                 self.client.delete_snapshot(name, &snapshot).await?;
             }
         }
-        self.client.delete_definition(name).await?;
-        // Nodes that are off: it is marked, and goes when they are back.
-        match self.client.definition(name).await? {
-            None => Ok(()),
-            Some(_) => Err(Fault::BeingDeleted { name: name.clone() }),
-        }
+        Ok(self.client.delete_definition(name).await?)
     }
 
     /// Sets properties of one that is whole: of another, a change may make an empty volume.
@@ -260,8 +290,12 @@ impl Cluster {
 }
 
 /// Whether what it holds is what its snapshot held, and not what a failed restore left.
-pub(super) fn is_whole(definition: &Definition, name: &Name) -> bool {
+fn is_whole(definition: &Definition, name: &Name) -> bool {
     definition.props.get(&format!("{WHOLE}{name}")).is_some_and(|uuid| *uuid == definition.uuid)
+}
+
+fn reset_of(name: &Name) -> String {
+    format!("reset/{}", name.as_str().to_ascii_lowercase())
 }
 
 fn is_marked(definition: &Definition, name: &Name) -> bool {

@@ -1,10 +1,9 @@
 //! Snapshots of several resources at one moment, what is made of them, and the way back to one.
 
-use super::cluster::{Cluster, Device, Fault, WHOLE, is_whole, marks};
+use super::cluster::{Cluster, Device, Fault, marks};
 use super::error::{Error, Outcome};
 use super::model::Made;
 use super::name::Name;
-use std::collections::BTreeMap;
 
 impl Cluster {
     /// All of them at one moment, whole or not at all. The same that is there already is success.
@@ -86,8 +85,8 @@ impl Cluster {
         }
         let filter = self.filter(group).await?;
         match self.ours(to).await? {
-            Some(there) if is_whole(&there, to) => return Err(Fault::Exists { name: to.clone() }),
-            Some(_) => self.client.delete_definition(to).await?,
+            Some(_) if self.find(to).await?.is_some() => return Err(Fault::Exists { name: to.clone() }),
+            Some(_) => self.discard_all(to).await?,
             None => {}
         }
         self.client.define(to, group, &filter.layer_stack, &marks(to)).await?;
@@ -96,28 +95,28 @@ impl Cluster {
         let device = self.open_here(to).await?;
         let made = self.ours(to).await?.ok_or_else(|| Fault::NoResource { name: to.clone() })?;
         self.say_whole(to, made.uuid).await?;
+        self.forget_reset(to).await?;
         Ok(device)
     }
 
     /// Its content as a snapshot of it has it. LINSTOR does not do so in place: it takes a snapshot, deletes the resource, restores, and
-    /// a failure in between leaves something that any other change would empty. So *whole* is taken off before, and after a failure
-    /// nothing is done but the same again.
+    /// a failure in between leaves something that any other change would empty. So a note outside of it says first that it is none to
+    /// trust, and after a failure nothing is done but the same again.
     ///
     /// # Errors
     /// [`Fault`]; to be repeated until it succeeds, or the resource is to be deleted.
     pub async fn reset(&self, name: &Name, to: &Name) -> Result<Device, Fault> {
         let _held = self.locks.hold([name]).await;
-        let definition = self.ours(name).await?.ok_or_else(|| Fault::NoResource { name: name.clone() })?;
+        self.ours(name).await?.ok_or_else(|| Fault::NoResource { name: name.clone() })?;
         if self.taken(std::slice::from_ref(name), to).await?.is_some() {
             return Err(Fault::NoSnapshot { name: name.clone(), snapshot: to.clone() });
         }
-        if is_whole(&definition, name) {
-            self.client.set_props(name, &BTreeMap::new(), &[&format!("{WHOLE}{name}")]).await?;
-        }
+        self.note_reset(name).await?;
         self.client.rollback(name, to).await?;
         let device = self.open_here(name).await?;
         let made = self.ours(name).await?.ok_or_else(|| Fault::NoResource { name: name.clone() })?;
         self.say_whole(name, made.uuid).await?;
+        self.forget_reset(name).await?;
         Ok(device)
     }
 }

@@ -21,15 +21,17 @@ struct Rig {
 impl Rig {
     async fn start() -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
-        let mut options = Options::usual(dir.path());
+        let options = Options::usual(dir.path());
         let sim = LinstorSim::start(options.clone()).await?;
-        // Another controller on the same folder is found at the same place.
-        options.listen = sim.address();
-        let settings =
-            Settings { controllers: vec![sim.url()], token_file: None, deadline: Duration::from_secs(10) };
-        let client = Client::new(settings, crate::outbound::client(None)?);
-        let storage = LinstorStorage::new(Cluster::new(client.clone(), "oma"), Name::parse("cloudstack")?);
+        let (client, storage) = connect(&sim)?;
         Ok(Self { sim, options, client, storage, _dir: dir })
+    }
+
+    /// Another controller on the same folder.
+    async fn restart(&mut self) -> anyhow::Result<()> {
+        self.sim = LinstorSim::start(self.options.clone()).await?;
+        (self.client, self.storage) = connect(&self.sim)?;
+        Ok(())
     }
 
     async fn write(&self, volume: &VolumeId, fill: u8) -> anyhow::Result<()> {
@@ -59,6 +61,14 @@ impl Rig {
         self.write(&volume, 2).await?;
         Ok((volume, point))
     }
+}
+
+fn connect(sim: &LinstorSim) -> anyhow::Result<(Client, LinstorStorage)> {
+    let settings =
+        Settings { controllers: vec![sim.url()], token_file: None, deadline: Duration::from_secs(10) };
+    let client = Client::new(settings, crate::outbound::client(None)?);
+    let storage = LinstorStorage::new(Cluster::new(client.clone(), "oma"), Name::parse("cloudstack")?);
+    Ok((client, storage))
 }
 
 fn id(text: &str) -> VolumeId {
@@ -207,7 +217,7 @@ async fn a_lost_answer_is_looked_up_and_costs_nothing() -> anyhow::Result<()> {
     anyhow::bail!("more calls than that")
 }
 
-/// Ways 1 and 4: a rollback deletes and restores, and a controller that dies in between comes back with what was before.
+/// Ways 1, 2 and 4: a rollback deletes and restores, and a controller that dies in between comes back with what was before.
 #[tokio::test]
 async fn a_reset_that_was_cut_is_repeated() -> anyhow::Result<()> {
     let mut rig = Rig::start().await?;
@@ -220,13 +230,25 @@ async fn a_reset_that_was_cut_is_repeated() -> anyhow::Result<()> {
     rig.sim.arm([Rule::first("POST", rollback, What::ToolFails(Tool::Restore))]);
     assert!(rig.storage.reset(&clone, &before).await.is_err());
     assert_eq!(rig.storage.volume(&clone).await?, None);
+    assert!(rig.storage.volumes().await?.iter().all(|listed| listed.volume != clone));
+    rig.storage.reset(&clone, &before).await?;
+    assert_eq!(rig.read(&clone).await?, 1);
+
+    // Way 2: somebody changes a property in between, and the device that LINSTOR makes is empty.
+    rig.write(&clone, 9).await?;
+    rig.sim.arm([Rule::first("POST", rollback, What::ToolFails(Tool::Restore))]);
+    assert!(rig.storage.reset(&clone, &before).await.is_err());
+    let poke = BTreeMap::from([("Aux/poke".to_owned(), "1".to_owned())]);
+    rig.client.set_props(&name(&clone)?, &poke, &[]).await?;
+    assert!(rig.storage.open(&clone).await.is_err());
     rig.storage.reset(&clone, &before).await?;
     assert_eq!(rig.read(&clone).await?, 1);
 
     rig.write(&clone, 9).await?;
     rig.sim.arm([Rule::first("POST", rollback, What::Die).at("deleted")]);
     assert!(rig.storage.reset(&clone, &before).await.is_err());
-    rig.sim = LinstorSim::start(rig.options.clone()).await?;
+    rig.restart().await?;
+    assert_eq!(rig.storage.volume(&clone).await?, None);
     rig.storage.reset(&clone, &before).await?;
     assert_eq!((rig.read(&clone).await?, rig.read(&replica).await?), (1, 2));
     Ok(())
