@@ -13,7 +13,7 @@
 use super::client::Client;
 use super::error::Error;
 use super::locks::Locks;
-use super::model::{Definition, Unusable};
+use super::model::{Definition, Resource, Unusable};
 use super::name::Name;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -172,7 +172,7 @@ impl Cluster {
                 }
             }
         }
-        if self.client.resources(name).await?.iter().all(super::Resource::is_diskless) {
+        if self.client.resources(name).await?.iter().all(Resource::is_diskless) {
             self.client.place(name, &filter).await?;
         }
         let device = self.open_here(name).await?;
@@ -204,19 +204,26 @@ impl Cluster {
         self.open_here(name).await
     }
 
+    /// Looks for a copy with a disk first: without one, what `make-available` gives to this node leads nowhere, and any change may
+    /// make an empty volume of a copy whose restore failed.
     pub(super) async fn open_here(&self, name: &Name) -> Result<Device, Fault> {
-        if !self.client.resources(name).await?.iter().any(|r| r.node_name == *self.node) {
-            self.client.make_available(name, &self.node).await?;
-        }
-        let (all, definition) = (self.client.resources(name).await?, self.client.definition(name).await?);
         let unusable = |source| Fault::Unusable { name: name.clone(), source };
-        let not_there = || unusable(Unusable::NotThere { node: self.node.to_string() });
-        let here = all.iter().find(|r| r.node_name == *self.node).ok_or_else(not_there)?;
-        let path = here.device().map_err(unusable)?.to_owned();
-        let size = definition.and_then(|definition| definition.size());
-        let size = size.ok_or_else(|| Fault::NoResource { name: name.clone() })?;
-        let disk = all.iter().find(|r| !r.is_diskless()).unwrap_or(here);
+        let there = self.client.resources(name).await?;
+        let disk = with_disk(&there).map_err(unusable)?;
         let provider = disk.volumes.first().map(|volume| volume.provider_kind.clone()).unwrap_or_default();
+        let is_here = |resource: &&Resource| resource.node_name == *self.node;
+        let there = match there.iter().any(|resource| is_here(&resource)) {
+            true => there,
+            false => {
+                self.client.make_available(name, &self.node).await?;
+                self.client.resources(name).await?
+            }
+        };
+        let not_there = || unusable(Unusable::NotThere { node: self.node.to_string() });
+        let here = there.iter().find(is_here).ok_or_else(not_there)?;
+        let path = here.device().map_err(unusable)?.to_owned();
+        let size = self.client.definition(name).await?.and_then(|definition| definition.size());
+        let size = size.ok_or_else(|| Fault::NoResource { name: name.clone() })?;
         Ok(Device { path, size, provider })
     }
 
@@ -226,7 +233,7 @@ impl Cluster {
     /// [`Fault::OtherSize`] where it is larger already.
     pub async fn grow(&self, name: &Name, size_kib: u64) -> Result<Device, Fault> {
         let _held = self.locks.hold([name]).await;
-        let definition = self.ours(name).await?.ok_or_else(|| Fault::NoResource { name: name.clone() })?;
+        let definition = self.find(name).await?.ok_or_else(|| Fault::NoResource { name: name.clone() })?;
         let (have, need) = (definition.size().unwrap_or(u64::MAX), size_kib.saturating_mul(1024));
         if have > need {
             return Err(Fault::OtherSize { name: name.clone(), have, need });
@@ -287,6 +294,18 @@ impl Cluster {
             Some(definition) => Ok(Some(definition)),
         }
     }
+}
+
+/// A copy that has a disk, and may be used.
+fn with_disk(all: &[Resource]) -> Result<&Resource, Unusable> {
+    let mut why = Unusable::NoDisk;
+    for resource in all.iter().filter(|resource| !resource.is_diskless()) {
+        match resource.device() {
+            Ok(_) => return Ok(resource),
+            Err(unusable) => why = unusable,
+        }
+    }
+    Err(why)
 }
 
 /// Whether what it holds is what its snapshot held, and not what a failed restore left.

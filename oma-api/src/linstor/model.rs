@@ -91,6 +91,8 @@ pub struct VolumeState {
 pub enum Unusable {
     #[error("it is not on node {node}")]
     NotThere { node: String },
+    #[error("no node has a disk of it")]
+    NoDisk,
     #[error("it has no device on node {node}: see `linstor volume list`, and that node's satellite")]
     NoDevice { node: String },
     #[error("its copy on node {node} is {state}, not UpToDate")]

@@ -13,7 +13,7 @@ impl Cluster {
     pub async fn snapshot(&self, names: &[Name], snapshot: &Name) -> Result<(), Fault> {
         let _held = self.locks.hold(names).await;
         for name in names {
-            self.ours(name).await?.ok_or_else(|| Fault::NoResource { name: name.clone() })?;
+            self.find(name).await?.ok_or_else(|| Fault::NoResource { name: name.clone() })?;
         }
         if self.taken(names, snapshot).await?.is_none() {
             return Ok(());

@@ -238,6 +238,13 @@ async fn a_reset_that_was_cut_is_repeated() -> anyhow::Result<()> {
     rig.write(&clone, 9).await?;
     rig.sim.arm([Rule::first("POST", rollback, What::ToolFails(Tool::Restore))]);
     assert!(rig.storage.reset(&clone, &before).await.is_err());
+    // Nothing of ours changes it: it has no device until somebody does.
+    let after = SnapshotName::parse("test-2")?;
+    assert!(rig.storage.snapshot(std::slice::from_ref(&clone), &after).await.is_err());
+    assert!(rig.storage.resize(&clone, 2 * GIB).await.is_err());
+    assert!(rig.storage.open(&clone).await.is_err());
+    let left = rig.client.resources(&name(&clone)?).await?;
+    assert!(left.iter().all(|resource| resource.device().is_err()), "{left:?}");
     let poke = BTreeMap::from([("Aux/poke".to_owned(), "1".to_owned())]);
     rig.client.set_props(&name(&clone)?, &poke, &[]).await?;
     assert!(rig.storage.open(&clone).await.is_err());
