@@ -35,6 +35,8 @@ pub struct Settings {
     pub secret_key_file: PathBuf,
     /// For one command, from the first byte to the last.
     pub deadline: Duration,
+    /// Before the first question how a job stands; a second, so that a server is asked about each once a second at most.
+    pub poll: Duration,
 }
 
 /// A connection to one management server. Clones share it.
@@ -240,7 +242,7 @@ impl Client {
         let begun = tokio::time::Instant::now();
         let of = || (job.id.clone(), job.command.clone());
         for polls in 0.. {
-            let wait = patience(polls);
+            let wait = patience(self.0.settings.poll, polls);
             if begun.elapsed() + wait > most {
                 break;
             }

@@ -6,8 +6,8 @@ use serde_json::Value;
 use std::fmt;
 use std::time::Duration;
 
-/// Between two polls of a job: it begins with the least and grows to the most. Never more than one a second.
-const PATIENCE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
+/// Between two polls of a job, at most.
+const MOST: Duration = Duration::from_secs(5);
 
 /// The id of a job.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -83,10 +83,10 @@ impl Poll {
     }
 }
 
-/// How long to wait before poll number `polls` (0: the first).
-pub(super) fn patience(polls: u32) -> Duration {
-    let grown = PATIENCE.0.mul_f64(1.5_f64.powi(i32::try_from(polls.min(20)).unwrap_or(20)));
-    grown.min(PATIENCE.1)
+/// How long to wait before poll number `polls` (0: the first, after `first`).
+pub(super) fn patience(first: Duration, polls: u32) -> Duration {
+    let grown = first.mul_f64(1.5_f64.powi(i32::try_from(polls.min(20)).unwrap_or(20)));
+    grown.min(MOST.max(first))
 }
 
 #[cfg(test)]
@@ -124,9 +124,10 @@ mod tests {
 
     #[test]
     fn a_job_is_asked_for_at_most_once_a_second() {
-        let waits: Vec<_> = (0..30).map(patience).collect();
-        assert!(waits.iter().all(|wait| (PATIENCE.0..=PATIENCE.1).contains(wait)), "{waits:?}");
-        assert!(waits.is_sorted() && waits.last() == Some(&PATIENCE.1), "{waits:?}");
+        let first = Duration::from_secs(1);
+        let waits: Vec<_> = (0..30).map(|polls| patience(first, polls)).collect();
+        assert!(waits.iter().all(|wait| (first..=MOST).contains(wait)), "{waits:?}");
+        assert!(waits.is_sorted() && waits.last() == Some(&MOST), "{waits:?}");
     }
 
     #[test]

@@ -27,6 +27,7 @@ impl Rig {
             api_key_file: key,
             secret_key_file: secret.clone(),
             deadline: Duration::from_secs(5),
+            poll: Duration::from_secs(1),
         };
         Ok(Self { client: Client::new(settings, crate::outbound::client(None)?)?, server, secret, _dir: dir })
     }

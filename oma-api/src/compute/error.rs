@@ -2,6 +2,7 @@
 
 use super::{Bus, MachineName};
 use crate::storage::{self, VolumeId};
+use crate::{cloudstack, linstor};
 
 /// The cause of a failure below, whichever backend it is.
 pub type Source = Box<dyn std::error::Error + Send + Sync>;
@@ -70,6 +71,23 @@ pub enum Error {
         #[source]
         source: Source,
     },
+    /// What is to be made, or what it is made of, is not to be had there.
+    #[error("{what}")]
+    Unfit { what: String },
+    /// It has been looked at after a call, and is not as that was to make it. No machine starts on it.
+    #[error("{what} is not as it should be ({why}): nothing was started on it")]
+    NotAsMeant { what: String, why: String },
+    /// Its record cannot be used any more.
+    #[error("volume {volume} cannot be handed over: {why}; begin the failover anew, which makes another clone")]
+    VolumeStuck { volume: VolumeId, why: String },
+    #[error("volume {volume} cannot be moved: {why}")]
+    VolumeHeld { volume: VolumeId, why: String },
+    #[error("{what} cannot be had from this compute backend")]
+    Unsupported { what: &'static str },
+    #[error(transparent)]
+    CloudStack(Box<cloudstack::Error>),
+    #[error(transparent)]
+    Linstor(#[from] Box<linstor::Fault>),
     #[error(transparent)]
     Storage(#[from] storage::Error),
     #[error("cannot {what} {place}")]
@@ -81,4 +99,16 @@ pub enum Error {
     },
     #[error("a call of the compute backend ended unexpectedly: this is a defect, see the log")]
     Died,
+}
+
+impl From<cloudstack::Error> for Error {
+    fn from(error: cloudstack::Error) -> Self {
+        Self::CloudStack(Box::new(error))
+    }
+}
+
+impl From<linstor::Fault> for Error {
+    fn from(fault: linstor::Fault) -> Self {
+        Self::Linstor(Box::new(fault))
+    }
 }

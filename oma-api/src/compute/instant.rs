@@ -15,7 +15,27 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-type All = BTreeMap<MachineName, (Machine, Vec<u8>)>;
+type All = BTreeMap<MachineName, (Made, Vec<u8>)>;
+
+#[derive(Clone, Debug)]
+struct Made {
+    name: MachineName,
+    definition: Definition,
+    disks: Vec<VolumeId>,
+    state: State,
+}
+
+impl Made {
+    fn machine(&self) -> Machine {
+        Machine {
+            name: self.name.clone(),
+            fingerprint: self.definition.fingerprint(),
+            cards: self.definition.nics.len(),
+            disks: self.disks.clone(),
+            state: self.state,
+        }
+    }
+}
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -50,7 +70,7 @@ impl Machines {
             let disks = disks.into_iter().map(VolumeId::parse).collect::<Result<_, _>>();
             let disks = disks.map_err(io::Error::other)?;
             let state = if running { State::Running } else { State::Stopped };
-            all.insert(name.clone(), (Machine { name, definition, disks, state }, Vec::new()));
+            all.insert(name.clone(), (Made { name, definition, disks, state }, Vec::new()));
         }
         Ok(Self { all: Mutex::new(all), kept: Some(folder.to_owned()) })
     }
@@ -60,7 +80,7 @@ impl Machines {
     }
 
     /// Into the file, where there is one; without a sync, and at once: it is in no program that serves anybody.
-    fn keep(&self, name: &MachineName, machine: Option<&Machine>) -> Result<(), Error> {
+    fn keep(&self, name: &MachineName, machine: Option<&Made>) -> Result<(), Error> {
         let Some(folder) = &self.kept else { return Ok(()) };
         let path = folder.join(format!("{name}.json"));
         let written = match machine {
@@ -95,7 +115,7 @@ impl Machines {
 
     /// Names and disks of those that are there.
     pub fn inventory(&self) -> Vec<(String, Vec<String>, State)> {
-        let show = |(m, _): &(Machine, Vec<u8>)| {
+        let show = |(m, _): &(Made, Vec<u8>)| {
             (m.name.to_string(), m.disks.iter().map(ToString::to_string).collect(), m.state)
         };
         self.all().values().map(show).collect()
@@ -110,7 +130,7 @@ impl Machines {
     fn with<T>(
         &self,
         name: &MachineName,
-        work: impl FnOnce(&mut Machine, &mut Vec<u8>) -> Result<T, Error>,
+        work: impl FnOnce(&mut Made, &mut Vec<u8>) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let mut all = self.all();
         let (machine, console) = all.get_mut(name).ok_or_else(|| Error::NoMachine { name: name.clone() })?;
@@ -130,7 +150,7 @@ impl Compute for Machines {
 
     async fn define(&self, name: &MachineName, machine: &Definition) -> Result<(), Error> {
         tokio::task::yield_now().await;
-        let made = Machine {
+        let made = Made {
             name: name.clone(),
             definition: machine.clone(),
             disks: Vec::new(),
@@ -206,11 +226,11 @@ impl Compute for Machines {
 
     async fn find(&self, name: &MachineName) -> Result<Option<Machine>, Error> {
         tokio::task::yield_now().await;
-        Ok(self.all().get(name).map(|(machine, _)| machine.clone()))
+        Ok(self.all().get(name).map(|(machine, _)| machine.machine()))
     }
 
     async fn list(&self) -> Result<Vec<Machine>, Error> {
-        Ok(self.all().values().map(|(machine, _)| machine.clone()).collect())
+        Ok(self.all().values().map(|(machine, _)| machine.machine()).collect())
     }
 
     async fn console(&self, name: &MachineName, from: u64, most: usize) -> Result<Console, Error> {
@@ -259,6 +279,7 @@ mod tests {
             firmware: crate::compute::Firmware::Bios,
             bus: crate::compute::Bus::VirtioBlk,
             nics: vec![],
+            guest_id: None,
         };
         for name in [&stays, &goes] {
             machines.define(name, &definition).await.expect("defined");
@@ -269,6 +290,7 @@ mod tests {
         machines.remove(&goes).await.expect("removed");
         let again = Machines::open(folder.path()).expect("opened again");
         assert_eq!(again.inventory(), machines.inventory());
-        assert_eq!(again.find(&stays).await.expect("asked").map(|m| m.definition), Some(definition));
+        let found = again.find(&stays).await.expect("asked").map(|m| m.fingerprint);
+        assert_eq!(found, Some(definition.fingerprint()));
     }
 }

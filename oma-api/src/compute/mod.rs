@@ -14,11 +14,14 @@
 //! Every call may be repeated after an unknown outcome: names are the caller's and deterministic, what is there
 //! already is found, what was half-made is thrown away and made again (DESIGN §6 rule 11).
 
+pub mod cloudstack;
 mod error;
+mod hand_over;
 #[cfg(any(test, feature = "test-compute"))]
 mod instant;
 mod local;
 mod name;
+mod turns;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -31,7 +34,9 @@ use uuid::Uuid;
 
 use crate::storage::VolumeId;
 
+pub use cloudstack::CloudStackCompute;
 pub use error::{Error, Source};
+pub use hand_over::{HandOver, Method};
 #[cfg(any(test, feature = "test-compute"))]
 pub use instant::Machines;
 pub use local::{Accel, LocalCompute, Programs};
@@ -52,6 +57,36 @@ pub struct Definition {
     pub bus: Bus,
     /// In the VM's order.
     pub nics: Vec<Nic>,
+    /// The guest as its source names it, such as VMware's `debian12_64Guest`; some backends tune a machine to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guest_id: Option<String>,
+}
+
+impl Definition {
+    /// The same for the same definition only: what a backend keeps of it that has no room for the whole.
+    ///
+    /// # Panics
+    /// Never: it is plain texts and numbers.
+    pub fn fingerprint(&self) -> Fingerprint {
+        let text = serde_json::to_vec(self).expect("plain texts and numbers");
+        Fingerprint(blake3::hash(&text).to_hex()[..32].to_owned())
+    }
+}
+
+/// See [`Definition::fingerprint`]: 32 hexadecimal digits, or what somebody wrote in its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fingerprint(String);
+
+impl Fingerprint {
+    /// As it was read.
+    pub fn read(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 
 /// What starts the guest.
@@ -116,7 +151,10 @@ pub enum State {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Machine {
     pub name: MachineName,
-    pub definition: Definition,
+    /// Of what it was defined as.
+    pub fingerprint: Fingerprint,
+    /// Network cards that it has.
+    pub cards: usize,
     /// In order.
     pub disks: Vec<VolumeId>,
     pub state: State,
@@ -131,7 +169,7 @@ pub struct Held {
 }
 
 impl From<Machine> for Held {
-    fn from(Machine { name, definition: _, disks, state }: Machine) -> Self {
+    fn from(Machine { name, fingerprint: _, cards: _, disks, state }: Machine) -> Self {
         Self { name, disks, state }
     }
 }
@@ -206,6 +244,11 @@ pub trait Compute: Send + Sync {
     /// Where a TCP port of its guest is reached from this host, if the guest takes connections there now. `None`: it does
     /// not, within a second or two; or there is no card, no machine that runs, nobody who answers.
     async fn reach(&self, name: &MachineName, port: u16) -> Result<Option<SocketAddr>, Error>;
+
+    /// `None`: volumes are opened where they are, and nothing has to be handed over.
+    fn hand_over(&self) -> Option<&dyn HandOver> {
+        None
+    }
 
     /// Whether the QEMU guest agent in it answers now, within a second or two.
     async fn guest_agent(&self, name: &MachineName) -> Result<bool, Error>;

@@ -3,6 +3,10 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// In which our ids are unlike anybody's.
+const SPACE: Uuid = Uuid::from_u128(0x6d69_6772_6174_656b_6974_0000_0000_0002);
 
 /// A name that cannot be used.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -34,6 +38,12 @@ impl MachineName {
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// What the guest sees as the machine's, and what a backend with ids of its own is asked to call it. Nobody else makes this
+    /// one, so that it is a mark as well. Where an id can be used only once, attempt 1, 2, … have others.
+    pub fn uuid(&self, attempt: u32) -> Uuid {
+        Uuid::new_v5(&SPACE, format!("{self}/machine/{attempt}").as_bytes())
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the steps of failovers do to storage and compute: one effect each, which may be looked up, repeated and undone.
 
 mod conversion;
+mod hand_over;
 mod final_cycle;
 mod machine;
 mod ready;
@@ -12,6 +13,7 @@ mod way_back;
 
 pub(super) use conversion::Convert;
 pub(super) use final_cycle::{Drain, FinalCycle};
+pub(super) use hand_over::{Adopt, Detach, Release, Shed};
 pub(super) use machine::{Attach, Define, Start};
 pub(super) use ready::{Ready, tail};
 pub(super) use removal::{Begin, DropClone, DropSnapshot, NothingThere, Of, Remove, Stop};
@@ -25,7 +27,7 @@ use crate::clock::Clock;
 use crate::compute::{self, Compute, MachineName};
 use crate::conversion::Converter;
 use crate::hub::Hub;
-use crate::linstor;
+use crate::{cloudstack, linstor};
 use crate::service::transfer::Transfers;
 use crate::storage::{self, Floor, SnapshotName, Storage, VolumeId};
 use crate::store::{self, Store};
@@ -156,12 +158,27 @@ fn of_linstor(fault: &linstor::Fault) -> Kind {
     }
 }
 
+fn of_cloudstack(error: &cloudstack::Error) -> Kind {
+    use cloudstack::{Outcome, Reason};
+    match (error.outcome(), error.refusal().map(cloudstack::Refusal::reason)) {
+        (Outcome::Unknown, _) => Kind::Unknown,
+        // Nobody was there, or things stand otherwise soon.
+        (Outcome::NotDone, None | Some(Reason::Throttled | Reason::InUse | Reason::Capacity)) => {
+            Kind::Transient
+        }
+        (Outcome::NotDone, Some(_)) => Kind::Permanent,
+    }
+}
+
 /// The same of the compute backend.
 fn of_compute(code: &'static str) -> impl Fn(compute::Error) -> Problem {
     move |error| {
         use compute::Error as E;
         let kind = match error {
             E::Storage(error) => return of_storage(code)(error),
+            E::CloudStack(ref error) => of_cloudstack(error),
+            E::Linstor(ref fault) => of_linstor(fault),
+            E::VolumeHeld { .. } => Kind::Transient,
             E::Running { .. } | E::StillRuns { .. } | E::VolumeInUse { .. } | E::Io { .. } => Kind::Transient,
             E::Monitor { .. } | E::Died => Kind::Unknown,
             E::NoMachine { .. }
@@ -172,6 +189,10 @@ fn of_compute(code: &'static str) -> impl Fn(compute::Error) -> Problem {
             | E::TooManyDisks { .. }
             | E::NotRunning { .. }
             | E::Unusable { .. }
+            | E::Unfit { .. }
+            | E::NotAsMeant { .. }
+            | E::VolumeStuck { .. }
+            | E::Unsupported { .. }
             | E::Missing { .. }
             | E::Start { .. }
             | E::Stuck { .. }

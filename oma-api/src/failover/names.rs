@@ -68,11 +68,6 @@ pub fn clone_of(job: &WorkflowId, disk: &DiskId) -> VolumeId {
     VolumeId::parse(format!("cs-{}", derived(job, disk.as_str()))).expect("a uuid and a prefix")
 }
 
-/// Of the machine.
-pub fn machine(job: &WorkflowId) -> Uuid {
-    derived(job, "machine")
-}
-
 /// A card's address that is nobody else's: locally administered.
 pub fn mac(job: &WorkflowId, nic: &DeviceKey) -> Mac {
     let [a, b, c, ..] = derived(job, &format!("nic/{nic}")).into_bytes();
@@ -137,7 +132,8 @@ mod tests {
         assert_ne!(clone_of(&one, &root), clone_of(&one, &data));
         assert_ne!(clone_of(&one, &root), clone_of(&other, &root));
         assert!(clone_of(&one, &root).as_str().len() <= 48, "LINSTOR's longest");
-        assert_ne!(machine(&one), machine(&other));
+        let machine = |seconds| machine_name(&name(Kind::Test, &vm, seconds)).uuid(0);
+        assert_ne!(machine(1), machine(2));
         let nic = |key: &str| key.parse().expect("a key");
         assert_ne!(mac(&one, &nic("4000")), mac(&one, &nic("4001")));
         assert_ne!(mac(&one, &nic("4000")), mac(&other, &nic("4000")));

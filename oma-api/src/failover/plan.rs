@@ -5,7 +5,7 @@ use super::live::Live;
 use super::names;
 use super::request::{Ready, Request};
 use super::{Kind, Record};
-use crate::compute::{Bus, Definition, Firmware, Isolation, Nic};
+use crate::compute::{Bus, Definition, Firmware, Isolation, Method, Nic};
 use crate::store::{Disk, Migration, RestorePoint, RetiredDisk};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -33,6 +33,9 @@ pub struct Plan {
     /// Of the machine, and of the snapshot of its clones.
     pub name: String,
     pub machine: Definition,
+    /// Where the compute backend has records of volumes: how it takes them.
+    #[serde(default)]
+    pub hand_over: Option<Method>,
     /// The guest as its source names it, such as VMware's `debian12_64Guest`.
     pub guest_id: Option<String>,
     pub skip_validation: bool,
@@ -69,6 +72,8 @@ pub struct Facts<'a> {
     pub disks: &'a [Disk],
     pub retired: &'a [RetiredDisk],
     pub profile: Option<&'a Settings>,
+    /// Of the compute backend.
+    pub hand_over: Option<Method>,
     /// The failover by which this VM was handed over before, if it was.
     pub handed_over: Option<&'a str>,
     pub requested_by: &'a str,
@@ -106,7 +111,7 @@ impl Plan {
         let name = names::name(kind, &migration.vm, seconds);
         let disks = point.disks.iter().map(|d| planned(&job, facts, &d.disk, d.size));
         let disks = disks.collect::<Result<Vec<_>, _>>()?;
-        let (machine, networks) = machine(&job, facts, request)?;
+        let (machine, networks) = machine(&job, &name, facts, request)?;
         let configuration = facts.configuration;
         let spec = json!({
             "cpu_count": machine.cpus,
@@ -125,7 +130,7 @@ impl Plan {
             restore_point: point.id.clone(),
             name: name.clone(),
             protected: !request.skip_snapshot,
-            machine: names::machine(&job),
+            machine: machine.uuid,
             source_vm_spec: spec,
             network_mappings: json!(networks),
             custom_config: request.custom_config.clone().map(Value::Object),
@@ -145,6 +150,7 @@ impl Plan {
             disks,
             name,
             machine,
+            hand_over: facts.hand_over,
             guest_id: configuration.and_then(|c| c.guest_id.clone()),
             skip_validation: request.skip_validation,
             ready: request.ready.clone(),
@@ -208,6 +214,7 @@ fn planned(
 /// The machine, and which network each of the source's became.
 fn machine(
     job: &crate::workflow::WorkflowId,
+    name: &str,
     facts: Facts<'_>,
     request: &Request,
 ) -> Result<(Definition, BTreeMap<String, String>), Unplannable> {
@@ -248,7 +255,7 @@ fn machine(
     });
     let nics = nics.collect();
     let definition = Definition {
-        uuid: names::machine(job),
+        uuid: names::machine_name(name).uuid(0),
         title: vm.clone(),
         cpus: cpus.and_then(|n| u32::try_from(n).ok()).ok_or_else(missing)?,
         memory_bytes: memory.or(configuration.memory_bytes).ok_or_else(missing)?,
@@ -258,6 +265,7 @@ fn machine(
         },
         bus: bus(custom)?,
         nics,
+        guest_id: configuration.guest_id.clone(),
     };
     Ok((definition, networks))
 }

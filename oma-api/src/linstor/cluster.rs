@@ -283,6 +283,19 @@ impl Cluster {
         Ok(())
     }
 
+    /// Takes properties from one that is whole.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub async fn unset(&self, name: &Name, keys: &[&str]) -> Result<(), Fault> {
+        let _held = self.locks.hold([name]).await;
+        let found = self.find(name).await?.ok_or_else(|| Fault::NoResource { name: name.clone() })?;
+        if keys.iter().any(|key| found.props.contains_key(*key)) {
+            self.client.set_props(name, &BTreeMap::new(), keys).await?;
+        }
+        Ok(())
+    }
+
     /// The definition of that name, which has to be ours. `None`: there is none.
     pub(super) async fn ours(&self, name: &Name) -> Result<Option<Definition>, Fault> {
         match self.client.definition(name).await? {

@@ -167,6 +167,7 @@ impl App {
             disks: &disks,
             retired: &retired,
             profile: profile.as_ref().map(|profile| &profile.settings),
+            hand_over: self.compute.as_ref().and_then(|compute| Some(compute.hand_over()?.method())),
             handed_over: handed_over.as_ref().map(WorkflowId::as_str),
             requested_by: &caller.name,
         };

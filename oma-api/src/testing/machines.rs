@@ -105,7 +105,7 @@ impl Compute for Machines {
     async fn find(&self, name: &MachineName) -> Result<Option<Machine>, Error> {
         let mut found = self.of.find(name).await?;
         if let Some(machine) = found.as_mut().filter(|_| self.no_cards.load(Ordering::Relaxed)) {
-            machine.definition.nics.clear();
+            machine.cards = 0;
         }
         Ok(found)
     }

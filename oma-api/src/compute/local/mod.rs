@@ -29,7 +29,6 @@ mod running;
 mod strays;
 #[cfg(test)]
 mod tests;
-mod turns;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -46,7 +45,7 @@ use command::{Plan, Processor};
 use folder::{Folder, Record, failed};
 use launch::Launched;
 use process::Holder;
-use turns::Turns;
+use super::turns::Turns;
 
 pub use accel::Accel;
 pub use programs::Programs;
@@ -249,7 +248,8 @@ impl Compute for LocalCompute {
             Err(e) => return Err(e),
         };
         let state = self.state(name, &folder).await;
-        Ok(Some(Machine { name: name.clone(), definition, disks, state }))
+        let (fingerprint, cards) = (definition.fingerprint(), definition.nics.len());
+        Ok(Some(Machine { name: name.clone(), fingerprint, cards, disks, state }))
     }
 
     async fn list(&self) -> Result<Vec<Machine>, Error> {

@@ -1,5 +1,6 @@
 //! The machine: defined, given its disks, started.
 
+use super::hand_over::detached;
 use super::{Hands, disk, machine_name, of_compute, plan};
 use crate::compute::{Machine, State, Stop};
 use crate::failover::Plan;
@@ -34,7 +35,10 @@ impl Effect for Define {
         let plan = plan(turn.job)?;
         turn.check()?;
         let found = self.0.machine(&plan, CREATE).await?;
-        Ok(found.filter(|m| m.definition == plan.machine).map(|_| json!({ "machine": plan.machine.uuid })))
+        match found.filter(|m| m.fingerprint == plan.machine.fingerprint()) {
+            Some(_) => Ok(Some(self.made(&plan).await?)),
+            None => Ok(None),
+        }
     }
 
     async fn act(&self, turn: Turn<'_>) -> Result<Value, Problem> {
@@ -42,7 +46,7 @@ impl Effect for Define {
         turn.check()?;
         let compute = self.0.compute()?;
         compute.define(&machine_name(&plan), &plan.machine).await.map_err(of_compute(CREATE))?;
-        Ok(json!({ "machine": plan.machine.uuid }))
+        self.made(&plan).await
     }
 
     async fn undo(&self, turn: Turn<'_>) -> Result<(), Problem> {
@@ -52,6 +56,17 @@ impl Effect for Define {
         compute.stop(&name, Stop::Now).await.map_err(of_compute(CREATE))?;
         turn.check()?;
         compute.remove(&name).await.map_err(of_compute(CREATE))
+    }
+}
+
+impl Define {
+    /// With the disks that came with it: once they are taken off, nothing else says whose they are.
+    async fn made(&self, plan: &Plan) -> Result<Value, Problem> {
+        let Some(hand_over) = self.0.compute()?.hand_over() else {
+            return Ok(json!({ "machine": plan.machine.uuid }));
+        };
+        let surplus = hand_over.surplus(&machine_name(plan)).await.map_err(of_compute(CREATE))?;
+        Ok(json!({ "machine": plan.machine.uuid, "surplus": surplus }))
     }
 }
 
@@ -67,6 +82,10 @@ impl Effect for Attach {
     async fn look_up(&self, turn: Turn<'_>) -> Result<Option<Value>, Problem> {
         let plan = plan(turn.job)?;
         let (_, clone) = disk(&plan, self.1)?;
+        // What is handed over is looked at again, attached or not.
+        if plan.hand_over.is_some() {
+            return Ok(None);
+        }
         turn.check()?;
         let found = self.0.machine(&plan, ATTACH).await?;
         let attached = found.is_some_and(|machine| machine.disks.get(self.1) == Some(&clone));
@@ -82,9 +101,13 @@ impl Effect for Attach {
         Ok(json!({ "volume": clone.as_str() }))
     }
 
-    /// It goes with its machine.
-    async fn undo(&self, _: Turn<'_>) -> Result<(), Problem> {
-        Ok(())
+    /// It goes with its machine, unless it was handed over.
+    async fn undo(&self, turn: Turn<'_>) -> Result<(), Problem> {
+        let plan = plan(turn.job)?;
+        match plan.hand_over {
+            None => Ok(()),
+            Some(_) => detached(&self.0, &plan, self.1, &turn, ATTACH).await,
+        }
     }
 }
 

@@ -100,7 +100,7 @@ impl Ready {
             let Some(machine) = machine.filter(|m| m.state == State::Running) else {
                 return Ok(Err(Unready::Stopped));
             };
-            if looks.by_network() && machine.definition.nics.is_empty() {
+            if looks.by_network() && machine.cards == 0 {
                 return Ok(Err(Unready::NoCard));
             }
             if left.is_zero() {

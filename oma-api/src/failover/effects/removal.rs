@@ -205,6 +205,11 @@ impl Effect for NothingThere {
             if self.0.storage.volume(&clone).await.map_err(of_storage(CODE))?.is_some() {
                 there.push(format!("volume {clone}"));
             }
+            if let Some(hand_over) = self.0.compute()?.hand_over().filter(|_| plan.hand_over.is_some())
+                && hand_over.is_adopted(&clone).await.map_err(of_compute(CODE))?
+            {
+                there.push(format!("record {clone}"));
+            }
         }
         // Somebody skipped its removal: from here on it is an orphan, and shown as one.
         let skipped = turn.job.steps.iter().filter(|step| step.state == StepState::Skipped);

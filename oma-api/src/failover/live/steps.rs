@@ -6,7 +6,7 @@ use crate::failover::effects::{
     StillOff, Stop, Verify,
 };
 use crate::failover::status::VALIDATION;
-use crate::failover::steps::{attached, common, copies};
+use crate::failover::steps::{attached, common, copies, defined, each_handed_over, way_back};
 use crate::failover::{Failover, Plan, Record, Request, names, source};
 use crate::workflow::{Effect, Job, NewJob, NewStep, Step, Workflow};
 use serde_json::json;
@@ -30,7 +30,7 @@ pub fn live_job(plan: &Plan, record: &Record, request: &Request, correlation: &s
         steps.push(NewStep::new("snapshot", source::FINAL_CYCLE).required());
     }
     steps.extend(copies(plan, request));
-    steps.push(NewStep::new("vm-creation", "define").required());
+    steps.extend(defined(plan, "vm-creation"));
     steps.extend(attached(plan, "volume-switch"));
     steps.push(NewStep::new("vm-startup", source::STILL_OFF).required());
     // What the machine writes from here on is nobody else's: it is taken back on somebody's word, and kept then.
@@ -51,17 +51,21 @@ pub fn live_job(plan: &Plan, record: &Record, request: &Request, correlation: &s
 
 /// The job that takes a live failover back, wherever it is. It takes nothing back itself: what fails waits for somebody.
 pub fn rollback_job(of: &Failover, correlation: &str) -> NewJob {
-    let steps = vec![
+    let mut steps = vec![
         // From here on it waits for somebody where it fails, instead of ending.
         NewStep::new("vm-stop", "begin").no_return(),
         // Two of one VM must never run: it is off, read back, before the source is on.
         NewStep::new("vm-stop", "stop").no_return().required(),
-        NewStep::new("snapshot", "keep").no_return().required(),
-        NewStep::new("vm-removal", "remove").no_return().required(),
+    ];
+    steps.extend(each_handed_over(of, "vm-stop", "detach"));
+    steps.push(NewStep::new("snapshot", "keep").no_return().required());
+    steps.push(NewStep::new("vm-removal", "remove").no_return().required());
+    steps.extend(each_handed_over(of, "vm-removal", "release"));
+    steps.extend([
         NewStep::new("snapshot-removal", "drop-snapshot").no_return(),
         NewStep::new("source-startup", source::POWER_ON).no_return(),
         NewStep::new("verification", source::VERIFY).no_return().required(),
-    ];
+    ]);
     let mut params = of.job.params.clone();
     params["source_was"] = json!(source::was(&of.job).as_str());
     NewJob {
@@ -120,7 +124,7 @@ impl Workflow for Rollback {
             "drop-snapshot" => Arc::new(DropSnapshot(hands(), Of::Start)),
             source::POWER_ON => Arc::new(PowerOn(hands())),
             source::VERIFY => Arc::new(Verify(hands())),
-            _ => return None,
+            name => return way_back(&self.0, name),
         })
     }
 }

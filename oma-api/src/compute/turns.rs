@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::OwnedMutexGuard;
 
-use super::super::MachineName;
+use super::MachineName;
 
 /// What a turn is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
