@@ -15,3 +15,4 @@ pub mod middle;
 pub mod nbd_tap;
 pub mod otlp;
 pub mod recordings;
+pub mod zone;

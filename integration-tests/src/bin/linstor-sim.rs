@@ -29,7 +29,10 @@ struct Args {
     /// A node of a new state; as often as there are nodes. Without any, nodes are made by the client
     #[arg(long = "node", value_name = "NAME")]
     nodes: Vec<String>,
-    /// A pool on each of these nodes, as NAME=SIZE (thin) or NAME=SIZE:thick
+    /// A node of a new state that gets no pool; only with --drbd it reaches what lies on others
+    #[arg(long = "diskless-node", value_name = "NAME")]
+    diskless: Vec<String>,
+    /// A pool on each of the nodes, as NAME=SIZE (thin) or NAME=SIZE:thick
     #[arg(long = "pool", value_name = "NAME=SIZE[:thick]", value_parser = pool)]
     pools: Vec<PoolSpec>,
     /// A resource group with one volume, as NAME=POOL
@@ -87,7 +90,8 @@ async fn main() -> anyhow::Result<()> {
     let mut interrupted = signal(SignalKind::interrupt())?;
     let options = Options {
         listen: args.listen,
-        nodes: args.nodes,
+        nodes: args.nodes.into_iter().chain(args.diskless.clone()).collect(),
+        diskless: args.diskless,
         pools: args.pools,
         groups: args.groups,
         drbd: args.drbd,

@@ -48,7 +48,7 @@ impl Rest {
     }
 
     /// The body of a success; else the controller's first message.
-    fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, String> {
+    pub(super) fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, String> {
         let (status, answer) = self.send(method, path, body)?;
         if (200..300).contains(&status) && !has_error(&answer) {
             return Ok(answer);

@@ -34,7 +34,8 @@ impl World {
     }
 
     /// A world to move machines into: the recorded one with KVM hosts (one of which boots UEFI), a LINSTOR pool `linstor`
-    /// of the whole zone with the storage tag `linstor`, an NFS pool, and disk offerings `Custom` and `linstor-custom`.
+    /// of the whole zone with the storage tag `linstor`, an NFS pool, disk offerings `Custom` and `linstor-custom`, and a
+    /// service offering `Custom Instance` of any size.
     ///
     /// # Errors
     /// As [`recorded`](Self::recorded).
@@ -79,6 +80,20 @@ impl World {
         tagged["displaytext"] = json!("any size, on the LINSTOR pool");
         tagged["tags"] = json!("linstor");
         offerings.push(tagged);
+        let offerings = world.0.entry("serviceoffering".to_owned()).or_default();
+        let fixed = offerings.first().cloned();
+        let mut open = fixed.context("the recorded world has no service offering")?;
+        open["id"] = json!("38c9f805-aa43-4334-a862-899660bbe3ad");
+        open["name"] = json!("Custom Instance");
+        open["displaytext"] = json!("processors and memory as they are asked for");
+        open["iscustomized"] = json!(true);
+        open["serviceofferingdetails"] =
+            json!({"mincpunumber": "1", "maxcpunumber": "8", "minmemory": "256", "maxmemory": "8192"});
+        if let Some(open) = open.as_object_mut() {
+            // It has none until a machine is made.
+            ["cpunumber", "memory"].iter().for_each(|name| drop(open.remove(*name)));
+        }
+        offerings.push(open);
         Ok(world)
     }
 

@@ -16,7 +16,9 @@ pub struct Options {
     pub dir: PathBuf,
     /// Nodes of a new state.
     pub nodes: Vec<String>,
-    /// Pools that each of those nodes gets.
+    /// Those among them that get no pool.
+    pub diskless: Vec<String>,
+    /// Pools that each of the others gets.
     pub pools: Vec<PoolSpec>,
     /// Resource groups of a new state: name and pool, as many replicas as there are nodes, at most two.
     pub groups: Vec<(String, String)>,
@@ -48,6 +50,7 @@ impl Options {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             dir: dir.into(),
             nodes: Vec::new(),
+            diskless: Vec::new(),
             pools: Vec::new(),
             groups: Vec::new(),
             drbd: false,
@@ -87,7 +90,8 @@ pub(super) fn fresh(options: &Options) -> World {
             "is_active": true, "uuid": uuid(),
         });
         let mut node = node(name, "COMBINED", vec![interface], options);
-        for spec in &options.pools {
+        let pools = options.pools.iter().filter(|_| !options.diskless.contains(name));
+        for spec in pools {
             let provider = if spec.thin { Provider::FileThin } else { Provider::File };
             let pool = Pool {
                 name: spec.name.clone(),

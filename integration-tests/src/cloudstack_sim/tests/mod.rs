@@ -9,6 +9,7 @@ mod plugin;
 mod python;
 mod replay;
 mod replay_compare;
+mod together;
 
 use super::hypervisor::InMemory as Hosts;
 use super::linstor::InMemory as Controller;
