@@ -2,6 +2,7 @@
 
 use super::credentials::Unusable;
 use super::job::JobId;
+use crate::outbound::Outcome;
 use std::fmt;
 use std::time::Duration;
 
@@ -49,15 +50,6 @@ pub enum Error {
     Incomplete { command: String, missing: &'static str },
     #[error(transparent)]
     Credentials(#[from] Unusable),
-}
-
-/// Whether a command that gave no value was carried out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It was not.
-    NotDone,
-    /// Nobody knows: look for what it should have made before it is sent again.
-    Unknown,
 }
 
 impl Error {

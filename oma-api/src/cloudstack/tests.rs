@@ -1,6 +1,7 @@
 //! The client against a server that says what real ones said, and against what a wire does.
 
 use super::*;
+use crate::outbound::Outcome;
 use crate::testing::scripted::{Said, Scripted};
 use jiff::Timestamp;
 use serde_json::{Value, json};

@@ -25,7 +25,7 @@ use crate::clock::Clock;
 use crate::compute::{self, Compute, MachineName};
 use crate::conversion::Converter;
 use crate::hub::Hub;
-use crate::linstor;
+use crate::outbound::Again;
 use crate::service::transfer::Transfers;
 use crate::storage::{self, Floor, SnapshotName, Storage, VolumeId};
 use crate::store::{self, Store};
@@ -120,7 +120,7 @@ fn of_storage(code: &'static str) -> impl Fn(storage::Error) -> Problem {
         let kind = match &error {
             E::Io { .. } | E::Target(_) => Kind::Transient,
             E::Died | E::VolumeExists { .. } => Kind::Unknown,
-            E::Linstor(fault) => of_linstor(fault),
+            E::Linstor(fault) => kind_of(fault.again()),
             E::LinstorName(_)
             | E::NoVolume { .. }
             | E::NoSnapshot { .. }
@@ -132,27 +132,11 @@ fn of_storage(code: &'static str) -> impl Fn(storage::Error) -> Problem {
     }
 }
 
-fn of_linstor(fault: &linstor::Fault) -> Kind {
-    use linstor::Fault as F;
-    match fault {
-        F::Linstor(error) => match (error.outcome(), error.problem()) {
-            (linstor::Outcome::Unknown, _) => Kind::Unknown,
-            // Nobody was there, or things stand otherwise soon.
-            (
-                linstor::Outcome::NotDone,
-                None | Some(linstor::Problem::NotUpToDate | linstor::Problem::InUse),
-            ) => Kind::Transient,
-            (linstor::Outcome::NotDone, Some(_)) => Kind::Permanent,
-        },
-        F::NoCapacity { .. } | F::BeingDeleted { .. } | F::Unusable { .. } | F::HalfSnapshot { .. } => {
-            Kind::Transient
-        }
-        F::NotOurs { .. }
-        | F::OtherSize { .. }
-        | F::NoGroup { .. }
-        | F::NoResource { .. }
-        | F::Exists { .. }
-        | F::NoSnapshot { .. } => Kind::Permanent,
+fn kind_of(again: Again) -> Kind {
+    match again {
+        Again::Later => Kind::Transient,
+        Again::Never => Kind::Permanent,
+        Again::Looked => Kind::Unknown,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::error::Error;
 use super::reply::Replies;
+use crate::outbound::excerpt;
 use http::Method;
 use http::header::AUTHORIZATION;
 use serde::Serialize;
@@ -11,9 +12,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tracing::{debug, info, warn};
-
-/// Characters of a foreign body that an error shows.
-const EXCERPT: usize = 200;
 
 /// Where the controllers are.
 #[derive(Clone, Debug)]
@@ -194,12 +192,7 @@ impl Answered {
         let Self { controller, status, body } = self;
         match serde_json::from_slice::<Replies>(&body) {
             Ok(replies) if replies.error().is_some() => Error::Refused { call, status, replies },
-            Ok(_) | Err(_) => {
-                let text = String::from_utf8_lossy(&body);
-                let excerpt =
-                    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(EXCERPT).collect();
-                Error::Strange { controller, call, status, excerpt }
-            }
+            Ok(_) | Err(_) => Error::Strange { controller, call, status, excerpt: excerpt(&body) },
         }
     }
 }
