@@ -11,7 +11,7 @@ use crate::notify::{self, Notifier};
 use crate::reconcile::Guards;
 use crate::service::App;
 use crate::service::transfer::Transfers;
-use crate::storage::{LocalStorage, Storage};
+use crate::storage::{LinstorStorage, LocalStorage, Storage};
 use crate::store::{self, DatabaseClaim, Store};
 use crate::workflow::{self, lease::Owner};
 use crate::{grpc, reconcile, rest};
@@ -91,7 +91,7 @@ impl Oma {
         store.show(&hub.metrics.common);
         let access = Arc::new(Access::new(store.token_list().await?));
         let heartbeat = config.limits.heartbeat.0;
-        let StorageConfig::Local { floor, .. } = config.storage;
+        let floor = config.storage.floor();
         let clock = Clock::wall();
         let compute = compute(config, &storage, &mut claims).await?;
         let conversions = Conversions {
@@ -211,6 +211,9 @@ pub(crate) async fn claim(config: &Config) -> anyhow::Result<(Arc<dyn Storage>, 
             // First: opening it removes what is half-made, and another's is.
             claims.push(Claim::folder(NAME, path)?);
             Arc::new(LocalStorage::open(path).await.with_context(unusable)?)
+        }
+        StorageConfig::Linstor(settings) => {
+            Arc::new(LinstorStorage::open(settings).context("LINSTOR, named in [storage], cannot be used")?)
         }
     };
     Ok((storage, claims))

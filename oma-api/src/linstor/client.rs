@@ -13,6 +13,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tracing::{debug, info, warn};
 
+/// For what only asks: it waits for no satellite. A controller that is stuck must not hold up who has others to ask.
+const ASK: Duration = Duration::from_secs(30);
+
 /// Where the controllers are.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -132,15 +135,17 @@ impl Client {
     ) -> Result<Answered, Passed> {
         let begun = Instant::now();
         let url = format!("{}{path}", controller.trim_end_matches('/'));
-        let mut request = self.0.http.request(method.clone(), url).timeout(self.0.settings.deadline);
+        // What only asks may be asked of the next one; a change that was sent may be under way.
+        let asks_only = method == Method::GET;
+        let deadline = self.0.settings.deadline;
+        let deadline = if asks_only { deadline.min(ASK) } else { deadline };
+        let mut request = self.0.http.request(method.clone(), url).timeout(deadline);
         if let Some(token) = token {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
         }
         if let Some(body) = body {
             request = request.header(http::header::CONTENT_TYPE, "application/json").body(body);
         }
-        // What only asks may be asked of the next one; a change that was sent may be under way.
-        let asks_only = method == Method::GET;
         let no_answer = |source: reqwest::Error| {
             let (controller, call, source) = (controller.to_owned(), call.to_owned(), source.without_url());
             match asks_only {
