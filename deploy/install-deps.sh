@@ -169,52 +169,37 @@ tool_buf() {
     fi
 }
 
-tool_schemathesis() {
-    # Not only there: a folder that was moved has a venv whose programs cannot be started.
-    "$tools/venv/bin/schemathesis" --version >/dev/null 2>&1 && return
-    local skipped="SKIPPED is the test of the REST API against its document"
+# Of PyPI, into a venv of ours, which is made where it is missing or was moved: a moved one's programs cannot be started.
+tool_of_pypi() { # name version venv skipped probe...
+    local name=$1 version=$2 venv=$tools/$3 skipped="SKIPPED is $4"
+    shift 4
+    "$venv/bin/$1" "${@:2}" >/dev/null 2>&1 && return
     if ! command -v python3 >/dev/null; then
-        say "python3 is not here, so there is no schemathesis: $skipped"
-    else
-        say "pip install schemathesis $schemathesis_version (once, half a minute)"
-        mkdir -p "$tools"
-        # Under its name only when it is whole: pip writes the program last.
-        if ! { python3 -m venv --clear "$tools/venv" &&
-            "$tools/venv/bin/pip" install -q --disable-pip-version-check --retries 1 --timeout 20 \
-                "schemathesis==$schemathesis_version"; } </dev/null >&2; then
-            say "schemathesis could not be had (no network, or no python3-venv): $skipped"
-        fi
+        say "python3 is not here, so there is no $name: $skipped"
+        return
     fi
+    say "pip install $name $version (once, half a minute)"
+    mkdir -p "$tools"
+    if ! { { "$venv/bin/pip" --version >/dev/null 2>&1 || python3 -m venv --clear "$venv"; } &&
+        "$venv/bin/pip" install -q --disable-pip-version-check --retries 1 --timeout 20 \
+            "$name==$version"; } </dev/null >&2; then
+        say "$name could not be had (no network, or no python3-venv): $skipped"
+    fi
+}
+
+tool_schemathesis() {
+    tool_of_pypi schemathesis "$schemathesis_version" venv "the test of the REST API against its document" \
+        schemathesis --version
 }
 
 # Run by nothing but the simulator's tests, so that its licence (LGPL) is no concern of what is shipped.
 tool_python_linstor() {
-    "$tools/venv-linstor/bin/python" -c 'import linstor' >/dev/null 2>&1 && return
-    local skipped="SKIPPED is the life of a LINSTOR client against the simulator"
-    if ! command -v python3 >/dev/null; then
-        say "python3 is not here, so there is no python-linstor: $skipped"
-    else
-        say "pip install python-linstor $python_linstor_version (once, seconds)"
-        mkdir -p "$tools"
-        if ! { python3 -m venv --clear "$tools/venv-linstor" &&
-            "$tools/venv-linstor/bin/pip" install -q --disable-pip-version-check --retries 1 --timeout 20 \
-                "python-linstor==$python_linstor_version"; } </dev/null >&2; then
-            say "python-linstor could not be had (no network, or no python3-venv): $skipped"
-        fi
-    fi
+    tool_of_pypi python-linstor "$python_linstor_version" venv-linstor "the life of a LINSTOR client against the simulator" \
+        python -c "import linstor"
 }
 
-# Into the venv of schemathesis, which comes first: it clears the folder when it makes it.
 tool_cs() {
-    "$tools/venv/bin/python" -c "import cs" >/dev/null 2>&1 && return
-    local skipped="SKIPPED is a life on cloudstack-sim by a client that is not ours"
-    if [ ! -x "$tools/venv/bin/pip" ]; then
-        say "there is no venv for cs: $skipped"
-    else
-        say "pip install cs $cs_version (once, some seconds)"
-        "$tools/venv/bin/pip" install -q --disable-pip-version-check --retries 1 --timeout 20 "cs==$cs_version" \
-            </dev/null >&2 || say "cs could not be had (no network): $skipped"
-    fi
+    tool_of_pypi cs "$cs_version" venv "a life on cloudstack-sim by a client that is not ours" python -c "import cs"
 }
 
 # Taken out of the package: installed, it would start a Prometheus on this machine. Built from source, it takes half an

@@ -1,11 +1,11 @@
 //! `oma-api.toml`.
 
-use crate::compute::Accel;
+use crate::compute::{Accel, cloudstack};
 use crate::conversion;
 use crate::failover::live::policy::Policy;
 use crate::notify;
 use crate::retention::Retention;
-use crate::storage::Floor;
+use crate::storage::{Floor, LinstorSettings};
 use serde::Deserialize;
 use shared::config::{self, Period};
 use shared::daemon::{Configuration, Unusable};
@@ -112,6 +112,17 @@ pub enum Storage {
         #[serde(default)]
         floor: Floor,
     },
+    /// Resources of a LINSTOR cluster.
+    Linstor(LinstorSettings),
+}
+
+impl Storage {
+    /// What has to stay free.
+    pub fn floor(&self) -> Floor {
+        match self {
+            Self::Local { floor, .. } | Self::Linstor(LinstorSettings { floor, .. }) => *floor,
+        }
+    }
 }
 
 /// What makes machines.
@@ -125,6 +136,8 @@ pub enum Compute {
         #[serde(default)]
         accel: Accel,
     },
+    /// CloudStack, on the LINSTOR of `[storage]`.
+    CloudStack(Box<cloudstack::Settings>),
     /// No machines at all, only their records in a folder: for tests.
     #[cfg(any(test, feature = "test-compute"))]
     Instant { path: PathBuf },
@@ -192,6 +205,20 @@ impl Config {
         if config.restore_points.max_age.is_some_and(|age| age.0 < Duration::from_secs(1)) {
             return Err(config::Error::invalid(path, "restore_points.max_age", "must be at least 1s"));
         }
+        if let Storage::Linstor(settings) = &config.storage
+            && let Some((key, message)) = settings.unusable()
+        {
+            return Err(config::Error::invalid(path, key, message));
+        }
+        if let Some(Compute::CloudStack(settings)) = &config.compute {
+            if !matches!(config.storage, Storage::Linstor(_)) {
+                let why = "\"cloudstack\" needs [storage] kind = \"linstor\": its machines run on LINSTOR's volumes";
+                return Err(config::Error::invalid(path, "compute.kind", why));
+            }
+            if let Some((key, message)) = settings.unusable() {
+                return Err(config::Error::invalid(path, key, message));
+            }
+        }
         if config.limits.connections == 0 {
             return Err(config::Error::invalid(path, "limits.connections", "must be at least 1"));
         }
@@ -211,6 +238,9 @@ impl Config {
         self.telemetry.check()?;
         if let Some(notifications) = &self.notifications {
             notifications.mailer()?;
+        }
+        if let Storage::Linstor(settings) = &self.storage {
+            settings.cluster()?;
         }
         Ok(())
     }
@@ -270,6 +300,51 @@ mod tests {
         assert!(all.conversion.virt_tools.take().is_some(), "an example, not the default");
         assert_ne!(EXAMPLE, config::with_all_keys(EXAMPLE));
         assert_eq!(format!("{plain:?}"), format!("{all:?}"), "what is commented out shows the default");
+    }
+
+    /// The example, with the keys of another kind of storage (`#  key = value`) in place of those of the one that is on.
+    fn on_linstor() -> String {
+        let (before, rest) = EXAMPLE.split_once("kind = \"local\"\n").expect("a kind");
+        let (own, after) = rest.split_once("\n#floor").expect("what both kinds have");
+        let keys = own.lines().filter_map(|line| line.strip_prefix("#  ")).collect::<Vec<_>>().join("\n");
+        format!("{before}{keys}\n#floor{after}")
+    }
+
+    #[test]
+    fn replicas_may_lie_in_linstor() {
+        let text = on_linstor();
+        let linstor = |text: &str| match load(text).storage {
+            Storage::Linstor(settings) => settings,
+            other @ Storage::Local { .. } => panic!("{other:?}"),
+        };
+        let all = linstor(&text);
+        assert_eq!(all.controllers.len(), 2);
+        assert!(all.token_file.is_some() && all.ca_file.is_some());
+        assert_eq!((all.resource_group.as_str(), all.node.as_str()), ("cloudstack", "oma"));
+        let without = |keys: &[&str]| {
+            let is_one = |line: &&str| keys.iter().any(|key| line.starts_with(&format!("{key} = ")));
+            text.lines().filter(|line| !is_one(line)).collect::<Vec<_>>().join("\n")
+        };
+        let least = linstor(&without(&["token_file", "ca_file", "node", "deadline"]));
+        assert_eq!(least.deadline.0, all.deadline.0, "the default");
+        assert_eq!((least.floor, least.token_file, least.ca_file), (Floor::default(), None, None));
+        assert_eq!(least.node, rustix::system::uname().nodename().to_string_lossy());
+        for (key, bad) in [
+            ("controllers", "[]"),
+            ("controllers", "[\"linstor\"]"),
+            // The token would be for everybody to read.
+            ("controllers", "[\"http://10.0.0.1:3370\"]"),
+            ("node", "\"a/b\""),
+            ("deadline", "\"10ms\""),
+            ("resource_group", "\"1abc\""),
+        ] {
+            let file = tempfile::NamedTempFile::new().expect("temporary file");
+            let changed =
+                without(&[key]).replace("kind = \"linstor\"", &format!("kind = \"linstor\"\n{key} = {bad}"));
+            std::fs::write(file.path(), changed).expect("written");
+            let error = Config::load(file.path()).expect_err("cannot be used").to_string();
+            assert!(error.contains(&format!("storage.{key}")) || error.contains("1abc"), "{error}");
+        }
     }
 
     #[test]

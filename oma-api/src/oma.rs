@@ -2,7 +2,7 @@
 
 use crate::access::Access;
 use crate::clock::Clock;
-use crate::compute::{Compute, LocalCompute};
+use crate::compute::{CloudStackCompute, Compute, LocalCompute};
 use crate::config::{self, Compute as ComputeConfig, Config, Storage as StorageConfig};
 use crate::conversion::Converter;
 use crate::failover::{self, Conversions, Hands};
@@ -11,7 +11,7 @@ use crate::notify::{self, Notifier};
 use crate::reconcile::Guards;
 use crate::service::App;
 use crate::service::transfer::Transfers;
-use crate::storage::{LocalStorage, Storage};
+use crate::storage::{LinstorStorage, LocalStorage, Storage};
 use crate::store::{self, DatabaseClaim, Store};
 use crate::workflow::{self, lease::Owner};
 use crate::{grpc, reconcile, rest};
@@ -79,7 +79,8 @@ impl Oma {
     /// # Errors
     /// What cannot be opened, and what to do.
     pub async fn open(config: &Config) -> anyhow::Result<Self> {
-        let (storage, mut claims) = claim(config).await?;
+        let mut held = claim(config).await?;
+        let storage = Arc::clone(&held.storage);
         let manifests = config.state_dir.join("manifests");
         let store = Store::connect(config.database_url.as_str()).await?;
         let database = store.claim().await?;
@@ -91,9 +92,10 @@ impl Oma {
         store.show(&hub.metrics.common);
         let access = Arc::new(Access::new(store.token_list().await?));
         let heartbeat = config.limits.heartbeat.0;
-        let StorageConfig::Local { floor, .. } = config.storage;
+        let floor = config.storage.floor();
         let clock = Clock::wall();
-        let compute = compute(config, &storage, &mut claims).await?;
+        let compute = compute(config, &mut held).await?;
+        let Held { claims, .. } = held;
         let conversions = Conversions {
             converter: Converter::new(config.conversion.clone()),
             logs: config.state_dir.join("conversions"),
@@ -196,7 +198,7 @@ impl Oma {
 
 /// Takes state folder, database file and storage for this program, and opens the storage. (The database of a server is
 /// claimed by its store.)
-pub(crate) async fn claim(config: &Config) -> anyhow::Result<(Arc<dyn Storage>, Vec<Claim>)> {
+pub(crate) async fn claim(config: &Config) -> anyhow::Result<Held> {
     tokio::fs::create_dir_all(config.state_dir.join("manifests"))
         .await
         .with_context(|| format!("state_dir {} cannot be used", config.state_dir.display()))?;
@@ -204,6 +206,7 @@ pub(crate) async fn claim(config: &Config) -> anyhow::Result<(Arc<dyn Storage>, 
     if let Some(file) = store::lock_file(config.database_url.as_str())? {
         claims.push(Claim::file(NAME, &file)?);
     }
+    let mut linstor = None;
     let storage: Arc<dyn Storage> = match &config.storage {
         StorageConfig::Local { path, .. } => {
             let unusable = || format!("storage.path {} cannot be used", path.display());
@@ -212,29 +215,47 @@ pub(crate) async fn claim(config: &Config) -> anyhow::Result<(Arc<dyn Storage>, 
             claims.push(Claim::folder(NAME, path)?);
             Arc::new(LocalStorage::open(path).await.with_context(unusable)?)
         }
+        StorageConfig::Linstor(settings) => {
+            let opened = LinstorStorage::open(settings);
+            let opened = Arc::new(opened.context("LINSTOR, named in [storage], cannot be used")?);
+            linstor = Some(Arc::clone(&opened));
+            opened
+        }
     };
-    Ok((storage, claims))
+    Ok(Held { storage, linstor, claims })
+}
+
+/// What is this program's alone.
+pub(crate) struct Held {
+    pub(crate) storage: Arc<dyn Storage>,
+    /// The same, where it is LINSTOR.
+    linstor: Option<Arc<LinstorStorage>>,
+    pub(crate) claims: Vec<Claim>,
 }
 
 /// What makes machines, its folder taken for this program.
 async fn compute(
     config: &Config,
-    storage: &Arc<dyn Storage>,
-    claims: &mut Vec<Claim>,
+    held: &mut Held,
 ) -> anyhow::Result<Option<Arc<dyn Compute>>> {
     let path = match &config.compute {
         None => return Ok(None),
+        Some(ComputeConfig::CloudStack(settings)) => {
+            let linstor = held.linstor.clone().context("[compute] \"cloudstack\" needs [storage] \"linstor\"")?;
+            let opened = CloudStackCompute::open(settings, linstor);
+            return Ok(Some(Arc::new(opened.context("CloudStack, named in [compute], cannot be used")?)));
+        }
         Some(ComputeConfig::Local { path, .. }) => path,
         #[cfg(any(test, feature = "test-compute"))]
         Some(ComputeConfig::Instant { path }) => path,
     };
     let unusable = || format!("compute.path {} cannot be used", path.display());
     tokio::fs::create_dir_all(path).await.with_context(unusable)?;
-    claims.push(Claim::folder(NAME, path)?);
+    held.claims.push(Claim::folder(NAME, path)?);
     Ok(match &config.compute {
-        None => None,
+        None | Some(ComputeConfig::CloudStack(_)) => None,
         Some(ComputeConfig::Local { accel, .. }) => {
-            let local = LocalCompute::open(path, Arc::clone(storage), *accel).await;
+            let local = LocalCompute::open(path, Arc::clone(&held.storage), *accel).await;
             Some(Arc::new(local.with_context(unusable)?))
         }
         #[cfg(any(test, feature = "test-compute"))]

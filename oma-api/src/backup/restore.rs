@@ -54,7 +54,7 @@ pub async fn restore(config: &Config, from: &Path, present: Present) -> anyhow::
             header.program
         );
     }
-    let (storage, _claims) = oma::claim(config).await?;
+    let oma::Held { storage, claims: _claims, .. } = oma::claim(config).await?;
     let url = config.database_url.as_str();
     let file = store::database_file(url)?;
     let place = match &file {

@@ -1,10 +1,8 @@
 //! What a body says: a value, or a refusal. Nothing a server sends makes this panic.
 
 use super::error::Refusal;
+use crate::outbound::excerpt;
 use serde_json::Value;
-
-/// Characters of a foreign body that an error shows.
-const EXCERPT: usize = 200;
 
 /// A body, understood.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,15 +41,6 @@ pub(super) fn refusal(of: &Value) -> Option<Refusal> {
     let exception = of.get("cserrorcode").and_then(Value::as_u64).and_then(|code| u32::try_from(code).ok());
     let text = of.get("errortext").and_then(Value::as_str).unwrap_or("no reason was given").to_owned();
     Some(Refusal { code: u16::try_from(code).unwrap_or(u16::MAX), exception, text })
-}
-
-fn excerpt(body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(body);
-    let plain: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(EXCERPT).collect();
-    match plain.trim() {
-        "" => "an empty body".to_owned(),
-        plain => plain.to_owned(),
-    }
 }
 
 #[cfg(test)]
@@ -99,7 +88,5 @@ mod tests {
         ] {
             assert_eq!(Answer::of(body), Answer::Strange(shown.to_owned()));
         }
-        let Answer::Strange(shown) = Answer::of(&vec![b'x'; 100_000]) else { panic!("an answer") };
-        assert_eq!(shown.len(), EXCERPT);
     }
 }

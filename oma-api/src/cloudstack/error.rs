@@ -2,6 +2,7 @@
 
 use super::credentials::Unusable;
 use super::job::JobId;
+use crate::outbound::{Again, Outcome};
 use std::fmt;
 use std::time::Duration;
 
@@ -51,15 +52,6 @@ pub enum Error {
     Credentials(#[from] Unusable),
 }
 
-/// Whether a command that gave no value was carried out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It was not.
-    NotDone,
-    /// Nobody knows: look for what it should have made before it is sent again.
-    Unknown,
-}
-
 impl Error {
     /// What is known of the command.
     pub fn outcome(&self) -> Outcome {
@@ -83,6 +75,16 @@ impl Error {
             | Self::JobLost { .. }
             | Self::JobSlow { .. }
             | Self::Incomplete { .. } => Outcome::Unknown,
+        }
+    }
+
+    /// What may be done after it.
+    pub fn again(&self) -> Again {
+        match (self.outcome(), self.refusal().map(Refusal::reason)) {
+            (Outcome::Unknown, _) => Again::Looked,
+            // Nobody was there, or things stand otherwise soon.
+            (Outcome::NotDone, None | Some(Reason::Throttled | Reason::InUse | Reason::Capacity)) => Again::Later,
+            (Outcome::NotDone, Some(_)) => Again::Never,
         }
     }
 

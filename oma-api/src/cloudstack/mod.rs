@@ -23,7 +23,7 @@ mod sign;
 pub use capabilities::Capabilities;
 pub use client::{Client, Settings};
 pub use credentials::Credentials;
-pub use error::{Error, Outcome, Reason, Refusal};
+pub use error::{Error, Reason, Refusal};
 pub use job::{Job, JobId, Poll};
 pub use sign::{Params, Signed};
 

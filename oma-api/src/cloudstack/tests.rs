@@ -1,6 +1,7 @@
 //! The client against a server that says what real ones said, and against what a wire does.
 
 use super::*;
+use crate::outbound::Outcome;
 use crate::testing::scripted::{Said, Scripted};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -163,6 +164,7 @@ fn settings_of(rig: &Rig) -> anyhow::Result<Settings> {
         api_key_file: key,
         secret_key_file: rig.secret.clone(),
         deadline: Duration::from_secs(5),
+        poll: Duration::from_secs(1),
     })
 }
 

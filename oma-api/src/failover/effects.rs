@@ -27,7 +27,7 @@ use crate::clock::Clock;
 use crate::compute::{self, Compute, MachineName};
 use crate::conversion::Converter;
 use crate::hub::Hub;
-use crate::{cloudstack, linstor};
+use crate::outbound::Again;
 use crate::service::transfer::Transfers;
 use crate::storage::{self, Floor, SnapshotName, Storage, VolumeId};
 use crate::store::{self, Store};
@@ -122,7 +122,7 @@ fn of_storage(code: &'static str) -> impl Fn(storage::Error) -> Problem {
         let kind = match &error {
             E::Io { .. } | E::Target(_) => Kind::Transient,
             E::Died | E::VolumeExists { .. } => Kind::Unknown,
-            E::Linstor(fault) => of_linstor(fault),
+            E::Linstor(fault) => kind_of(fault.again()),
             E::LinstorName(_)
             | E::NoVolume { .. }
             | E::NoSnapshot { .. }
@@ -134,39 +134,11 @@ fn of_storage(code: &'static str) -> impl Fn(storage::Error) -> Problem {
     }
 }
 
-fn of_linstor(fault: &linstor::Fault) -> Kind {
-    use linstor::Fault as F;
-    match fault {
-        F::Linstor(error) => match (error.outcome(), error.problem()) {
-            (linstor::Outcome::Unknown, _) => Kind::Unknown,
-            // Nobody was there, or things stand otherwise soon.
-            (
-                linstor::Outcome::NotDone,
-                None | Some(linstor::Problem::NotUpToDate | linstor::Problem::InUse),
-            ) => Kind::Transient,
-            (linstor::Outcome::NotDone, Some(_)) => Kind::Permanent,
-        },
-        F::NoCapacity { .. } | F::BeingDeleted { .. } | F::Unusable { .. } | F::HalfSnapshot { .. } => {
-            Kind::Transient
-        }
-        F::NotOurs { .. }
-        | F::OtherSize { .. }
-        | F::NoGroup { .. }
-        | F::NoResource { .. }
-        | F::Exists { .. }
-        | F::NoSnapshot { .. } => Kind::Permanent,
-    }
-}
-
-fn of_cloudstack(error: &cloudstack::Error) -> Kind {
-    use cloudstack::{Outcome, Reason};
-    match (error.outcome(), error.refusal().map(cloudstack::Refusal::reason)) {
-        (Outcome::Unknown, _) => Kind::Unknown,
-        // Nobody was there, or things stand otherwise soon.
-        (Outcome::NotDone, None | Some(Reason::Throttled | Reason::InUse | Reason::Capacity)) => {
-            Kind::Transient
-        }
-        (Outcome::NotDone, Some(_)) => Kind::Permanent,
+fn kind_of(again: Again) -> Kind {
+    match again {
+        Again::Later => Kind::Transient,
+        Again::Never => Kind::Permanent,
+        Again::Looked => Kind::Unknown,
     }
 }
 
@@ -176,8 +148,8 @@ fn of_compute(code: &'static str) -> impl Fn(compute::Error) -> Problem {
         use compute::Error as E;
         let kind = match error {
             E::Storage(error) => return of_storage(code)(error),
-            E::CloudStack(ref error) => of_cloudstack(error),
-            E::Linstor(ref fault) => of_linstor(fault),
+            E::CloudStack(ref error) => kind_of(error.again()),
+            E::Linstor(ref fault) => kind_of(fault.again()),
             E::VolumeHeld { .. } => Kind::Transient,
             E::Running { .. } | E::StillRuns { .. } | E::VolumeInUse { .. } | E::Io { .. } => Kind::Transient,
             E::Monitor { .. } | E::Died => Kind::Unknown,

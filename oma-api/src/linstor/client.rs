@@ -2,6 +2,7 @@
 
 use super::error::Error;
 use super::reply::Replies;
+use crate::outbound::excerpt;
 use http::Method;
 use http::header::AUTHORIZATION;
 use serde::Serialize;
@@ -12,8 +13,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tracing::{debug, info, warn};
 
-/// Characters of a foreign body that an error shows.
-const EXCERPT: usize = 200;
+/// For what only asks: it waits for no satellite. A controller that is stuck must not hold up who has others to ask.
+const ASK: Duration = Duration::from_secs(30);
 
 /// Where the controllers are.
 #[derive(Clone, Debug)]
@@ -134,15 +135,17 @@ impl Client {
     ) -> Result<Answered, Passed> {
         let begun = Instant::now();
         let url = format!("{}{path}", controller.trim_end_matches('/'));
-        let mut request = self.0.http.request(method.clone(), url).timeout(self.0.settings.deadline);
+        // What only asks may be asked of the next one; a change that was sent may be under way.
+        let asks_only = method == Method::GET;
+        let deadline = self.0.settings.deadline;
+        let deadline = if asks_only { deadline.min(ASK) } else { deadline };
+        let mut request = self.0.http.request(method.clone(), url).timeout(deadline);
         if let Some(token) = token {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
         }
         if let Some(body) = body {
             request = request.header(http::header::CONTENT_TYPE, "application/json").body(body);
         }
-        // What only asks may be asked of the next one; a change that was sent may be under way.
-        let asks_only = method == Method::GET;
         let no_answer = |source: reqwest::Error| {
             let (controller, call, source) = (controller.to_owned(), call.to_owned(), source.without_url());
             match asks_only {
@@ -194,12 +197,7 @@ impl Answered {
         let Self { controller, status, body } = self;
         match serde_json::from_slice::<Replies>(&body) {
             Ok(replies) if replies.error().is_some() => Error::Refused { call, status, replies },
-            Ok(_) | Err(_) => {
-                let text = String::from_utf8_lossy(&body);
-                let excerpt =
-                    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(EXCERPT).collect();
-                Error::Strange { controller, call, status, excerpt }
-            }
+            Ok(_) | Err(_) => Error::Strange { controller, call, status, excerpt: excerpt(&body) },
         }
     }
 }

@@ -15,6 +15,7 @@ use super::error::Error;
 use super::locks::Locks;
 use super::model::{Definition, Resource, Unusable};
 use super::name::Name;
+use crate::outbound::Again;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -64,6 +65,25 @@ pub enum Fault {
     NoCapacity { group: Name },
     #[error("snapshot {snapshot} of resource {name} was not made whole: it was removed, try again")]
     HalfSnapshot { name: Name, snapshot: Name },
+}
+
+impl Fault {
+    /// What may be done next.
+    pub fn again(&self) -> Again {
+        match self {
+            Self::Linstor(error) => error.again(),
+            Self::NoCapacity { .. }
+            | Self::BeingDeleted { .. }
+            | Self::Unusable { .. }
+            | Self::HalfSnapshot { .. } => Again::Later,
+            Self::NotOurs { .. }
+            | Self::OtherSize { .. }
+            | Self::NoGroup { .. }
+            | Self::NoResource { .. }
+            | Self::Exists { .. }
+            | Self::NoSnapshot { .. } => Again::Never,
+        }
+    }
 }
 
 /// One cluster, as this control plane uses it. Clones share the locks.

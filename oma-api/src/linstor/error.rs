@@ -1,6 +1,7 @@
 //! What can go wrong, and what that says of the change: not made, or nobody knows.
 
 use super::reply::{Problem, Replies};
+use crate::outbound::{Again, Outcome};
 use std::io;
 use std::path::PathBuf;
 
@@ -40,15 +41,6 @@ pub enum Error {
     },
 }
 
-/// Whether a change that gave no success was made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It was not.
-    NotDone,
-    /// Nobody knows, or in part: look before it is sent again.
-    Unknown,
-}
-
 impl Error {
     /// What is known of the change.
     pub fn outcome(&self) -> Outcome {
@@ -69,6 +61,16 @@ impl Error {
                 Some(Problem::NodeOff | Problem::ToolFailed | Problem::Other(_)) | None => Outcome::Unknown,
             },
             Self::NoAnswer { .. } | Self::Strange { .. } | Self::Unreadable { .. } => Outcome::Unknown,
+        }
+    }
+
+    /// What may be done next.
+    pub fn again(&self) -> Again {
+        match (self.outcome(), self.problem()) {
+            (Outcome::Unknown, _) => Again::Looked,
+            // Nobody was there, or things stand otherwise soon.
+            (Outcome::NotDone, None | Some(Problem::NotUpToDate | Problem::InUse)) => Again::Later,
+            (Outcome::NotDone, Some(_)) => Again::Never,
         }
     }
 

@@ -26,7 +26,7 @@ mod reply;
 pub use calls::{Filter, Group};
 pub use client::{Client, Settings};
 pub use cluster::{Age, Cluster, Device, Fault};
-pub use error::{Error, Outcome};
+pub use error::Error;
 pub use model::{Definition, Made, Node, Pool, Resource, Snapshot, Unusable, Volume, VolumeDefinition};
 pub use name::{InvalidName, Name};
 pub use reply::{Kind, Problem, Replies, Reply, ReturnCode};

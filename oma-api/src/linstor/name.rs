@@ -1,10 +1,12 @@
 //! Names as LINSTOR takes them.
 
+use serde::Deserialize;
 use std::fmt;
 
 /// The name of a resource definition or a snapshot: 2 to 48 characters, a letter or `_` first, then digits and `-` too. LINSTOR
 /// keeps the case and does not look at it: two names that differ in nothing else are one.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "String")]
 pub struct Name(String);
 
 /// A name that LINSTOR would refuse.
@@ -31,6 +33,14 @@ impl Name {
 
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl TryFrom<String> for Name {
+    type Error = InvalidName;
+
+    fn try_from(name: String) -> Result<Self, InvalidName> {
+        Self::parse(name)
     }
 }
 

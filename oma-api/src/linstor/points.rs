@@ -1,9 +1,10 @@
 //! Snapshots of several resources at one moment, what is made of them, and the way back to one.
 
 use super::cluster::{Cluster, Device, Fault, marks};
-use super::error::{Error, Outcome};
+use super::error::Error;
 use super::model::Made;
 use super::name::Name;
+use crate::outbound::Outcome;
 
 impl Cluster {
     /// All of them at one moment, whole or not at all. The same that is there already is success.

@@ -1,6 +1,7 @@
 //! The client against controllers that say what real ones said, stand by, or are away.
 
 use super::*;
+use crate::outbound::Outcome;
 use crate::testing::scripted::{Said, Scripted};
 use http::Method;
 use serde_json::{Value, json};

@@ -7,6 +7,7 @@
 mod tests;
 
 use super::{App, Caller, Error, MigrationView};
+use crate::storage::VolumeId;
 use crate::store::{self, Accepted, Disk, DiskChange, Migration, NewDisk};
 use shared::cycle::{Finding, FindingKind, VmDisk};
 use shared::ids::{DiskId, DiskKey};
@@ -147,7 +148,12 @@ fn changes(protected: &[Disk], found: &[VmDisk], wanted: impl Fn(&DiskKey) -> bo
     let mut changes = Vec::new();
     let add = |disk: &VmDisk| {
         let id = DiskId::generate();
-        DiskChange::Add(NewDisk { volume: format!("mk-{id}"), id, key: disk.key.clone(), size: disk.size })
+        DiskChange::Add(NewDisk {
+            volume: VolumeId::of_replica(&id).to_string(),
+            id,
+            key: disk.key.clone(),
+            size: disk.size,
+        })
     };
     for disk in protected.iter().filter(|d| wanted(&d.key)) {
         match found.iter().find(|f| f.key == disk.key) {

@@ -8,6 +8,7 @@ use super::attempt::attempt;
 use super::migrations::OfferedVm;
 use super::{App, Caller, Error, MigrationView};
 use crate::failover::Request;
+use crate::storage::VolumeId;
 use crate::store::{self, Attempt, Automatic, LastAction, Migration, NewDisk, NewMigration, Wanted, Wishes};
 use jiff::{SignedDuration, Timestamp};
 use shared::ids::{DiskId, MigrationId};
@@ -296,7 +297,7 @@ impl App {
         let id = MigrationId::generate();
         let disks = vm.disks.into_iter().map(|disk| {
             let id = DiskId::generate();
-            NewDisk { volume: format!("mk-{id}"), id, key: disk.key, size: disk.size }
+            NewDisk { volume: VolumeId::of_replica(&id).to_string(), id, key: disk.key, size: disk.size }
         });
         let now = self.clock.now();
         let new = NewMigration {

@@ -20,8 +20,11 @@ use super::{
 };
 use crate::linstor::{Age, Cluster, Device, Fault, Made, Name, Pool};
 
+mod settings;
 #[cfg(test)]
 mod tests;
+
+pub use settings::Settings;
 
 /// CloudStack counts in whole GiB.
 const GIB: u64 = 1 << 30;
@@ -38,6 +41,24 @@ pub struct LinstorStorage {
 impl LinstorStorage {
     pub fn new(cluster: Cluster, group: Name) -> Self {
         Self { cluster, group }
+    }
+
+    /// As configured. Nobody is asked yet: it may be away when this program starts.
+    ///
+    /// # Errors
+    /// Certificates that cannot be used.
+    pub fn open(settings: &Settings) -> Result<Self, crate::outbound::Error> {
+        Ok(Self::new(settings.cluster()?, settings.resource_group.clone()))
+    }
+
+    /// For whoever hands its volumes over, under the same locks.
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// In which its volumes are.
+    pub fn group(&self) -> &Name {
+        &self.group
     }
 
     async fn device(&self, volume: &VolumeId) -> Result<Device, Error> {

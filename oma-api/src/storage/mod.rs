@@ -23,7 +23,7 @@ use migratekit::target::{self, Target};
 
 pub use floor::{Floor, Space};
 pub use label::{Label, Listed};
-pub use linstor::LinstorStorage;
+pub use linstor::{LinstorStorage, Settings as LinstorSettings};
 pub use local::LocalStorage;
 pub use name::{InvalidName, SnapshotName, VolumeId};
 

@@ -63,10 +63,10 @@ names!(
     SnapshotName, "snapshot name";
 );
 
-impl From<&DiskId> for VolumeId {
-    /// The replica of a disk. A UUID is always a valid name.
-    fn from(disk: &DiskId) -> Self {
-        Self(disk.as_str().to_owned())
+impl VolumeId {
+    /// Of a new disk's replica: `mk-<disk id>`. LINSTOR wants a letter in front, and CloudStack takes `cs-…` for its own.
+    pub fn of_replica(disk: &DiskId) -> Self {
+        Self(format!("mk-{disk}"))
     }
 }
 
@@ -96,6 +96,8 @@ mod tests {
         for good in ["a", "rp-job-20261121-120000", "0190163d-8694-739b-aea5-966c26f8ad90", "x.1"] {
             assert_eq!(VolumeId::parse(good).map(|v| v.to_string()), Ok(good.to_owned()));
         }
-        assert!(VolumeId::parse(VolumeId::from(&DiskId::generate()).as_str()).is_ok());
+        let replica = VolumeId::of_replica(&DiskId::generate());
+        assert_eq!(VolumeId::parse(replica.as_str()).as_ref(), Ok(&replica));
+        assert!(crate::linstor::Name::parse(replica.as_str()).is_ok());
     }
 }

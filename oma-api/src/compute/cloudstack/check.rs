@@ -66,7 +66,7 @@ impl CloudStackCompute {
         if pool.scope != "ZONE" {
             wrong.push(format!("primary storage {} is of one {}, not of the whole zone", pool.name, pool.scope));
         }
-        let own = self.group.as_str();
+        let own = self.storage.group().as_str();
         if !pool.group().is_some_and(|group| group.eq_ignore_ascii_case(own)) {
             let theirs = pool.group().unwrap_or("none");
             wrong.push(format!(

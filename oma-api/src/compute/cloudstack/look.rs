@@ -4,7 +4,7 @@ use super::super::Error;
 use super::CloudStackCompute;
 use super::place::Place;
 use crate::linstor::{Definition, Fault, Name};
-use crate::storage::VolumeId;
+use crate::storage::{Storage as _, VolumeId};
 
 /// The plug-in sets it on what it made itself.
 const SPAWNED: &str = "Aux/cs-name";

@@ -28,13 +28,12 @@ mod settings;
 mod tests;
 mod volumes;
 
-pub use settings::Settings;
+pub use settings::{Settings, Unusable};
 
 use super::turns::Turns;
 use super::{Compute, Console, Definition, Error, HandOver, Machine, MachineName, Method, Stop};
-use crate::cloudstack::Client;
-use crate::linstor::{Cluster, Name};
-use crate::storage::{Storage, VolumeId};
+use crate::linstor::Cluster;
+use crate::storage::{LinstorStorage, VolumeId};
 use api::Api;
 use async_trait::async_trait;
 use place::{Place, Places};
@@ -48,26 +47,24 @@ const REACH: Duration = Duration::from_secs(2);
 /// See the module.
 pub struct CloudStackCompute {
     api: Api,
+    /// The same, for the calls that are LINSTOR's own.
     cluster: Cluster,
-    storage: Arc<dyn Storage>,
-    /// In which that storage makes volumes.
-    group: Name,
+    storage: Arc<LinstorStorage>,
     settings: Settings,
     places: Places,
     turns: Turns,
 }
 
 impl CloudStackCompute {
-    /// Asks nobody yet.
-    pub fn new(
-        client: Client,
-        cluster: Cluster,
-        (storage, group): (Arc<dyn Storage>, Name),
-        settings: Settings,
-    ) -> Self {
+    /// As configured; volumes are that storage's. Asks nobody yet.
+    ///
+    /// # Errors
+    /// [`Unusable`].
+    pub fn open(settings: &Settings, storage: Arc<LinstorStorage>) -> Result<Self, Unusable> {
+        let (client, cluster) = (settings.client()?, storage.cluster().clone());
         let api = Api::new(client, settings.job_deadline.0);
         let (places, turns) = (Places::default(), Turns::default());
-        Self { api, cluster, storage, group, settings, places, turns }
+        Ok(Self { api, cluster, storage, settings: settings.clone(), places, turns })
     }
 
     async fn place(&self) -> Result<Place, Error> {

@@ -1,5 +1,7 @@
 //! `[compute] kind = "cloudstack"`.
 
+use crate::cloudstack::{self, Client};
+use crate::outbound;
 use serde::Deserialize;
 use shared::config::Period;
 use std::path::PathBuf;
@@ -34,6 +36,47 @@ pub struct Settings {
     /// Before the first question how a job stands; they grow rarer.
     #[serde(default = "default_poll")]
     pub poll: Period,
+}
+
+/// They cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Unusable {
+    #[error(transparent)]
+    Keys(#[from] cloudstack::Error),
+    #[error(transparent)]
+    Certificates(#[from] outbound::Error),
+}
+
+impl Settings {
+    /// What is wrong with them, by key.
+    pub fn unusable(&self) -> Option<(&'static str, String)> {
+        let is_url = self.endpoint.parse::<reqwest::Url>().is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
+        if !is_url {
+            let why = format!("{:?} is no address such as https://cloud.example:8443/client/api", self.endpoint);
+            return Some(("compute.endpoint", why));
+        }
+        let least = |period: Period, least| period.0 < std::time::Duration::from_millis(least);
+        if least(self.deadline, 1000) {
+            return Some(("compute.deadline", "must be at least 1s".to_owned()));
+        }
+        if least(self.job_deadline, 1000) {
+            return Some(("compute.job_deadline", "must be at least 1s".to_owned()));
+        }
+        None
+    }
+
+    /// Reads the keys; asks nobody.
+    pub(super) fn client(&self) -> Result<Client, Unusable> {
+        let http = outbound::client(self.ca_file.as_deref())?;
+        let settings = cloudstack::Settings {
+            endpoint: self.endpoint.clone(),
+            api_key_file: self.api_key_file.clone(),
+            secret_key_file: self.secret_key_file.clone(),
+            deadline: self.deadline.0,
+            poll: self.poll.0,
+        };
+        Ok(Client::new(settings, http)?)
+    }
 }
 
 fn default_deadline() -> Period {

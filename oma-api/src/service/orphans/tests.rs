@@ -30,6 +30,7 @@ fn definition() -> Definition {
         firmware: Firmware::Bios,
         bus: Bus::VirtioBlk,
         nics: vec![],
+        guest_id: None,
     }
 }
 

@@ -74,6 +74,7 @@ pub(super) fn plain() -> Definition {
         firmware: Firmware::Bios,
         bus: Bus::VirtioBlk,
         nics: Vec::new(),
+        guest_id: None,
     }
 }
 

@@ -1,4 +1,8 @@
-//! HTTP to the target's own APIs.
+//! HTTP to the target's own APIs: what both of its clients share.
+
+mod answer;
+
+pub use answer::{Again, Outcome, excerpt};
 
 use rustls_pki_types::CertificateDer;
 use std::io;
