@@ -234,14 +234,12 @@ pub(crate) struct Held {
 }
 
 /// What makes machines, its folder taken for this program.
-async fn compute(
-    config: &Config,
-    held: &mut Held,
-) -> anyhow::Result<Option<Arc<dyn Compute>>> {
+async fn compute(config: &Config, held: &mut Held) -> anyhow::Result<Option<Arc<dyn Compute>>> {
     let path = match &config.compute {
         None => return Ok(None),
         Some(ComputeConfig::CloudStack(settings)) => {
-            let linstor = held.linstor.clone().context("[compute] \"cloudstack\" needs [storage] \"linstor\"")?;
+            let linstor =
+                held.linstor.clone().context("[compute] \"cloudstack\" needs [storage] \"linstor\"")?;
             let opened = CloudStackCompute::open(settings, linstor);
             return Ok(Some(Arc::new(opened.context("CloudStack, named in [compute], cannot be used")?)));
         }

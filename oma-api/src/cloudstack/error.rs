@@ -83,7 +83,9 @@ impl Error {
         match (self.outcome(), self.refusal().map(Refusal::reason)) {
             (Outcome::Unknown, _) => Again::Looked,
             // Nobody was there, or things stand otherwise soon.
-            (Outcome::NotDone, None | Some(Reason::Throttled | Reason::InUse | Reason::Capacity)) => Again::Later,
+            (Outcome::NotDone, None | Some(Reason::Throttled | Reason::InUse | Reason::Capacity)) => {
+                Again::Later
+            }
             (Outcome::NotDone, Some(_)) => Again::Never,
         }
     }

@@ -78,7 +78,9 @@ pub enum Error {
     #[error("{what} is not as it should be ({why}): nothing was started on it")]
     NotAsMeant { what: String, why: String },
     /// Its record cannot be used any more.
-    #[error("volume {volume} cannot be handed over: {why}; begin the failover anew, which makes another clone")]
+    #[error(
+        "volume {volume} cannot be handed over: {why}; begin the failover anew, which makes another clone"
+    )]
     VolumeStuck { volume: VolumeId, why: String },
     #[error("volume {volume} cannot be moved: {why}")]
     VolumeHeld { volume: VolumeId, why: String },

@@ -1,8 +1,8 @@
 //! What the steps of failovers do to storage and compute: one effect each, which may be looked up, repeated and undone.
 
 mod conversion;
-mod hand_over;
 mod final_cycle;
+mod hand_over;
 mod machine;
 mod ready;
 mod removal;

@@ -124,7 +124,9 @@ pub fn cleanup_job(of: &Failover, correlation: &str) -> NewJob {
     if of.record.kind == Kind::Live {
         steps.push(NewStep::new("snapshot-removal", "drop-kept").no_return());
     }
-    steps.extend((0..disks(of)).map(|n| NewStep::new("volume-removal", format!("drop-clone-{n}")).no_return()));
+    steps.extend(
+        (0..disks(of)).map(|n| NewStep::new("volume-removal", format!("drop-clone-{n}")).no_return()),
+    );
     steps.push(NewStep::new("check", "nothing-there").no_return());
     NewJob {
         id: names::cleanup(&of.record.job, of.cleanup.as_ref().map(|job| &job.id)),

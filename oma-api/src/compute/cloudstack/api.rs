@@ -1,8 +1,6 @@
 //! The commands that a hand-over takes, one function each, over [`crate::cloudstack::Client`].
 
-use super::model::{
-    DiskOffering, Host, Known, Named, Network, Offering, OsType, Pool, Template, Vm, Volume,
-};
+use super::model::{DiskOffering, Host, Known, Named, Network, Offering, OsType, Pool, Template, Vm, Volume};
 use crate::cloudstack::{Client, Error, Params, Reason};
 use serde::de::DeserializeOwned;
 use serde_json::Value;

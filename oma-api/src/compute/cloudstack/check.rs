@@ -64,7 +64,10 @@ impl CloudStackCompute {
         }
         // Else a volume of a machine that has never run is made at its start only, when nobody can look at it first.
         if pool.scope != "ZONE" {
-            wrong.push(format!("primary storage {} is of one {}, not of the whole zone", pool.name, pool.scope));
+            wrong.push(format!(
+                "primary storage {} is of one {}, not of the whole zone",
+                pool.name, pool.scope
+            ));
         }
         let own = self.storage.group().as_str();
         if !pool.group().is_some_and(|group| group.eq_ignore_ascii_case(own)) {

@@ -37,8 +37,7 @@ pub(super) fn offering(
         let exact = offering.cpunumber == Some(cpus) && offering.memory == Some(memory);
         (!exact, !offering.iscustomized, offering.memory, offering.cpunumber, offering.name.clone())
     };
-    let mut fitting: Vec<_> =
-        usable().filter(|offering| fitted(offering, cpus, memory).is_some()).collect();
+    let mut fitting: Vec<_> = usable().filter(|offering| fitted(offering, cpus, memory).is_some()).collect();
     fitting.sort_by_key(rank);
     let best = fitting.first().and_then(|offering| fitted(offering, cpus, memory));
     best.ok_or_else(|| {
@@ -150,7 +149,8 @@ mod tests {
         let (small, large) = (fixed("small", 1, 512), fixed("large", 4, 8192));
         let any = custom("any", &[]);
         let all = [large.clone(), any.clone(), small.clone()];
-        let chosen = |all: &[Offering], cpus, mib| offering(all, None, &machine(cpus, mib)).map(|f| f.offering);
+        let chosen =
+            |all: &[Offering], cpus, mib| offering(all, None, &machine(cpus, mib)).map(|f| f.offering);
         assert_eq!(chosen(&all, 1, 512).as_deref(), Ok("small"));
         assert_eq!(chosen(&all, 2, 2048).as_deref(), Ok("any"));
         assert_eq!(chosen(&[large, small], 2, 2048).as_deref(), Ok("large"));
@@ -161,12 +161,19 @@ mod tests {
 
     #[test]
     fn no_machine_gets_less_than_it_had() {
-        let all = [fixed("small", 1, 512), custom("up-to-4", &[("maxcpunumber", "4"), ("maxmemory", "4096")])];
+        let all =
+            [fixed("small", 1, 512), custom("up-to-4", &[("maxcpunumber", "4"), ("maxmemory", "4096")])];
         assert!(offering(&all, None, &machine(8, 1024)).is_err());
         assert!(offering(&all, None, &machine(2, 8192)).is_err());
         assert!(offering(&all, Some("small"), &machine(1, 513)).is_err_and(|why| why.contains("513 MiB")));
-        assert!(offering(&all, Some("none"), &machine(1, 1)).is_err_and(|why| why.contains("no service offering")));
-        assert_eq!(offering(&all, Some("small"), &machine(1, 256)).map(|f| f.offering).as_deref(), Ok("small"));
+        assert!(
+            offering(&all, Some("none"), &machine(1, 1))
+                .is_err_and(|why| why.contains("no service offering"))
+        );
+        assert_eq!(
+            offering(&all, Some("small"), &machine(1, 256)).map(|f| f.offering).as_deref(),
+            Ok("small")
+        );
         let gone = [Offering { state: Some("Inactive".to_owned()), ..fixed("gone", 1, 512) }];
         assert!(offering(&gone, None, &machine(1, 512)).is_err());
     }

@@ -33,7 +33,8 @@ impl CloudStackCompute {
         if definition.props.contains_key(SPAWNED) {
             return Err(not("CloudStack made it itself: it is empty".to_owned()));
         }
-        if place.pool.group().is_none_or(|group| !group.eq_ignore_ascii_case(&definition.resource_group_name)) {
+        if place.pool.group().is_none_or(|group| !group.eq_ignore_ascii_case(&definition.resource_group_name))
+        {
             let (group, pool) = (&definition.resource_group_name, &place.pool.name);
             return Err(not(format!("it is in resource group {group}, which is not that of pool {pool}")));
         }
@@ -51,7 +52,8 @@ impl CloudStackCompute {
     async fn strays(&self, name: &Name) -> Result<Vec<String>, Error> {
         let begins = |definition: &Definition| {
             let (own, other) = (name.as_str(), definition.name.as_str());
-            other.len() > own.len() && other.get(..own.len()).is_some_and(|head| head.eq_ignore_ascii_case(own))
+            other.len() > own.len()
+                && other.get(..own.len()).is_some_and(|head| head.eq_ignore_ascii_case(own))
         };
         let all = self.cluster.client().definitions().await.map_err(Fault::from)?;
         Ok(all.into_iter().filter(begins).map(|definition| definition.name).collect())

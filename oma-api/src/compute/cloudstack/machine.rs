@@ -52,8 +52,7 @@ impl CloudStackCompute {
             fit::offering(&self.api.offerings().await?, self.settings.service_offering.as_deref(), machine);
         let fitted = fitted.map_err(|what| Error::Unfit { what })?;
         let networks = self.api.networks(&place.zone).await?;
-        let networks =
-            place::networks(&networks, &machine.nics, self.settings.isolated_network.as_deref())?;
+        let networks = place::networks(&networks, &machine.nics, self.settings.isolated_network.as_deref())?;
         let fingerprint = machine.fingerprint();
         // All in one call: what is set later replaces all of them.
         let mut details = vec![
@@ -93,7 +92,8 @@ impl CloudStackCompute {
                 }),
             };
         }
-        let what = format!("all {ATTEMPTS} ids of machine {name} were used and expunged: begin the failover anew");
+        let what =
+            format!("all {ATTEMPTS} ids of machine {name} were used and expunged: begin the failover anew");
         Err(Error::Unfit { what })
     }
 

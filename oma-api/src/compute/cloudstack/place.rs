@@ -44,13 +44,19 @@ impl Place {
         let pool = one(api.pools(&zone).await?, &settings.pool, "primary storage", |p| (&p.id, &p.name))?;
         let disk_offering =
             one(api.disk_offerings().await?, &settings.disk_offering, "disk offering", |o| (&o.id, &o.name))?;
-        let template = one(api.templates(&zone).await?, &settings.template, "template", |t| (&t.id, &t.name))?;
+        let template =
+            one(api.templates(&zone).await?, &settings.template, "template", |t| (&t.id, &t.name))?;
         Ok(Self { zone, pool, disk_offering, template })
     }
 }
 
 /// The one of that name or id.
-fn one<T>(all: Vec<T>, wanted: &str, what: &str, names: impl Fn(&T) -> (&String, &String)) -> Result<T, Error> {
+fn one<T>(
+    all: Vec<T>,
+    wanted: &str,
+    what: &str,
+    names: impl Fn(&T) -> (&String, &String),
+) -> Result<T, Error> {
     let mut all = all;
     let by = |at: fn((&String, &String)) -> String| {
         all.iter().enumerate().filter(|(_, it)| at(names(it)) == wanted).map(|(at, _)| at).collect::<Vec<_>>()
@@ -61,7 +67,9 @@ fn one<T>(all: Vec<T>, wanted: &str, what: &str, names: impl Fn(&T) -> (&String,
         [] => {
             let there: Vec<_> = all.iter().map(|it| names(it).1.as_str()).collect();
             let there = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
-            Err(Error::Unfit { what: format!("CloudStack shows this account no {what} {wanted:?}, but {there}") })
+            Err(Error::Unfit {
+                what: format!("CloudStack shows this account no {what} {wanted:?}, but {there}"),
+            })
         }
         several => {
             let what = format!("CloudStack has {} of the {what} {wanted:?}: name its id", several.len());
@@ -82,7 +90,8 @@ pub(super) fn networks(
             (NOWHERE, Some(isolated)) => isolated,
             (NOWHERE, None) => {
                 return unfit(
-                    "a card is mapped to no network: map it, or name an isolated_network in [compute]".to_owned(),
+                    "a card is mapped to no network: map it, or name an isolated_network in [compute]"
+                        .to_owned(),
                 );
             }
             (wanted, _) => wanted,

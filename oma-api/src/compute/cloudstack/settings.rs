@@ -50,9 +50,11 @@ pub enum Unusable {
 impl Settings {
     /// What is wrong with them, by key.
     pub fn unusable(&self) -> Option<(&'static str, String)> {
-        let is_url = self.endpoint.parse::<reqwest::Url>().is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
+        let is_url =
+            self.endpoint.parse::<reqwest::Url>().is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
         if !is_url {
-            let why = format!("{:?} is no address such as https://cloud.example:8443/client/api", self.endpoint);
+            let why =
+                format!("{:?} is no address such as https://cloud.example:8443/client/api", self.endpoint);
             return Some(("compute.endpoint", why));
         }
         let least = |period: Period, least| period.0 < std::time::Duration::from_millis(least);

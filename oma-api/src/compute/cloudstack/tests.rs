@@ -82,10 +82,8 @@ impl Rig {
 }
 
 fn connect(zone: &Zone) -> anyhow::Result<(Arc<LinstorStorage>, CloudStackCompute)> {
-    let toml = format!(
-        "controllers = [{:?}]\nresource_group = {GROUP:?}\nnode = {OMA:?}\n",
-        zone.linstor_url()
-    );
+    let toml =
+        format!("controllers = [{:?}]\nresource_group = {GROUP:?}\nnode = {OMA:?}\n", zone.linstor_url());
     let storage = Arc::new(LinstorStorage::open(&toml::from_str(&toml)?)?);
     let compute = CloudStackCompute::open(&settings(zone)?, Arc::clone(&storage))?;
     Ok((storage, compute))

@@ -1,12 +1,12 @@
 //! A volume's record: made, attached, taken off, and removed without what it holds.
 
 use super::super::{Error, MachineName, State};
+use super::CloudStackCompute;
 use super::fit::device;
 use super::look::{Seen, TAKEN};
 use super::machine::state;
 use super::model::{Known, Vm, Volume};
 use super::place::Place;
-use super::CloudStackCompute;
 use crate::cloudstack::Params;
 use crate::linstor::Name;
 use crate::storage::VolumeId;
@@ -18,7 +18,9 @@ impl CloudStackCompute {
     /// CloudStack's id of a volume: the uuid in its name.
     fn uuid<'a>(&self, volume: &'a VolumeId) -> Result<&'a str, Error> {
         let uuid = volume.as_str().strip_prefix("cs-").filter(|text| uuid::Uuid::try_parse(text).is_ok());
-        uuid.ok_or_else(|| Error::Unfit { what: format!("volume {volume} is none that CloudStack can take: cs-<uuid>") })
+        uuid.ok_or_else(|| Error::Unfit {
+            what: format!("volume {volume} is none that CloudStack can take: cs-<uuid>"),
+        })
     }
 
     pub(super) async fn recorded(&self, volume: &VolumeId) -> Result<Option<Volume>, Error> {

@@ -39,13 +39,13 @@ use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt};
 use tokio::sync::OnceCell;
 
+use super::turns::Turns;
 use super::{Compute, Console, Definition, Error, Firmware, Held, Machine, MachineName, Stop};
 use crate::storage::{Storage, VolumeId};
 use command::{Plan, Processor};
 use folder::{Folder, Record, failed};
 use launch::Launched;
 use process::Holder;
-use super::turns::Turns;
 
 pub use accel::Accel;
 pub use programs::Programs;

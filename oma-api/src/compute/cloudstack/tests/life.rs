@@ -29,7 +29,10 @@ async fn a_machine_runs_on_volumes_that_were_handed_over_and_leaves_them_whole()
         rig.compute.start(&vm).await?;
     }
     let found = rig.compute.find(&vm).await?.expect("it is there");
-    assert_eq!((found.fingerprint, found.cards, found.state), (machine(&vm).fingerprint(), 1, State::Running));
+    assert_eq!(
+        (found.fingerprint, found.cards, found.state),
+        (machine(&vm).fingerprint(), 1, State::Running)
+    );
     assert_eq!(found.disks, disks);
     assert_eq!(rig.compute.list().await?.len(), 1);
     assert!(matches!(rig.compute.remove(&vm).await, Err(Error::Running { .. })));

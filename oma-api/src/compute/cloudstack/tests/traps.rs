@@ -34,7 +34,10 @@ async fn an_empty_disk_in_the_place_of_one_that_vanished_never_starts() -> anyho
     rig.compute.adopt(&vm, 0, &disk).await?;
     // Between the look and the call: CloudStack finds nothing, and makes an empty one without a word.
     rig.storage.delete(&disk).await?;
-    let ids = [("id", disk.as_str().trim_start_matches("cs-").to_owned()), ("virtualmachineid", vm.uuid(0).to_string())];
+    let ids = [
+        ("id", disk.as_str().trim_start_matches("cs-").to_owned()),
+        ("virtualmachineid", vm.uuid(0).to_string()),
+    ];
     let params = ids.into_iter().fold(Params::new().with("deviceid", "0"), |p, (k, v)| p.with(k, v));
     rig.compute.api.job("attachVolume", params).await?;
     let attached = rig.compute.attach(&vm, 0, &disk).await;
@@ -54,7 +57,10 @@ async fn a_volume_in_another_group_or_with_a_namesake_beside_it_is_not_handed_ov
     let stray = Name::parse(format!("{disk}-1"))?;
     client.define(&stray, rig.storage.group(), &[], &std::collections::BTreeMap::new()).await?;
     let adopted = rig.compute.adopt(&vm, 0, &disk).await;
-    assert!(matches!(&adopted, Err(Error::NotAsMeant { why, .. }) if why.contains(stray.as_str())), "{adopted:?}");
+    assert!(
+        matches!(&adopted, Err(Error::NotAsMeant { why, .. }) if why.contains(stray.as_str())),
+        "{adopted:?}"
+    );
     client.delete_definition(&stray).await?;
     rig.compute.adopt(&vm, 0, &disk).await?;
     rig.compute.attach(&vm, 0, &disk).await?;

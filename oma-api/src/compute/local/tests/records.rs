@@ -23,10 +23,10 @@ async fn what_is_defined_is_found_again() {
     let found = host.again().await.list().await.expect("listed");
     let told: Vec<_> =
         found.iter().map(|m| (m.name.as_str(), m.fingerprint.clone(), m.disks.len(), m.state)).collect();
-    assert_eq!(told, [
-        ("a", plain().fingerprint(), 0, State::Stopped),
-        ("b", definition.fingerprint(), 0, State::Stopped),
-    ]);
+    assert_eq!(
+        told,
+        [("a", plain().fingerprint(), 0, State::Stopped), ("b", definition.fingerprint(), 0, State::Stopped),]
+    );
     // Who can reach its sockets can do with the guest what he likes.
     use std::os::unix::fs::PermissionsExt;
     let mode = host.folder(&one).metadata().expect("there").permissions().mode();
