@@ -12,7 +12,7 @@ use crate::retention::Retention;
 use crate::service::act::{Acted, Ask};
 use crate::service::transfer::{Hashed, Mode, OpenRequest, Sent, TransferError, Transfers};
 use crate::service::{App, Caller, Error, Role};
-use crate::storage::{Floor, LocalStorage, Storage};
+use crate::storage::{Floor, Storage};
 use crate::store::{Arm, Disk, Failure, Job, JobKind, JobStep, Migration, NewJob, Store};
 use crate::workflow::{self, Engine, lease::Owner};
 use bytes::Bytes;
@@ -34,9 +34,11 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+mod ground;
 mod machines;
 pub(crate) mod scripted;
 
+pub(crate) use ground::{Ground, There, open as on_zone};
 pub(crate) use machines::{Fault, Machines};
 
 const VM: &str = "web-1";
@@ -46,6 +48,7 @@ pub(crate) struct Plant {
     pub(crate) app: App,
     /// What its failovers make.
     pub(crate) machines: Arc<Machines>,
+    pub(crate) ground: Ground,
     /// Where it is not a file of the folder.
     database: Option<String>,
     pub(crate) agent: AgentId,
@@ -54,20 +57,19 @@ pub(crate) struct Plant {
 }
 
 /// On what is in that folder.
-async fn open(folder: &Path, database: Option<&str>, machines: &Arc<Machines>) -> App {
+async fn open(folder: &Path, database: Option<&str>, ground: &Ground) -> App {
     let file = || format!("sqlite://{}", folder.join("oma.db").display());
     let url = database.map_or_else(file, str::to_owned);
     let store = Store::connect(&url).await.expect("connect");
     store.migrate().await.expect("migrate");
     store.agent_disconnect_all().await.expect("stored");
-    let storage: Arc<dyn Storage> =
-        Arc::new(LocalStorage::open(&folder.join("storage")).await.expect("storage"));
+    let (storage, compute) = ground.open(folder).await;
     let transfers = Transfers::new(store.clone(), Arc::clone(&storage), folder.join("manifests"));
     let hub = Arc::new(Hub::default());
     store.show(&hub.metrics.common);
     let access = Arc::new(Access::new(store.token_list().await.expect("no tokens")));
     let clock = Clock::from(Timestamp::now());
-    let compute: Option<Arc<dyn Compute>> = Some(Arc::clone(machines) as _);
+    let compute = Some(compute);
     let engine = engine(&store, &storage, compute.clone(), clock, &hub, &transfers);
     let (heartbeat, policy, retention) = (Duration::from_secs(5), Policy::default(), Retention::default());
     App { store, storage, compute, engine, hub, transfers, access, clock, retention, heartbeat, policy }
@@ -96,11 +98,14 @@ impl Plant {
 
     /// On another database than a file of its own.
     pub(crate) async fn on(database: Option<String>) -> Self {
-        let (folder, machines) = (tempfile::tempdir().expect("a folder"), Arc::default());
+        Self::on_ground(database, tempfile::tempdir().expect("a folder"), Ground::default()).await
+    }
+
+    async fn on_ground(database: Option<String>, folder: TempDir, ground: Ground) -> Self {
         std::fs::create_dir(folder.path().join("manifests")).expect("a folder");
-        let app = open(folder.path(), database.as_deref(), &machines).await;
-        let agent = AgentId::parse("vma-01").expect("an id");
-        let mut plant = Self { app, machines, database, agent, folder, connection: None };
+        let app = open(folder.path(), database.as_deref(), &ground).await;
+        let (agent, machines) = (AgentId::parse("vma-01").expect("an id"), Arc::clone(&ground.machines));
+        let mut plant = Self { app, machines, ground, database, agent, folder, connection: None };
         plant.connect().await;
         plant
     }
@@ -119,7 +124,7 @@ impl Plant {
     pub(crate) async fn reopen(&mut self) {
         self.disconnect();
         self.app.store.close().await;
-        self.app = open(self.folder.path(), self.database.as_deref(), &self.machines).await;
+        self.app = open(self.folder.path(), self.database.as_deref(), &self.ground).await;
         reconcile::start(&self.app).await;
         self.connect().await;
     }
@@ -170,6 +175,16 @@ impl Plant {
     /// With a prepared migration.
     pub(crate) async fn begun() -> Self {
         Self::begun_on(None).await
+    }
+
+    /// The same, failing over to a zone of both simulators.
+    pub(crate) async fn begun_in_zone(database: Option<String>) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let ground = Ground::zone(folder.path()).await;
+        let plant = Self::on_ground(database, folder, ground).await;
+        plant.act(Action::Begin).await;
+        plant.step().await;
+        plant
     }
 
     /// The same on another database.

@@ -10,3 +10,4 @@ mod live_rules;
 mod plans;
 pub(crate) mod site;
 pub(crate) mod world;
+mod zone;

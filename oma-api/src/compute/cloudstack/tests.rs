@@ -7,7 +7,7 @@ use super::*;
 use crate::compute::{Bus, Firmware, Isolation, Nic, State};
 use crate::storage::{SnapshotName, Storage as _};
 use bytes::Bytes;
-use integration_tests::zone::{GROUP, OMA, Zone};
+use integration_tests::zone::Zone;
 use std::os::unix::fs::FileExt as _;
 use uuid::Uuid;
 
@@ -17,7 +17,7 @@ const MIB: u64 = 1 << 20;
 pub(super) struct Rig {
     pub(super) zone: Zone,
     pub(super) storage: Arc<LinstorStorage>,
-    pub(super) compute: CloudStackCompute,
+    pub(super) compute: Arc<CloudStackCompute>,
     _dir: tempfile::TempDir,
 }
 
@@ -25,7 +25,7 @@ impl Rig {
     pub(super) async fn start() -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
         let zone = Zone::start(dir.path()).await?;
-        let (storage, compute) = connect(&zone)?;
+        let (storage, compute) = crate::testing::on_zone(&zone);
         Ok(Self { zone, storage, compute, _dir: dir })
     }
 
@@ -79,26 +79,6 @@ impl Rig {
         let commands = calls.iter().filter_map(|call| call["command"].as_str().map(str::to_owned));
         Ok(commands.filter(|command| !command.starts_with("list") && !command.starts_with("query")).collect())
     }
-}
-
-fn connect(zone: &Zone) -> anyhow::Result<(Arc<LinstorStorage>, CloudStackCompute)> {
-    let toml =
-        format!("controllers = [{:?}]\nresource_group = {GROUP:?}\nnode = {OMA:?}\n", zone.linstor_url());
-    let storage = Arc::new(LinstorStorage::open(&toml::from_str(&toml)?)?);
-    let compute = CloudStackCompute::open(&settings(zone)?, Arc::clone(&storage))?;
-    Ok((storage, compute))
-}
-
-pub(super) fn settings(zone: &Zone) -> anyhow::Result<Settings> {
-    let (ids, (key, secret)) = (zone.ids()?, zone.admin_keys());
-    let text = format!(
-        "endpoint = {:?}\napi_key_file = {key:?}\nsecret_key_file = {secret:?}\nzone = {:?}\npool = \"linstor\"\n\
-         disk_offering = \"linstor-custom\"\ntemplate = {:?}\nisolated_network = \"l2a\"\npoll = \"5ms\"\n",
-        zone.cloudstack_url(),
-        ids.zone,
-        ids.template,
-    );
-    Ok(toml::from_str(&text)?)
 }
 
 pub(super) fn name(text: &str) -> MachineName {

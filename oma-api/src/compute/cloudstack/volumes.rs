@@ -76,6 +76,7 @@ impl CloudStackCompute {
         };
         let there = self.api.volume(id).await?.there().ok_or_else(missing)?;
         let before = self.look(volume, &place).await?;
+        same_size(volume, &there, &before)?;
         match &there.virtualmachineid {
             Some(holder) if *holder == vm.id => {}
             Some(_) => {

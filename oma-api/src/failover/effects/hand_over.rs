@@ -24,37 +24,38 @@ impl Hands {
 /// The disks that came with the machine are gone.
 pub(crate) struct Shed(pub(crate) Arc<Hands>);
 
-impl Shed {
-    fn surplus(job: &Job) -> Vec<&str> {
-        let defined = job.output("define").and_then(|output| output.get("surplus")?.as_array());
-        defined.into_iter().flatten().filter_map(Value::as_str).collect()
+/// As its definition found them.
+fn surplus(job: &Job) -> Vec<&str> {
+    let defined = job.output("define").and_then(|output| output.get("surplus")?.as_array());
+    defined.into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
+/// None of them is left: once they are taken off, nothing else says whose they are.
+pub(super) async fn shed(hands: &Hands, plan: &Plan, turn: &Turn<'_>) -> Result<(), Problem> {
+    for surplus in surplus(turn.job) {
+        turn.check()?;
+        hands.hand_over()?.shed(&machine_name(plan), surplus).await.map_err(of_compute(CREATE))?;
     }
+    Ok(())
 }
 
 #[async_trait::async_trait]
 impl Effect for Shed {
     fn name(&self, job: &Job) -> Option<String> {
-        Some(Self::surplus(job).join(" "))
+        Some(surplus(job).join(" "))
     }
 
-    /// It looks before it acts.
+    /// It looks before it acts; what is left of them goes with their machine.
     async fn look_up(&self, _: Turn<'_>) -> Result<Option<Value>, Problem> {
         Ok(None)
     }
 
     async fn act(&self, turn: Turn<'_>) -> Result<Value, Problem> {
-        let plan = plan(turn.job)?;
-        let (hand_over, name) = (self.0.hand_over()?, machine_name(&plan));
-        for surplus in Self::surplus(turn.job) {
-            turn.check()?;
-            hand_over.shed(&name, surplus).await.map_err(of_compute(CREATE))?;
-        }
-        Ok(json!({}))
+        shed(&self.0, &plan(turn.job)?, &turn).await.map(|()| json!({}))
     }
 
-    /// What is left of it goes: without its machine, nobody would know whose it is.
-    async fn undo(&self, turn: Turn<'_>) -> Result<(), Problem> {
-        self.act(turn).await.map(|_| ())
+    async fn undo(&self, _: Turn<'_>) -> Result<(), Problem> {
+        Ok(())
     }
 }
 
@@ -67,9 +68,13 @@ impl Effect for Adopt {
         clone_name(job, self.1)
     }
 
-    /// It looks before it acts.
-    async fn look_up(&self, _: Turn<'_>) -> Result<Option<Value>, Problem> {
-        Ok(None)
+    /// What it is like is looked at when it is attached.
+    async fn look_up(&self, turn: Turn<'_>) -> Result<Option<Value>, Problem> {
+        let plan = plan(turn.job)?;
+        let (_, clone) = disk(&plan, self.1)?;
+        turn.check()?;
+        let adopted = self.0.hand_over()?.is_adopted(&clone).await.map_err(of_compute(ATTACH))?;
+        Ok(adopted.then(|| json!({ "volume": clone.as_str() })))
     }
 
     async fn act(&self, turn: Turn<'_>) -> Result<Value, Problem> {

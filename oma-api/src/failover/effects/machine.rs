@@ -1,10 +1,10 @@
 //! The machine: defined, given its disks, started.
 
-use super::hand_over::detached;
+use super::hand_over::{detached, shed};
 use super::{Hands, disk, machine_name, of_compute, plan};
 use crate::compute::{Machine, State, Stop};
 use crate::failover::Plan;
-use crate::workflow::{Effect, Job, Problem, Turn};
+use crate::workflow::{Effect, Job, Kind, Problem, Turn};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -55,7 +55,8 @@ impl Effect for Define {
         turn.check()?;
         compute.stop(&name, Stop::Now).await.map_err(of_compute(CREATE))?;
         turn.check()?;
-        compute.remove(&name).await.map_err(of_compute(CREATE))
+        compute.remove(&name).await.map_err(of_compute(CREATE))?;
+        shed(&self.0, &plan, &turn).await
     }
 }
 
@@ -82,14 +83,18 @@ impl Effect for Attach {
     async fn look_up(&self, turn: Turn<'_>) -> Result<Option<Value>, Problem> {
         let plan = plan(turn.job)?;
         let (_, clone) = disk(&plan, self.1)?;
-        // What is handed over is looked at again, attached or not.
-        if plan.hand_over.is_some() {
-            return Ok(None);
-        }
         turn.check()?;
         let found = self.0.machine(&plan, ATTACH).await?;
         let attached = found.is_some_and(|machine| machine.disks.get(self.1) == Some(&clone));
-        Ok(attached.then(|| json!({ "volume": clone.as_str() })))
+        if !attached || plan.hand_over.is_none() {
+            return Ok(attached.then(|| json!({ "volume": clone.as_str() })));
+        }
+        // It has happened as a whole when it was looked at afterwards.
+        match self.act(turn).await {
+            Ok(output) => Ok(Some(output)),
+            Err(problem) if problem.kind == Kind::Permanent => Ok(None),
+            Err(problem) => Err(problem),
+        }
     }
 
     async fn act(&self, turn: Turn<'_>) -> Result<Value, Problem> {

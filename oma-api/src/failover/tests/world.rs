@@ -4,7 +4,7 @@ use crate::compute::State;
 use crate::failover::{self, Failover, Hands, Request, names};
 use crate::service::{Caller, Role};
 use crate::storage::{Floor, VolumeId};
-use crate::testing::Plant;
+use crate::testing::{Plant, There};
 use crate::workflow::lease::Owner;
 use crate::workflow::{
     Effect, Engine, Job, JobState, Kind, Options, Problem, Step, StepState, Turn, Workflow, WorkflowId,
@@ -46,14 +46,6 @@ pub(crate) struct World {
     before: BTreeMap<String, blake3::Hash>,
 }
 
-/// What there is: clones, snapshots of clones, machines.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct There {
-    pub(crate) clones: BTreeSet<String>,
-    pub(crate) snapshots: BTreeSet<String>,
-    pub(crate) machines: Vec<(String, Vec<String>, State)>,
-}
-
 impl World {
     pub(crate) async fn sqlite() -> Self {
         Self::on(None).await
@@ -63,8 +55,16 @@ impl World {
         Self::on(Some(Server::shared().database().expect("a database"))).await
     }
 
+    /// Failing over to CloudStack and LINSTOR, with what is somebody else's beside it.
+    pub(crate) async fn zone(database: Option<String>) -> Self {
+        Self::made(Plant::begun_in_zone(database).await).await
+    }
+
     pub(super) async fn on(database: Option<String>) -> Self {
-        let plant = Plant::begun_on(database).await;
+        Self::made(Plant::begun_on(database).await).await
+    }
+
+    async fn made(plant: Plant) -> Self {
         for (n, disk) in plant.disks().await.into_iter().enumerate() {
             let volume = VolumeId::parse(disk.volume).expect("a name");
             let target = plant.app.storage.open(&volume).await.expect("opened");
@@ -146,43 +146,18 @@ impl World {
         self.plant.app.store.failover_fetch(id).await.expect("read")
     }
 
-    /// Replicas and restore points, by their content.
+    /// Replicas and restore points, by their content, and what is somebody else's.
     pub(super) fn kept(&self) -> BTreeMap<String, blake3::Hash> {
-        let mut found = BTreeMap::new();
-        let root = self.plant.folder.path().join("storage");
-        for (folder, file) in files(&root.join("volumes")).chain(files(&root.join("snapshots"))) {
-            if !file.starts_with("cs-")
-                && !folder.ends_with("volumes/cs")
-                && !folder.contains("/test-")
-                && !folder.contains("/live-")
-            {
-                let content = std::fs::read(format!("{folder}/{file}")).expect("readable");
-                found.insert(format!("{folder}/{file}"), blake3::hash(&content));
-            }
-        }
-        found
+        self.plant.ground.kept(self.plant.folder.path())
     }
 
     pub(crate) fn there(&self) -> There {
-        let root = self.plant.folder.path().join("storage");
-        let names = |folder: &str| -> BTreeSet<String> {
-            let entries = std::fs::read_dir(root.join(folder)).expect("a folder");
-            entries.map(|e| e.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
-        };
-        let not_ours = |name: &String| !name.starts_with("rp-");
-        There {
-            clones: names("volumes")
-                .into_iter()
-                .filter(|n| n.starts_with("cs-") || n.ends_with(".tmp"))
-                .collect(),
-            snapshots: names("snapshots").into_iter().filter(not_ours).collect(),
-            machines: self.plant.machines.inventory(),
-        }
+        self.plant.ground.there(self.plant.folder.path())
     }
 
     pub(crate) fn nothing_there(&self) -> bool {
         let there = self.there();
-        there.clones.is_empty() && there.snapshots.is_empty() && there.machines.is_empty()
+        there == There::default()
     }
 
     /// Nothing is there that the journal does not know of, all that it says is done is; and replica and restore points are
@@ -198,11 +173,14 @@ impl World {
             steps.filter(|s| s.plan.name == step).map(|s| s.state).next()
         };
         for (n, disk) in disks.iter().enumerate() {
-            let clone = format!("{}.img", names::clone_of(id, &disk.id));
+            let clone = names::clone_of(id, &disk.id).to_string();
             let made = state(&failover.job, &format!("clone-{n}"));
             agree(there.clones.contains(&clone), made, removed(&format!("drop-clone-{n}")), &failover);
+            let recorded = there.records.contains(&clone);
+            let adopted = state(&failover.job, &format!("adopt-{n}"));
+            agree(recorded, adopted, removed(&format!("release-{n}")), &failover);
         }
-        let mine = disks.iter().map(|d| format!("{}.img", names::clone_of(id, &d.id)));
+        let mine = disks.iter().map(|d| names::clone_of(id, &d.id).to_string());
         let mine: BTreeSet<_> = mine.collect();
         // What is half-made is thrown away by the next attempt, and by the next start.
         let whole: BTreeSet<_> = there.clones.iter().filter(|n| !n.ends_with(".tmp")).cloned().collect();
@@ -227,19 +205,6 @@ impl World {
             assert!(self.nothing_there(), "{there:?} is left: {failover:#?}");
         }
     }
-}
-
-fn files(root: &std::path::Path) -> impl Iterator<Item = (String, String)> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(root).expect("a folder") {
-        let path = entry.expect("an entry").path();
-        let folder = root.display().to_string();
-        match path.is_dir() {
-            true => found.extend(files(&path)),
-            false => found.push((folder, path.file_name().expect("a name").to_string_lossy().into_owned())),
-        }
-    }
-    found.into_iter()
 }
 
 fn state(job: &Job, step: &str) -> StepState {

@@ -1,0 +1,126 @@
+//! The same on CloudStack and LINSTOR: every sub-step in every way, and afterwards both simulators' own records.
+
+use super::world::{At, Fault, World};
+use crate::failover::status::{Status, public_steps};
+use crate::testing::cut;
+use crate::workflow::{Ask, JobState};
+use integration_tests::mariadb::Server;
+
+/// Of a test of two disks.
+const STEPS: [&str; 11] = [
+    "validate", "clone-0", "clone-1", "snapshot", "define", "shed", "adopt-0", "attach-0", "adopt-1", "attach-1",
+    "start",
+];
+
+/// Of its clean-up.
+const CLEANUP: [&str; 11] = [
+    "begin", "stop", "detach-0", "detach-1", "remove", "release-0", "release-1", "drop-snapshot", "drop-clone-0",
+    "drop-clone-1", "nothing-there",
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_test_is_handed_over_and_leaves_nothing() {
+    let mariadb = Server::shared().database().expect("a database");
+    for world in [World::zone(None).await, World::zone(Some(mariadb)).await] {
+        let id = world.begin().await;
+        let job = world.drive(&id).await;
+        assert_eq!(job.state, JobState::Succeeded, "{job:#?}");
+        let steps: Vec<_> = job.steps.iter().map(|s| s.plan.name.as_str()).collect();
+        assert_eq!(steps, STEPS);
+        let shown: Vec<_> = public_steps(&job).into_iter().map(|s| (s.name, s.status)).collect();
+        let public = ["validation", "snapshot", "test-vm-creation", "volume-attachment", "test-vm-startup"];
+        assert_eq!(shown, public.map(|name| (name.to_owned(), Status::Completed)));
+        world.check(&id).await;
+        let cleanup = world.clean(&id).await;
+        let job = world.drive(&cleanup).await;
+        assert_eq!(job.state, JobState::Succeeded, "{job:#?}");
+        let steps: Vec<_> = job.steps.iter().map(|s| s.plan.name.as_str()).collect();
+        assert_eq!(steps, CLEANUP);
+        world.check(&id).await;
+        assert!(world.nothing_there(), "{:?}", world.there());
+        let zone = world.plant.ground.zone.as_ref().expect("a zone");
+        assert_eq!(zone.cloudstack().unknown_parameters(), Vec::<String>::new());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sub_step_that_fails_takes_back_all_of_it() {
+    let world = World::zone(None).await;
+    for step in STEPS {
+        for faults in [&[Fault::SaidFailed; 1][..], &[Fault::Transient; 9]] {
+            world.fails(step, At::Act, faults);
+            let id = world.begin().await;
+            let job = world.drive(&id).await;
+            assert_eq!(job.state, JobState::RolledBack, "{step} {faults:?}: {job:#?}");
+            assert_eq!(job.error.as_ref().map(|e| e.reason.as_str()), Some("FAULT"));
+            world.check(&id).await;
+            assert!(world.nothing_there() && !world.failover(&id).await.is_there());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_is_lost_is_looked_up_and_an_undo_that_fails_waits() {
+    let world = World::zone(None).await;
+    for step in STEPS {
+        world.fails(step, At::Act, &[Fault::AnswerLost]);
+        world.fails("start", At::Act, &[Fault::SaidFailed]);
+        world.fails(step, At::Undo, &[Fault::Permanent]);
+        let id = world.begin().await;
+        let job = world.drive(&id).await;
+        assert_eq!((job.state, Status::of(&job)), (JobState::NeedsAttention, Status::Failed), "{step}: {job:#?}");
+        world.check(&id).await;
+        world.engine().ask(&id, &Ask::Retry, "tester").await.expect("taken");
+        assert_eq!(world.drive(&id).await.state, JobState::RolledBack, "{step}");
+        world.check(&id).await;
+        assert!(world.nothing_there(), "{step}: {:?}", world.there());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clean_up_that_fails_waits_and_is_repeated() {
+    let world = World::zone(None).await;
+    // A clean-up that has not begun may end.
+    for step in &CLEANUP[1..] {
+        let id = world.begin().await;
+        world.drive(&id).await;
+        let cleanup = world.clean(&id).await;
+        world.fails(step, At::Act, &[Fault::AnswerLost, Fault::Permanent]);
+        let job = world.drive(&cleanup).await;
+        world.check(&id).await;
+        if job.state == JobState::NeedsAttention {
+            world.engine().ask(&cleanup, &Ask::Retry, "tester").await.expect("taken");
+            assert_eq!(world.drive(&cleanup).await.state, JobState::Succeeded, "{step}");
+        }
+        assert!(world.nothing_there(), "{step}: {:?}", world.there());
+        world.check(&id).await;
+    }
+}
+
+/// Every so many polls.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_test_is_whole_or_gone_wherever_it_dies() {
+    let (world, mut first, mut deaths) = (World::zone(None).await, 0, 0);
+    loop {
+        let id = world.begin().await;
+        let died = cut(world.engine().drive_now(&id), first).await.is_none();
+        world.check(&id).await;
+        if died {
+            cut(world.engine().drive_now(&id), first * 7 % 41).await;
+            world.check(&id).await;
+        }
+        let job = world.drive(&id).await;
+        assert_eq!(job.state, JobState::Succeeded, "cut at {first}: {job:#?}");
+        let cleanup = world.clean(&id).await;
+        cut(world.engine().drive_now(&cleanup), first).await;
+        world.check(&id).await;
+        assert_eq!(world.drive(&cleanup).await.state, JobState::Succeeded, "cut at {first}");
+        assert!(world.nothing_there(), "cut at {first}: {:?}", world.there());
+        if !died {
+            break;
+        }
+        deaths += 1;
+        first += 17;
+    }
+    assert!(deaths > 5, "only {deaths}");
+}
