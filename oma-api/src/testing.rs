@@ -55,13 +55,22 @@ pub(crate) struct Plant {
 
 /// On what is in that folder.
 async fn open(folder: &Path, database: Option<&str>, machines: &Arc<Machines>) -> App {
+    let storage: Arc<dyn Storage> =
+        Arc::new(LocalStorage::open(&folder.join("storage")).await.expect("storage"));
+    open_on(folder, database, machines, storage).await
+}
+
+async fn open_on(
+    folder: &Path,
+    database: Option<&str>,
+    machines: &Arc<Machines>,
+    storage: Arc<dyn Storage>,
+) -> App {
     let file = || format!("sqlite://{}", folder.join("oma.db").display());
     let url = database.map_or_else(file, str::to_owned);
     let store = Store::connect(&url).await.expect("connect");
     store.migrate().await.expect("migrate");
     store.agent_disconnect_all().await.expect("stored");
-    let storage: Arc<dyn Storage> =
-        Arc::new(LocalStorage::open(&folder.join("storage")).await.expect("storage"));
     let transfers = Transfers::new(store.clone(), Arc::clone(&storage), folder.join("manifests"));
     let hub = Arc::new(Hub::default());
     store.show(&hub.metrics.common);
@@ -99,6 +108,18 @@ impl Plant {
         let (folder, machines) = (tempfile::tempdir().expect("a folder"), Arc::default());
         std::fs::create_dir(folder.path().join("manifests")).expect("a folder");
         let app = open(folder.path(), database.as_deref(), &machines).await;
+        Self::of(app, machines, database, folder).await
+    }
+
+    /// With replicas elsewhere than in a folder of its own.
+    pub(crate) async fn on_storage(storage: Arc<dyn Storage>) -> Self {
+        let (folder, machines) = (tempfile::tempdir().expect("a folder"), Arc::default());
+        std::fs::create_dir(folder.path().join("manifests")).expect("a folder");
+        let app = open_on(folder.path(), None, &machines, storage).await;
+        Self::of(app, machines, None, folder).await
+    }
+
+    async fn of(app: App, machines: Arc<Machines>, database: Option<String>, folder: TempDir) -> Self {
         let agent = AgentId::parse("vma-01").expect("an id");
         let mut plant = Self { app, machines, database, agent, folder, connection: None };
         plant.connect().await;

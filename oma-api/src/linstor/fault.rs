@@ -52,6 +52,11 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// Whether LINSTOR is away, and nothing else is wrong that would be known.
+    pub fn is_silence(&self) -> bool {
+        matches!(self, Self::Linstor(error) if error.is_silence())
+    }
+
     /// What may be done next.
     pub fn again(&self) -> Again {
         match self {

@@ -23,12 +23,15 @@ impl Cluster {
         // What a crash or a failed tool left keeps the name.
         self.discard(names, snapshot).await?;
         let taken = self.client.take_snapshots(names, snapshot).await;
-        match (self.taken(names, snapshot).await?, taken) {
-            (None, _) => Ok(()),
+        match (self.taken(names, snapshot).await, taken) {
+            (Ok(None), _) => Ok(()),
+            // It is gone since: what became of the call is as unknown as it was.
+            (Err(_), Err(error)) if error.outcome() == Outcome::Unknown => Err(error.into()),
+            (Err(fault), _) => Err(fault),
             // It may be in the making still: the next attempt looks, and begins anew.
-            (Some(_), Err(error @ (Error::NoAnswer { .. } | Error::Strange { .. }))) => Err(error.into()),
-            (Some(_), Err(error)) if error.outcome() == Outcome::NotDone => Err(error.into()),
-            (Some(name), _) => {
+            (Ok(Some(_)), Err(error @ (Error::NoAnswer { .. } | Error::Strange { .. }))) => Err(error.into()),
+            (Ok(Some(_)), Err(error)) if error.outcome() == Outcome::NotDone => Err(error.into()),
+            (Ok(Some(name)), _) => {
                 self.discard(names, snapshot).await?;
                 Err(Fault::HalfSnapshot { name, snapshot: snapshot.clone() })
             }

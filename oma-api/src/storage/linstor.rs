@@ -23,6 +23,7 @@ use super::{
     openers,
 };
 use crate::linstor::{Age, Cluster, Device, Fault, Locks, Made, Name, Pool, Resource};
+use crate::outbound::Standing;
 use device::Claims;
 
 mod device;
@@ -296,6 +297,10 @@ impl Storage for LinstorStorage {
             total: total.saturating_mul(1024),
         });
         least.ok_or_else(|| Fault::NoCapacity { group: self.group.clone() }.into())
+    }
+
+    fn standing(&self) -> Option<Standing> {
+        Some(self.cluster.client().circuit().standing())
     }
 
     async fn point_cost(&self) -> Result<PointCost, Error> {

@@ -18,6 +18,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::outbound::Standing;
 use async_trait::async_trait;
 use migratekit::replica::ReadsZero;
 use migratekit::target::{self, Target};
@@ -98,6 +99,13 @@ pub enum Error {
 
 /// How long what is being closed may take.
 const CLOSING: Duration = Duration::from_secs(1);
+
+impl Error {
+    /// Whether what keeps the volumes is away, so that nothing is known to be wrong but that.
+    pub fn is_away(&self) -> bool {
+        matches!(self, Self::Linstor(fault) if fault.is_silence())
+    }
+}
 
 /// One backend.
 #[async_trait]
@@ -193,4 +201,9 @@ pub trait Storage: Send + Sync {
 
     /// What a snapshot takes of that.
     async fn point_cost(&self) -> Result<PointCost, Error>;
+
+    /// How it stands with the server that this is kept by; `None`: there is none.
+    fn standing(&self) -> Option<Standing> {
+        None
+    }
 }

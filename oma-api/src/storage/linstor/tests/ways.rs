@@ -42,7 +42,8 @@ async fn a_snapshot_is_not_deleted_under_its_own_reset() -> anyhow::Result<()> {
         rig.rolls_back(&clone, true).await?;
         Ok::<_, anyhow::Error>(rig.storage.delete_snapshot(&before).await?)
     });
-    (reset?, deleted?);
+    reset?;
+    deleted?;
     assert_eq!(rig.read(&clone).await?, 1);
     assert!(rig.storage.snapshots().await?.iter().all(|s| s.name != before));
     Ok(())
@@ -119,7 +120,8 @@ async fn who_opens_a_volume_waits_for_its_reset() -> anyhow::Result<()> {
         rig.rolls_back(&clone, true).await?;
         rig.write(&clone, 7).await
     });
-    (reset?, written?);
+    reset?;
+    written?;
     assert_eq!(rig.read(&clone).await?, 7, "what was written then is there");
     Ok(())
 }
