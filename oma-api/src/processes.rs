@@ -42,12 +42,15 @@ impl fmt::Display for Named {
     }
 }
 
+/// All there are.
+pub(crate) fn all() -> io::Result<impl Iterator<Item = u32>> {
+    Ok(fs::read_dir("/proc")?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()))
+}
+
 /// All but this one.
 pub(crate) fn others() -> io::Result<impl Iterator<Item = u32>> {
     let own = std::process::id();
-    let numbers =
-        fs::read_dir("/proc")?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    Ok(numbers.filter(move |process| *process != own))
+    Ok(all()?.filter(move |process| *process != own))
 }
 
 /// Where `/proc` has something of it.

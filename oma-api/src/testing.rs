@@ -101,6 +101,12 @@ impl Plant {
         Self::on_ground(database, tempfile::tempdir().expect("a folder"), Ground::default()).await
     }
 
+    /// With replicas elsewhere than in a folder of its own.
+    pub(crate) async fn on_storage(storage: Arc<dyn Storage>) -> Self {
+        let ground = Ground { storage: Some(storage), ..Ground::default() };
+        Self::on_ground(None, tempfile::tempdir().expect("a folder"), ground).await
+    }
+
     async fn on_ground(database: Option<String>, folder: TempDir, ground: Ground) -> Self {
         std::fs::create_dir(folder.path().join("manifests")).expect("a folder");
         let app = open(folder.path(), database.as_deref(), &ground).await;

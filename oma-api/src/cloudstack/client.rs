@@ -6,6 +6,7 @@ use super::credentials::Credentials;
 use super::error::{Error, Reason, Refusal};
 use super::job::{Job, Poll, patience};
 use super::sign::Params;
+use crate::outbound::Circuit;
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -47,6 +48,7 @@ struct Inner {
     http: reqwest::Client,
     settings: Settings,
     credentials: Mutex<Credentials>,
+    circuit: Circuit,
 }
 
 impl Client {
@@ -56,7 +58,13 @@ impl Client {
     /// [`Error::Credentials`].
     pub fn new(settings: Settings, http: reqwest::Client) -> Result<Self, Error> {
         let credentials = Credentials::read(&settings.api_key_file, &settings.secret_key_file)?;
-        Ok(Self(Arc::new(Inner { http, settings, credentials: Mutex::new(credentials) })))
+        let (credentials, circuit) = (Mutex::new(credentials), Circuit::new("cloudstack"));
+        Ok(Self(Arc::new(Inner { http, settings, credentials, circuit })))
+    }
+
+    /// How it stands with the server.
+    pub fn circuit(&self) -> &Circuit {
+        &self.0.circuit
     }
 
     /// Carries a command out, and gives what stands in its answer. Waits where the server asks for it (429); never sends a
@@ -86,6 +94,16 @@ impl Client {
     }
 
     async fn call_once(&self, command: &str, params: Params) -> Result<Value, Error> {
+        let pass = self.0.circuit.enter()?;
+        let sent = self.send(command, params).await;
+        match &sent {
+            Err(error) if error.is_silence() => pass.failed(&shared::error::chain(error)),
+            Ok(_) | Err(_) => pass.answered(),
+        }
+        sent
+    }
+
+    async fn send(&self, command: &str, params: Params) -> Result<Value, Error> {
         let Inner { http, settings, .. } = &*self.0;
         let endpoint = || settings.endpoint.clone();
         let begun = Instant::now();
@@ -254,7 +272,12 @@ impl Client {
                 Ok(Poll::Done(result)) => return Ok(result),
                 Ok(Poll::Failed(refusal)) => return Err(Error::JobFailed { job, command, refusal }),
                 Ok(Poll::Lost(why)) => return Err(Error::JobLost { job, command, why }),
-                Err(Error::Unreachable { .. } | Error::NoAnswer { .. } | Error::Strange { .. }) => {}
+                Err(
+                    Error::Unreachable { .. }
+                    | Error::Away(_)
+                    | Error::NoAnswer { .. }
+                    | Error::Strange { .. },
+                ) => {}
                 Err(error) => return Err(error),
             }
         }

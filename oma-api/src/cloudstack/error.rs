@@ -2,7 +2,7 @@
 
 use super::credentials::Unusable;
 use super::job::JobId;
-use crate::outbound::{Again, Outcome};
+use crate::outbound::{Again, Away, Outcome};
 use std::fmt;
 use std::time::Duration;
 
@@ -17,6 +17,9 @@ pub enum Error {
         #[source]
         source: reqwest::Error,
     },
+    /// Nothing was sent: nobody has answered for a while.
+    #[error(transparent)]
+    Away(#[from] Away),
     /// It was sent, and may have been carried out.
     #[error("CloudStack at {endpoint} gave no answer to {command}")]
     NoAnswer {
@@ -56,7 +59,9 @@ impl Error {
     /// What is known of the command.
     pub fn outcome(&self) -> Outcome {
         match self {
-            Self::Unreachable { .. } | Self::Clock { .. } | Self::Credentials(_) => Outcome::NotDone,
+            Self::Unreachable { .. } | Self::Away(_) | Self::Clock { .. } | Self::Credentials(_) => {
+                Outcome::NotDone
+            }
             Self::Refused { refusal, .. } => match refusal.reason() {
                 // An exception somewhere on the way.
                 Reason::Internal | Reason::Unavailable | Reason::Unknown => Outcome::Unknown,
@@ -90,11 +95,17 @@ impl Error {
         }
     }
 
+    /// Whether nobody answered, nor refused.
+    pub fn is_silence(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Away(_) | Self::NoAnswer { .. })
+    }
+
     /// The server's own words, where it refused.
     pub fn refusal(&self) -> Option<&Refusal> {
         match self {
             Self::Refused { refusal, .. } | Self::JobFailed { refusal, .. } => Some(refusal),
             Self::Unreachable { .. }
+            | Self::Away(_)
             | Self::NoAnswer { .. }
             | Self::Strange { .. }
             | Self::Clock { .. }

@@ -120,7 +120,7 @@ fn of_storage(code: &'static str) -> impl Fn(storage::Error) -> Problem {
     move |error| {
         use storage::Error as E;
         let kind = match &error {
-            E::Io { .. } | E::Target(_) => Kind::Transient,
+            E::Io { .. } | E::Target(_) | E::InUse { .. } => Kind::Transient,
             E::Died | E::VolumeExists { .. } => Kind::Unknown,
             E::Linstor(fault) => kind_of(fault.again()),
             E::LinstorName(_)

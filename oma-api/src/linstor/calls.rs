@@ -198,7 +198,10 @@ impl Client {
         self.change(&Method::POST, &path, Some(&json!({}))).await
     }
 
-    /// Nothing to delete is success.
+    // Not here, and for a reason: the deletion of one copy, which LINSTOR allows of the only one that is whole, and that of a node,
+    // which takes everything on it along.
+
+    /// Nothing to delete is success, and so is a node that is off: its blocks stay taken then, for ever.
     pub async fn delete_snapshot(&self, name: &Name, snapshot: &Name) -> Result<(), Error> {
         let path = format!("/v1/resource-definitions/{name}/snapshots/{snapshot}");
         found(self.change(&Method::DELETE, &path, NOTHING).await).map(|_| ())
@@ -208,12 +211,6 @@ impl Client {
     pub async fn delete_definition(&self, name: &Name) -> Result<(), Error> {
         found(self.change(&Method::DELETE, &format!("/v1/resource-definitions/{name}"), NOTHING).await)
             .map(|_| ())
-    }
-
-    /// Its copy on one node.
-    pub async fn delete_resource(&self, name: &Name, node: &str) -> Result<(), Error> {
-        let path = format!("/v1/resource-definitions/{name}/resources/{node}");
-        found(self.change(&Method::DELETE, &path, NOTHING).await).map(|_| ())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::error::Error;
 use super::reply::Replies;
-use crate::outbound::excerpt;
+use crate::outbound::{Circuit, excerpt};
 use http::Method;
 use http::header::AUTHORIZATION;
 use serde::Serialize;
@@ -36,6 +36,8 @@ struct Inner {
     settings: Settings,
     /// Which one answered last.
     active: AtomicUsize,
+    /// Of all of them together: one that is away is passed over.
+    circuit: Circuit,
 }
 
 /// What somebody said.
@@ -55,7 +57,17 @@ enum Passed {
 impl Client {
     /// Connects to nobody yet. `http` must follow no redirects.
     pub fn new(settings: Settings, http: reqwest::Client) -> Self {
-        Self(Arc::new(Inner { http, settings, active: AtomicUsize::new(0) }))
+        Self(Arc::new(Inner {
+            http,
+            settings,
+            active: AtomicUsize::new(0),
+            circuit: Circuit::new("linstor"),
+        }))
+    }
+
+    /// How it stands with the controllers.
+    pub fn circuit(&self) -> &Circuit {
+        &self.0.circuit
     }
 
     /// Asks for something.
@@ -104,13 +116,30 @@ impl Client {
         path: &str,
         body: Option<Vec<u8>>,
     ) -> Result<Answered, Error> {
-        let Inner { settings, active, .. } = &*self.0;
         let token = self.token()?;
+        let pass = self.0.circuit.enter()?;
+        let sent = self.send_to_any(call, method, path, body, token.as_deref()).await;
+        match &sent {
+            Err(error) if error.is_silence() => pass.failed(&shared::error::chain(error)),
+            Ok(_) | Err(_) => pass.answered(),
+        }
+        sent
+    }
+
+    async fn send_to_any(
+        &self,
+        call: &str,
+        method: &Method,
+        path: &str,
+        body: Option<Vec<u8>>,
+        token: Option<&str>,
+    ) -> Result<Answered, Error> {
+        let Inner { settings, active, .. } = &*self.0;
         let (first, all) = (active.load(Ordering::Relaxed), settings.controllers.len());
         let mut tried = Vec::new();
         for at in (first..first + all).map(|at| at % all) {
             let controller = &settings.controllers[at];
-            match self.send_to(controller, call, method, path, body.clone(), token.as_deref()).await {
+            match self.send_to(controller, call, method, path, body.clone(), token).await {
                 Ok(answered) => {
                     if active.swap(at, Ordering::Relaxed) != at {
                         info!(controller, "another LINSTOR controller answers now");

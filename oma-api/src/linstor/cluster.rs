@@ -11,11 +11,10 @@
 //! seen, because any change of a resource whose restore failed makes an empty volume of it, which nothing tells from a good one.
 
 use super::client::Client;
-use super::error::Error;
+use super::fault::Fault;
 use super::locks::Locks;
 use super::model::{Definition, Resource, Unusable};
 use super::name::Name;
-use crate::outbound::Again;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,62 +28,6 @@ const WHOLE: &str = "Aux/mk-whole/";
 /// The controller's key-value store in which a reset is said to be under way: `reset/<name>`. It has to lie outside of the
 /// resource, as a rollback gives a definition back the properties that its snapshot had, *whole* among them.
 const NOTES: &str = "migratekit";
-
-/// What was wanted cannot be.
-#[derive(Debug, thiserror::Error)]
-pub enum Fault {
-    #[error(transparent)]
-    Linstor(#[from] Error),
-    #[error(
-        "resource {name} is there and not marked as MigrateKit's: it is left alone; use another name, or look whose it is"
-    )]
-    NotOurs { name: Name },
-    #[error("resource {name} is there with {have} bytes, not {need}")]
-    OtherSize { name: Name, have: u64, need: u64 },
-    #[error("resource {name} is being deleted: a node that is off keeps its name until it is back")]
-    BeingDeleted { name: Name },
-    #[error("resource {name} cannot be used")]
-    Unusable {
-        name: Name,
-        #[source]
-        source: Unusable,
-    },
-    #[error(
-        "there is no resource group {group}: name one of `linstor resource-group list` in the configuration"
-    )]
-    NoGroup { group: Name },
-    #[error("there is no resource {name}")]
-    NoResource { name: Name },
-    #[error("resource {name} is there already")]
-    Exists { name: Name },
-    #[error("there is no whole snapshot {snapshot} of resource {name}")]
-    NoSnapshot { name: Name, snapshot: Name },
-    #[error(
-        "no node says how much room the pools of resource group {group} have: are their satellites online?"
-    )]
-    NoCapacity { group: Name },
-    #[error("snapshot {snapshot} of resource {name} was not made whole: it was removed, try again")]
-    HalfSnapshot { name: Name, snapshot: Name },
-}
-
-impl Fault {
-    /// What may be done next.
-    pub fn again(&self) -> Again {
-        match self {
-            Self::Linstor(error) => error.again(),
-            Self::NoCapacity { .. }
-            | Self::BeingDeleted { .. }
-            | Self::Unusable { .. }
-            | Self::HalfSnapshot { .. } => Again::Later,
-            Self::NotOurs { .. }
-            | Self::OtherSize { .. }
-            | Self::NoGroup { .. }
-            | Self::NoResource { .. }
-            | Self::Exists { .. }
-            | Self::NoSnapshot { .. } => Again::Never,
-        }
-    }
-}
 
 /// One cluster, as this control plane uses it. Clones share the locks.
 #[derive(Clone)]
@@ -119,6 +62,11 @@ impl Cluster {
         Self { client, node: node.into(), locks: Arc::default() }
     }
 
+    /// LINSTOR's name of this host.
+    pub fn node(&self) -> &str {
+        &self.node
+    }
+
     /// The single calls, for what only looks.
     pub fn client(&self) -> &Client {
         &self.client
@@ -135,7 +83,7 @@ impl Cluster {
         }
     }
 
-    async fn is_being_reset(&self, name: &Name) -> Result<bool, Fault> {
+    pub(super) async fn is_being_reset(&self, name: &Name) -> Result<bool, Fault> {
         Ok(self.client.notes(NOTES).await?.contains_key(&reset_of(name)))
     }
 
@@ -150,6 +98,26 @@ impl Cluster {
             self.client.note(NOTES, &BTreeMap::new(), &[&reset_of(name)]).await?;
         }
         Ok(())
+    }
+
+    /// Those of ours that have a snapshot of that name, in whatever state both are.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub async fn with_snapshot(&self, snapshot: &Name) -> Result<Vec<Name>, Fault> {
+        let all = self.client.all_snapshots().await?;
+        let has_one = |definition: &Definition| {
+            let is_it = |s: &super::Snapshot| {
+                s.name.eq_ignore_ascii_case(snapshot.as_str())
+                    && s.resource_name.eq_ignore_ascii_case(&definition.name)
+            };
+            all.iter().any(is_it)
+        };
+        let ours = |definition: Definition| {
+            let name = Name::parse(definition.name.as_str()).ok()?;
+            (is_marked(&definition, &name) && has_one(&definition)).then_some(name)
+        };
+        Ok(self.client.definitions().await?.into_iter().filter_map(ours).collect())
     }
 
     /// All resources of ours that are whole.
@@ -286,7 +254,7 @@ impl Cluster {
     pub(super) async fn discard_all(&self, name: &Name) -> Result<(), Fault> {
         for snapshot in self.client.snapshots(name).await? {
             if let Ok(snapshot) = Name::parse(snapshot.name) {
-                self.client.delete_snapshot(name, &snapshot).await?;
+                self.discard_one(name, &snapshot).await?;
             }
         }
         Ok(self.client.delete_definition(name).await?)

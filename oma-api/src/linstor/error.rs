@@ -1,7 +1,7 @@
 //! What can go wrong, and what that says of the change: not made, or nobody knows.
 
 use super::reply::{Problem, Replies};
-use crate::outbound::{Again, Outcome};
+use crate::outbound::{Again, Away, Outcome};
 use std::io;
 use std::path::PathBuf;
 
@@ -11,6 +11,9 @@ pub enum Error {
     /// Nothing was sent to any of them.
     #[error("no LINSTOR controller answers: {}; look at linstor-controller there, and at the way", tried.join("; "))]
     NoController { tried: Vec<String> },
+    /// Nothing was sent: nobody has answered for a while.
+    #[error(transparent)]
+    Away(#[from] Away),
     /// It was sent, and may have been carried out.
     #[error("LINSTOR's controller {controller} gave no answer to {call}")]
     NoAnswer {
@@ -45,7 +48,9 @@ impl Error {
     /// What is known of the change.
     pub fn outcome(&self) -> Outcome {
         match self {
-            Self::NoController { .. } | Self::Denied { .. } | Self::Token { .. } => Outcome::NotDone,
+            Self::NoController { .. } | Self::Away(_) | Self::Denied { .. } | Self::Token { .. } => {
+                Outcome::NotDone
+            }
             // Half-made things begin their answers with what was done.
             Self::Refused { replies, .. } if replies.did_something() => Outcome::Unknown,
             Self::Refused { replies, .. } => match replies.problem() {
@@ -64,6 +69,11 @@ impl Error {
         }
     }
 
+    /// Whether nobody answered, nor refused.
+    pub fn is_silence(&self) -> bool {
+        matches!(self, Self::NoController { .. } | Self::Away(_) | Self::NoAnswer { .. })
+    }
+
     /// What may be done next.
     pub fn again(&self) -> Again {
         match (self.outcome(), self.problem()) {
@@ -79,6 +89,7 @@ impl Error {
         match self {
             Self::Refused { replies, .. } => replies.problem(),
             Self::NoController { .. }
+            | Self::Away(_)
             | Self::NoAnswer { .. }
             | Self::Strange { .. }
             | Self::Denied { .. }

@@ -8,11 +8,11 @@ use tokio::sync::OwnedMutexGuard;
 /// One lock a resource, across snapshot, restore and deletion: LINSTOR lets a snapshot be deleted under its own restore, and
 /// destroys both.
 #[derive(Default)]
-pub(super) struct Locks(Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>);
+pub(crate) struct Locks(Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>);
 
 impl Locks {
     /// In one order for everybody.
-    pub(super) async fn hold<'a>(
+    pub(crate) async fn hold<'a>(
         &self,
         names: impl IntoIterator<Item = &'a Name>,
     ) -> Vec<OwnedMutexGuard<()>> {

@@ -1,7 +1,8 @@
 //! Snapshots of several resources at one moment, what is made of them, and the way back to one.
 
-use super::cluster::{Cluster, Device, Fault, marks};
+use super::cluster::{Cluster, Device, marks};
 use super::error::Error;
+use super::fault::Fault;
 use super::model::Made;
 use super::name::Name;
 use crate::outbound::Outcome;
@@ -22,12 +23,15 @@ impl Cluster {
         // What a crash or a failed tool left keeps the name.
         self.discard(names, snapshot).await?;
         let taken = self.client.take_snapshots(names, snapshot).await;
-        match (self.taken(names, snapshot).await?, taken) {
-            (None, _) => Ok(()),
+        match (self.taken(names, snapshot).await, taken) {
+            (Ok(None), _) => Ok(()),
+            // It is gone since: what became of the call is as unknown as it was.
+            (Err(_), Err(error)) if error.outcome() == Outcome::Unknown => Err(error.into()),
+            (Err(fault), _) => Err(fault),
             // It may be in the making still: the next attempt looks, and begins anew.
-            (Some(_), Err(error @ (Error::NoAnswer { .. } | Error::Strange { .. }))) => Err(error.into()),
-            (Some(_), Err(error)) if error.outcome() == Outcome::NotDone => Err(error.into()),
-            (Some(name), _) => {
+            (Ok(Some(_)), Err(error @ (Error::NoAnswer { .. } | Error::Strange { .. }))) => Err(error.into()),
+            (Ok(Some(_)), Err(error)) if error.outcome() == Outcome::NotDone => Err(error.into()),
+            (Ok(Some(name)), _) => {
                 self.discard(names, snapshot).await?;
                 Err(Fault::HalfSnapshot { name, snapshot: snapshot.clone() })
             }
@@ -50,23 +54,38 @@ impl Cluster {
 
     async fn discard(&self, names: &[Name], snapshot: &Name) -> Result<(), Fault> {
         for name in names {
-            self.client.delete_snapshot(name, snapshot).await?;
+            self.discard_one(name, snapshot).await?;
         }
         Ok(())
     }
 
-    /// Removes one snapshot of each; nothing to remove is success.
+    /// Not while a node that holds a part of it is off: LINSTOR says yes then, forgets it at once, and its blocks stay taken.
+    pub(super) async fn discard_one(&self, name: &Name, snapshot: &Name) -> Result<(), Fault> {
+        let all = self.client.snapshots(name).await?;
+        let Some(one) = all.iter().find(|s| s.name.eq_ignore_ascii_case(snapshot.as_str())) else {
+            return Ok(());
+        };
+        let holds = |node: &super::Node| one.nodes.iter().any(|of| of.eq_ignore_ascii_case(&node.name));
+        // A node that LINSTOR has forgotten holds nothing any more that could be freed.
+        if let Some(off) =
+            self.client.nodes().await?.into_iter().find(|node| holds(node) && !node.is_online())
+        {
+            return Err(Fault::NodeOff { name: name.clone(), snapshot: snapshot.clone(), node: off.name });
+        }
+        Ok(self.client.delete_snapshot(name, snapshot).await?)
+    }
+
+    /// Removes a snapshot; nothing to remove is success.
     ///
     /// # Errors
-    /// [`Fault`].
-    pub async fn delete_snapshot(&self, names: &[Name], snapshot: &Name) -> Result<(), Fault> {
-        let _held = self.locks.hold(names).await;
-        for name in names {
-            if self.ours(name).await?.is_some() {
-                self.client.delete_snapshot(name, snapshot).await?;
-            }
+    /// [`Fault::BeingReset`]: it may be what the resource is being made of again, and both would be gone.
+    pub async fn delete_snapshot(&self, name: &Name, snapshot: &Name) -> Result<(), Fault> {
+        let _held = self.locks.hold([name]).await;
+        match self.ours(name).await? {
+            None => Ok(()),
+            Some(_) if self.is_being_reset(name).await? => Err(Fault::BeingReset { name: name.clone() }),
+            Some(_) => self.discard_one(name, snapshot).await,
         }
-        Ok(())
     }
 
     /// A new resource with a snapshot's content. What was half-made is thrown away first.

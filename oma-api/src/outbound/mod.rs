@@ -1,8 +1,10 @@
 //! HTTP to the target's own APIs: what both of its clients share.
 
 mod answer;
+mod circuit;
 
 pub use answer::{Again, Outcome, excerpt};
+pub use circuit::{Away, Circuit, Standing, State};
 
 use rustls_pki_types::CertificateDer;
 use std::io;

@@ -29,10 +29,20 @@ const TO_STOP: u64 = 3;
 pub(super) async fn run(app: App, floor: Floor, shutdown: CancellationToken) {
     let mut looks = interval(PERIOD);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut blind = false;
     loop {
         tokio::select! {
-            _ = looks.tick() => if let Err(error) = look(&app, floor).await {
-                warn!(error = %chain(&error), "the target's free space cannot be guarded");
+            _ = looks.tick() => match (look(&app, floor).await, blind) {
+                (Ok(()), false) | (Err(_), true) => {}
+                (Ok(()), true) => {
+                    blind = false;
+                    info!("the target's free space is guarded again");
+                }
+                // Cycles go on: what they write lies on volumes that are open.
+                (Err(error), false) => {
+                    blind = true;
+                    warn!(error = %chain(&error), "the target's free space cannot be guarded");
+                }
             },
             () = shutdown.cancelled() => return,
         }

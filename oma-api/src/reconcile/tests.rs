@@ -1,3 +1,5 @@
+mod away;
+
 use super::{Work, one, run};
 use crate::service::{Caller, Error, Role};
 use crate::storage::{SnapshotName, VolumeId};

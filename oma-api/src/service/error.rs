@@ -210,6 +210,7 @@ impl Error {
             Self::WrongAgent { .. } => (Code::PermissionDenied, "WRONG_AGENT"),
             Self::Compare(_) => (Code::Internal, "COMPARISON_FAILED"),
             Self::Storage(storage::Error::NoRoom { .. }) => (Code::ResourceExhausted, "TARGET_FULL"),
+            Self::Storage(error) if error.is_away() => (Code::Unavailable, "STORAGE_UNAVAILABLE"),
             Self::Storage(_) | Self::Name(_) => (Code::Internal, "STORAGE_FAILED"),
             Self::TokenName { .. } | Self::TokenLifetime { .. } => {
                 (Code::InvalidArgument, "INVALID_ARGUMENT")

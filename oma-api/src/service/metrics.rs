@@ -5,6 +5,7 @@
 
 use super::App;
 use crate::hub::Hub;
+use crate::outbound::{self as circuit, Standing};
 use crate::store::{Active, Census, JobKind, JobStatus};
 use jiff::Timestamp;
 use shared::ids::MigrationId;
@@ -58,6 +59,7 @@ impl App {
                 warn!(?failed, "metrics of the storage are left out");
             }
         }
+        standing(&page, self.storage.standing());
         let now = [
             ("migratekit_agents_connected", "Agents that are connected.", self.hub.agents_connected()),
             ("migratekit_transfer_sessions", "Disks that can be written now.", self.transfers.sessions()),
@@ -87,6 +89,12 @@ fn counted(page: &Page, census: &Census, hub: &Hub, now: Timestamp) {
     }
     page.gauge("migratekit_agents_known", "Agents that ever connected.", number(census.agents));
     cycles(page, &census.active);
+    let waits = |one: &&Active| one.status == JobStatus::Committing && hub.waiting(&one.id).is_some();
+    page.gauge(
+        "migratekit_commits_waiting",
+        "Cycles that have all their data and cannot be committed now: each says why.",
+        amount(census.active.iter().filter(waits).count()),
+    );
     let speeds = speeds(&census.active, hub);
     let total: u64 = speeds.values().fold(0, |sum, speed| sum.saturating_add(*speed));
     let help = "Bytes of data a second of all running cycles, over the last one or two seconds.";
@@ -122,6 +130,31 @@ fn counted(page: &Page, census: &Census, hub: &Hub, now: Timestamp) {
         if let Some(bytes) = speeds.get(&migration.id) {
             speed.with_label_values(&labels).set(number(*bytes));
         }
+    }
+}
+
+/// How it stands with the servers that the target is reached by; nothing where there are none.
+fn standing(page: &Page, of: impl IntoIterator<Item = Standing>) {
+    let mut of = of.into_iter().peekable();
+    if of.peek().is_none() {
+        return;
+    }
+    let states = page.gauges(
+        "migratekit_target_circuit",
+        "1 at the state of the circuit to this server of the target: closed, half-open, open.",
+        &["peer", "state"],
+    );
+    let silent = page.gauges(
+        "migratekit_target_silent_seconds",
+        "How long this server of the target has not answered; 0 while it does.",
+        &["peer"],
+    );
+    for of in of {
+        for state in circuit::State::ALL {
+            let is_it = f64::from(u8::from(of.state == state));
+            states.with_label_values(&[of.peer, state.as_str()]).set(is_it);
+        }
+        silent.with_label_values(&[of.peer]).set(of.silent.as_secs_f64());
     }
 }
 

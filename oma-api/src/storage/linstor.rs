@@ -3,8 +3,10 @@
 //! A volume's id is its resource's name: `mk-…` of replicas, `cs-…` of clones. A restore point is one snapshot of that name of
 //! each of its resources, taken at one moment. What keeps data is [`crate::linstor::Cluster`]'s part.
 //!
-//! Nothing may have a volume open when it is snapshotted away, deleted or reset: without DRBD LINSTOR does not look, and the
-//! open one becomes a deleted file.
+//! Nothing may have a volume open when it is deleted or reset: without DRBD LINSTOR does not look, and the open one becomes a deleted
+//! file. So who opens and who takes away take turns, and before anything is taken away it is looked who has it open.
+//!
+//! A change goes on when whoever asked for it is gone: LINSTOR does, and the locks have to last as long.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,14 +14,19 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use migratekit::replica::ReadsZero;
-use migratekit::target::{FileTarget, Target};
+use migratekit::target::Target;
+use tokio::sync::OwnedMutexGuard;
+use tracing::{Instrument as _, warn};
 
 use super::{
     Error, Label, Listed, Opener, PointCost, Snapshot, SnapshotName, Space, Storage, VolumeId, VolumeInfo,
     openers,
 };
-use crate::linstor::{Age, Cluster, Device, Fault, Made, Name, Pool};
+use crate::linstor::{Age, Cluster, Device, Fault, Locks, Made, Name, Pool, Resource};
+use crate::outbound::Standing;
+use device::Claims;
 
+mod device;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -32,15 +39,20 @@ const GIB: u64 = 1 << 30;
 /// Key of the property that says whose a volume is; the resource's own name follows, as clones inherit properties.
 const LABEL: &str = "Aux/mk-label/";
 
+type Turn = Vec<OwnedMutexGuard<()>>;
+
 /// Resources of one group.
 pub struct LinstorStorage {
     cluster: Cluster,
     group: Name,
+    /// Who opens a volume, and who takes it away.
+    turns: Arc<Locks>,
+    claims: Arc<Claims>,
 }
 
 impl LinstorStorage {
     pub fn new(cluster: Cluster, group: Name) -> Self {
-        Self { cluster, group }
+        Self { cluster, group, turns: Arc::default(), claims: Arc::default() }
     }
 
     /// As configured. Nobody is asked yet: it may be away when this program starts.
@@ -63,6 +75,14 @@ impl LinstorStorage {
 
     async fn device(&self, volume: &VolumeId) -> Result<Device, Error> {
         self.cluster.device(&name(volume)?).await.map_err(|fault| of(fault, volume))
+    }
+
+    /// Its turn, with nobody who has it open.
+    async fn alone(&self, volume: &VolumeId) -> Result<(Name, Turn), Error> {
+        let name = name(volume)?;
+        let turn = self.turns.hold([&name]).await;
+        self.closed(volume).await?;
+        Ok((name, turn))
     }
 
     /// Those that the group places volumes in, on all their nodes.
@@ -128,8 +148,14 @@ impl Storage for LinstorStorage {
     }
 
     async fn open(&self, volume: &VolumeId) -> Result<Arc<dyn Target>, Error> {
+        let turn = self.turns.hold([&name(volume)?]).await;
         let device = self.device(volume).await?;
-        blocking(move || Ok(Arc::new(FileTarget::open(&device.path, device.size)?) as Arc<dyn Target>)).await
+        let (claims, volume) = (Arc::clone(&self.claims), volume.clone());
+        blocking(move || {
+            let _turn = turn;
+            claims.open(&volume, &device.path, device.size)
+        })
+        .await
     }
 
     async fn path(&self, volume: &VolumeId) -> Result<PathBuf, Error> {
@@ -155,13 +181,43 @@ impl Storage for LinstorStorage {
         Ok(elsewhere || self.opener(volume).await?.is_some())
     }
 
+    /// Of whatever has its name: what is half-made may be open, too. Another node's use is known with DRBD.
+    async fn holder(&self, volume: &VolumeId) -> Result<Option<String>, Error> {
+        let resources = self.cluster.client().resources(&name(volume)?).await.map_err(Fault::from)?;
+        let is_elsewhere = |r: &&Resource| r.node_name != self.cluster.node() && r.state.in_use == Some(true);
+        if let Some(there) = resources.iter().find(is_elsewhere) {
+            return Ok(Some(format!("something on node {}", there.node_name)));
+        }
+        let here = resources.into_iter().filter(|r| r.node_name == self.cluster.node());
+        let paths: Vec<_> = here
+            .flat_map(|r| r.volumes)
+            .filter_map(|v| v.device_path)
+            .filter(|p| !p.as_os_str().is_empty())
+            .collect();
+        blocking(move || {
+            for path in paths {
+                if let Some(holder) = device::holder(&path)? {
+                    return Ok(Some(holder));
+                }
+            }
+            Ok(None)
+        })
+        .await
+    }
+
     async fn delete(&self, volume: &VolumeId) -> Result<(), Error> {
-        self.cluster.delete(&name(volume)?).await.map_err(|fault| of(fault, volume))
+        let ((name, turn), cluster) = (self.alone(volume).await?, self.cluster.clone());
+        let deleted = to_its_end(async move {
+            let _turn = turn;
+            cluster.delete(&name).await
+        });
+        deleted.await?.map_err(|fault| of(fault, volume))
     }
 
     async fn snapshot(&self, volumes: &[VolumeId], snapshot: &SnapshotName) -> Result<(), Error> {
         let names = volumes.iter().map(name).collect::<Result<Vec<_>, _>>()?;
-        Ok(self.cluster.snapshot(&names, &named(snapshot)?).await?)
+        let (cluster, snapshot) = (self.cluster.clone(), named(snapshot)?);
+        Ok(to_its_end(async move { cluster.snapshot(&names, &snapshot).await }).await??)
     }
 
     async fn snapshots(&self) -> Result<Vec<Snapshot>, Error> {
@@ -190,12 +246,21 @@ impl Storage for LinstorStorage {
         size.ok_or_else(|| Error::NoSnapshot { snapshot: snapshot.clone(), volume: volume.clone() })
     }
 
+    /// Of a volume whose reset is not done it stays: that may be being made of it. It goes with the volume.
     async fn delete_snapshot(&self, snapshot: &SnapshotName) -> Result<(), Error> {
-        let named = named(snapshot)?;
-        for (name, _) in self.cluster.all().await? {
-            self.cluster.delete_snapshot(std::slice::from_ref(&name), &named).await?;
-        }
-        Ok(())
+        let (cluster, snapshot) = (self.cluster.clone(), named(snapshot)?);
+        let deleted = to_its_end(async move {
+            for name in cluster.with_snapshot(&snapshot).await? {
+                match cluster.delete_snapshot(&name, &snapshot).await {
+                    Err(Fault::BeingReset { .. }) => {
+                        warn!(resource = %name, %snapshot, "a snapshot stays: its resource is not reset")
+                    }
+                    deleted => deleted?,
+                }
+            }
+            Ok::<_, Fault>(())
+        });
+        Ok(deleted.await??)
     }
 
     async fn clone_snapshot(
@@ -204,9 +269,14 @@ impl Storage for LinstorStorage {
         volume: &VolumeId,
         new: &VolumeId,
     ) -> Result<VolumeInfo, Error> {
-        let restored =
-            self.cluster.restore(&name(volume)?, &named(snapshot)?, &name(new)?, &self.group).await;
-        let device = restored.map_err(|fault| match fault {
+        // What is half-made is thrown away for it.
+        let ((to, turn), from) = (self.alone(new).await?, name(volume)?);
+        let (cluster, point, group) = (self.cluster.clone(), named(snapshot)?, self.group.clone());
+        let restored = to_its_end(async move {
+            let _turn = turn;
+            cluster.restore(&from, &point, &to, &group).await
+        });
+        let device = restored.await?.map_err(|fault| match fault {
             Fault::Exists { .. } => Error::VolumeExists { volume: new.clone() },
             Fault::NoSnapshot { .. } => {
                 Error::NoSnapshot { snapshot: snapshot.clone(), volume: volume.clone() }
@@ -217,8 +287,12 @@ impl Storage for LinstorStorage {
     }
 
     async fn reset(&self, volume: &VolumeId, to: &SnapshotName) -> Result<(), Error> {
-        let reset = self.cluster.reset(&name(volume)?, &named(to)?).await;
-        reset.map(|_| ()).map_err(|fault| match fault {
+        let ((name, turn), point, cluster) = (self.alone(volume).await?, named(to)?, self.cluster.clone());
+        let reset = to_its_end(async move {
+            let _turn = turn;
+            cluster.reset(&name, &point).await
+        });
+        reset.await?.map(|_| ()).map_err(|fault| match fault {
             Fault::NoSnapshot { .. } => Error::NoSnapshot { snapshot: to.clone(), volume: volume.clone() },
             fault => of(fault, volume),
         })
@@ -233,6 +307,10 @@ impl Storage for LinstorStorage {
             total: total.saturating_mul(1024),
         });
         least.ok_or_else(|| Fault::NoCapacity { group: self.group.clone() }.into())
+    }
+
+    fn standing(&self) -> Option<Standing> {
+        Some(self.cluster.client().circuit().standing())
     }
 
     async fn point_cost(&self) -> Result<PointCost, Error> {
@@ -276,6 +354,11 @@ fn of(fault: Fault, volume: &VolumeId) -> Error {
         Fault::OtherSize { have, need, .. } => Error::OtherSize { volume, have, need },
         fault => fault.into(),
     }
+}
+
+/// Ends what it begins, whoever waits for it or no longer does.
+async fn to_its_end<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Result<T, Error> {
+    tokio::spawn(work.in_current_span()).await.map_err(|_| Error::Died)
 }
 
 async fn blocking<T: Send + 'static>(

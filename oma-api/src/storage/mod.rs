@@ -16,7 +16,9 @@ mod openers;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
+use crate::outbound::Standing;
 use async_trait::async_trait;
 use migratekit::replica::ReadsZero;
 use migratekit::target::{self, Target};
@@ -68,6 +70,8 @@ pub enum Error {
     OtherSize { volume: VolumeId, have: u64, need: u64 },
     #[error("volume {volume} is there already: delete it first, or use another id")]
     VolumeExists { volume: VolumeId },
+    #[error("volume {volume} is open: {by} has it; close it there, then try again")]
+    InUse { volume: VolumeId, by: String },
     #[error("snapshot {snapshot} is there already, of other volumes than asked for")]
     OtherVolumes { snapshot: SnapshotName },
     #[error("no room in {place}: free space there, then try again")]
@@ -91,6 +95,16 @@ pub enum Error {
     LinstorName(#[from] crate::linstor::InvalidName),
     #[error("a call of the storage ended unexpectedly: this is a defect, see the log")]
     Died,
+}
+
+/// How long what is being closed may take.
+const CLOSING: Duration = Duration::from_secs(1);
+
+impl Error {
+    /// Whether what keeps the volumes is away, so that nothing is known to be wrong but that.
+    pub fn is_away(&self) -> bool {
+        matches!(self, Self::Linstor(fault) if fault.is_silence())
+    }
 }
 
 /// One backend.
@@ -135,7 +149,26 @@ pub trait Storage: Send + Sync {
         Ok(self.opener(volume).await?.is_some())
     }
 
-    /// Removes it; nothing to remove is success. Its snapshots stay.
+    /// Who of this host has it open, this process included, as far as that may be seen.
+    async fn holder(&self, volume: &VolumeId) -> Result<Option<String>, Error>;
+
+    /// That nobody has: to be asked before somebody else becomes its owner. What is just being closed is waited for: a thread
+    /// has it until it ends, and a child until it is what it is to be.
+    ///
+    /// # Errors
+    /// [`Error::InUse`].
+    async fn closed(&self, volume: &VolumeId) -> Result<(), Error> {
+        let begun = tokio::time::Instant::now();
+        loop {
+            match self.holder(volume).await? {
+                None => return Ok(()),
+                Some(_) if begun.elapsed() < CLOSING => tokio::time::sleep(CLOSING / 20).await,
+                Some(by) => return Err(Error::InUse { volume: volume.clone(), by }),
+            }
+        }
+    }
+
+    /// Removes it; nothing to remove is success. Its snapshots stay where they outlive it.
     async fn delete(&self, volume: &VolumeId) -> Result<(), Error>;
 
     /// All of `volumes` as they are now, under one name, durably: all of it or nothing. Nobody may write them
@@ -168,4 +201,9 @@ pub trait Storage: Send + Sync {
 
     /// What a snapshot takes of that.
     async fn point_cost(&self) -> Result<PointCost, Error>;
+
+    /// How it stands with the server that this is kept by; `None`: there is none.
+    fn standing(&self) -> Option<Standing> {
+        None
+    }
 }

@@ -18,6 +18,8 @@ pub(crate) struct Ground {
     /// What its failovers make, where it is none of CloudStack's.
     pub(crate) machines: Arc<Machines>,
     pub(crate) zone: Option<Arc<Zone>>,
+    /// Where replicas are, if it is neither a folder nor a zone.
+    pub(crate) storage: Option<Arc<dyn Storage>>,
 }
 
 /// What there is of failovers.
@@ -34,10 +36,13 @@ impl Ground {
     /// A zone with somebody else's resource and machine in it.
     pub(crate) async fn zone(folder: &Path) -> Self {
         let zone = Zone::start(folder.join("zone")).await.expect("a zone");
-        Self { machines: Arc::default(), zone: Some(Arc::new(zone)) }
+        Self { zone: Some(Arc::new(zone)), ..Self::default() }
     }
 
     pub(crate) async fn open(&self, folder: &Path) -> (Arc<dyn Storage>, Arc<dyn Compute>) {
+        if let Some(storage) = &self.storage {
+            return (Arc::clone(storage), Arc::clone(&self.machines) as _);
+        }
         let Some(zone) = &self.zone else {
             let local = LocalStorage::open(&folder.join("storage")).await.expect("storage");
             return (Arc::new(local), Arc::clone(&self.machines) as _);

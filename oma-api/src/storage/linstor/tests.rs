@@ -1,5 +1,7 @@
 //! Against a controller that really keeps bytes, and loses them as a real one does.
 
+mod ways;
+
 use super::*;
 use crate::linstor::{Client, Settings};
 use bytes::Bytes;
@@ -20,8 +22,14 @@ struct Rig {
 
 impl Rig {
     async fn start() -> anyhow::Result<Self> {
+        Self::on(|_| {}).await
+    }
+
+    /// As `start`, with other options.
+    async fn on(set: impl FnOnce(&mut Options)) -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
-        let options = Options::usual(dir.path());
+        let mut options = Options::usual(dir.path());
+        set(&mut options);
         let sim = LinstorSim::start(options.clone()).await?;
         let (client, storage) = connect(&sim)?;
         Ok(Self { sim, options, client, storage, _dir: dir })
@@ -63,9 +71,35 @@ impl Rig {
     }
 }
 
+/// Way 6: whatever is done here, neither one copy of a resource is deleted, which may be the only whole one, nor a node with all that
+/// is on it.
+impl Drop for Rig {
+    fn drop(&mut self) {
+        let of = |call: &integration_tests::linstor_sim::Logged| {
+            let parts: Vec<_> = call.path.trim_start_matches('/').split('/').map(str::to_owned).collect();
+            (call.method == "DELETE").then_some(parts)
+        };
+        let is_ours = |parts: &Vec<String>| match parts.as_slice() {
+            [_, definitions, _] => definitions == "resource-definitions",
+            [_, definitions, _, snapshots, _] => {
+                definitions == "resource-definitions" && snapshots == "snapshots"
+            }
+            _ => false,
+        };
+        let others: Vec<_> = self.sim.calls().iter().filter_map(of).filter(|parts| !is_ours(parts)).collect();
+        assert!(
+            others.is_empty() || std::thread::panicking(),
+            "these deletions are none of ours: {others:?}"
+        );
+    }
+}
+
 fn connect(sim: &LinstorSim) -> anyhow::Result<(Client, LinstorStorage)> {
-    let settings =
-        Settings { controllers: vec![sim.url()], token_file: None, deadline: Duration::from_secs(10) };
+    connect_within(sim, Duration::from_secs(10))
+}
+
+fn connect_within(sim: &LinstorSim, deadline: Duration) -> anyhow::Result<(Client, LinstorStorage)> {
+    let settings = Settings { controllers: vec![sim.url()], token_file: None, deadline };
     let client = Client::new(settings, crate::outbound::client(None)?);
     let storage = LinstorStorage::new(Cluster::new(client.clone(), "oma"), Name::parse("cloudstack")?);
     Ok((client, storage))

@@ -294,6 +294,16 @@ impl Storage for LocalStorage {
         .await
     }
 
+    async fn holder(&self, volume: &VolumeId) -> Result<Option<String>, Error> {
+        let volume = volume.clone();
+        self.run(move |root| {
+            let path = root.image(&volume);
+            let found = super::openers::any(&path).map_err(|e| failed("look for users of", &path, e))?;
+            Ok(found.map(|opener| opener.to_string()))
+        })
+        .await
+    }
+
     async fn delete(&self, volume: &VolumeId) -> Result<(), Error> {
         let volume = volume.clone();
         self.change(move |root| {
