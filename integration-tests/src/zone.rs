@@ -14,6 +14,7 @@
 //! Not here: faults (ask [`Zone::linstor`] and [`Zone::cloudstack`] for them), and anything that uses the zone.
 
 use crate::cloudstack_sim::hypervisor::Hypervisor;
+use crate::cloudstack_sim::hypervisor::qemu::{self, Qemu};
 use crate::cloudstack_sim::{self, CloudStackSim, Order, World};
 use crate::linstor_sim::{self, LinstorSim, PoolSpec};
 use anyhow::Context as _;
@@ -60,6 +61,16 @@ impl Options {
             placed: false,
             hypervisor: None,
         }
+    }
+
+    /// Machines really run, by QEMU, and end with this: what they say is in DIR/cloudstack/consoles. See
+    /// [`qemu`](cloudstack_sim::hypervisor::qemu).
+    ///
+    /// # Errors
+    /// The folder cannot be made.
+    pub fn with_qemu(self) -> anyhow::Result<(Self, Arc<Qemu>)> {
+        let qemu = Arc::new(Qemu::new(qemu::Options::for_test(self.dir.join("cloudstack")))?);
+        Ok((Self { hypervisor: Some(qemu.clone()), ..self }, qemu))
     }
 }
 

@@ -2,10 +2,12 @@
 
 use anyhow::Context as _;
 use clap::Parser;
+use integration_tests::cloudstack_sim::hypervisor::qemu::{self, Accel, Qemu};
 use integration_tests::cloudstack_sim::{CloudStackSim, Options, Order, World};
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -13,10 +15,10 @@ use tokio::signal::unix::{SignalKind, signal};
 ///
 /// Prints "cloudstack-sim ready listen=ADDR" when it answers, and where the root admin's keys are; runs until SIGTERM or
 /// SIGINT. Machines, volumes and jobs are kept in DIR and survive a kill; a job that was pending then has failed, as with
-/// the real one. Machines do not really run.
+/// the real one. Machines do not really run, unless --qemu is said.
 ///
-/// There is one zone with KVM hosts (every other boots UEFI), networks iso1, l2a, l2v and sh1, offerings "Small Instance"
-/// and "Medium Instance", disk offerings Small, Medium, Large, Custom and linstor-custom (on the LINSTOR pool), a template,
+/// There is one zone with KVM hosts (every other boots UEFI), networks iso1, l2a, l2v and sh1, offerings "Small Instance",
+/// "Medium Instance" and "Custom Instance", disk offerings Small, Medium, Large, Custom and linstor-custom (on the LINSTOR pool), a template,
 /// NFS pools and the LINSTOR pool "linstor" of the whole zone. To change that, stop it, edit DIR/world.json, start it.
 #[derive(Debug, Parser)]
 #[command(name = "cloudstack-sim", after_long_help = SWITCHBOARD)]
@@ -42,6 +44,20 @@ struct Args {
     /// Play a later server, whose createVolume takes storageid
     #[arg(long)]
     placed: bool,
+    /// Boot machines, each in a QEMU of its own (qemu-system-x86_64; OVMF for UEFI), on the devices that LINSTOR says, which
+    /// have to be of this machine: those of linstor-sim are. Consoles are in DIR/consoles. Machines run on when this program
+    /// ends, however it does, and are found again
+    #[arg(long)]
+    qemu: bool,
+    /// What carries out the guests' instructions
+    #[arg(long, value_enum, default_value_t = Accel::Tcg, requires = "qemu")]
+    accel: Accel,
+    /// How many seconds a guest may take to power itself off before it is killed
+    #[arg(long, default_value_t = 60, value_name = "SECONDS", requires = "qemu")]
+    patience: u64,
+    /// End all machines that --qemu has left running in DIR, as a power cut would, and do nothing else
+    #[arg(long)]
+    end_machines: bool,
 }
 
 const SWITCHBOARD: &str = "\
@@ -62,6 +78,16 @@ What goes wrong is said over HTTP, unsigned, at /sim/:
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
+    let machines = qemu::Options {
+        accel: args.accel,
+        patience: Duration::from_secs(args.patience),
+        ..qemu::Options::new(&args.dir)
+    };
+    if args.end_machines {
+        let ended = Qemu::new(machines)?.end_all().map_err(anyhow::Error::msg)?;
+        writeln!(std::io::stdout(), "{ended} machines ended")?;
+        return Ok(());
+    }
     let mut terminated = signal(SignalKind::terminate())?;
     let mut interrupted = signal(SignalKind::interrupt())?;
     let mut options = Options::new(&args.dir)?;
@@ -70,6 +96,9 @@ async fn main() -> anyhow::Result<()> {
     options.placed = args.placed;
     options.job_time = Duration::from_millis(args.job_ms);
     options.order = if args.in_order { Order::Submission } else { Order::Any };
+    if args.qemu {
+        options.hypervisor = Arc::new(Qemu::new(machines)?);
+    }
     let sim = CloudStackSim::start(options).await?;
     let (api_key, secret_key) = sim.admin_keys();
     let mut out = std::io::stdout().lock();

@@ -1,4 +1,6 @@
-//! What starts machines. In memory one runs as soon as it is asked to; a real guest is another implementation.
+//! What starts machines. In memory one runs as soon as it is asked to; `qemu` boots guests.
+
+pub mod qemu;
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -64,6 +66,11 @@ pub trait Hypervisor: Send + Sync {
     /// It is not known to be off.
     fn stop(&self, id: &str, how: Stop) -> Result<(), String>;
     fn state(&self, id: &str) -> Power;
+    /// What hosts report by themselves: the machines that run, and on which host each. None: they report nothing, and what
+    /// the server has written down counts.
+    fn reports(&self) -> Option<Vec<(String, String)>> {
+        None
+    }
 }
 
 /// See the module.

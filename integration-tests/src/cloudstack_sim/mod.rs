@@ -3,7 +3,7 @@
 //! ```text
 //!  client ══ HTTP ══► request: signature → role → contract → switchboard → command ─► state.json, after every change
 //!                                                                  └ job, one at a time per machine
-//!                                                                      ├ Hypervisor (in memory)
+//!                                                                      ├ Hypervisor (in memory, or QEMU)
 //!                                                                      └ Linstor (a controller's REST API, or in memory)
 //! ```
 //!
@@ -47,6 +47,7 @@ mod list;
 mod nic;
 mod params;
 mod plugin;
+mod power_report;
 mod refusal;
 mod request;
 mod sign;
@@ -228,6 +229,7 @@ impl CloudStackSim {
         let (address, ended) = (listener.local_addr()?, CancellationToken::new());
         tokio::spawn(http::serve(listener, Arc::clone(&sim), ended.clone()));
         tokio::spawn(jobs::run(Arc::clone(&sim), ended.clone()));
+        tokio::spawn(power_report::run(Arc::clone(&sim), ended.clone()));
         Ok(Self { sim, address, dir, ended })
     }
 

@@ -52,6 +52,11 @@ impl Console {
         Ok(this)
     }
 
+    /// Of a machine that others run, from the log's beginning.
+    pub fn whole(log: PathBuf, socket: PathBuf) -> Self {
+        Self { log, socket, from: 0 }
+    }
+
     /// What is there was said before this boot.
     pub(super) fn begin(&mut self) -> anyhow::Result<()> {
         self.from = match std::fs::metadata(&self.log) {
