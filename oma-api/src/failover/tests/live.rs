@@ -54,7 +54,7 @@ async fn a_vm_moves_with_its_last_delta_and_comes_back() {
             site.world.plant.ask(&Act::new(action)).await.expect_err("refused");
         }
         let clone = there.clones.first().cloned().expect("a clone");
-        let path = site.world.plant.folder.path().join("storage/volumes").join(clone);
+        let path = site.world.plant.folder.path().join("storage/volumes").join(format!("{clone}.img"));
         std::fs::write(path, b"what it wrote at the target").expect("written");
 
         let back = site.roll_back(&id).await;

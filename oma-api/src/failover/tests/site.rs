@@ -46,7 +46,15 @@ impl Site {
 
     /// With a restore point of `a`, both arms of verification run, and nothing else.
     async fn on(database: Option<String>) -> Self {
-        let plant = Plant::begun_on(database).await;
+        Self::made(Plant::begun_on(database).await).await
+    }
+
+    /// On CloudStack and LINSTOR.
+    pub(crate) async fn zone() -> Self {
+        Self::made(Plant::begun_in_zone(None).await).await
+    }
+
+    async fn made(plant: Plant) -> Self {
         cycle(&plant, b'a', "1").await;
         for disk in plant.disks().await {
             for arm in [Arm::Replica, Arm::Source] {
