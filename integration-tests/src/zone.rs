@@ -46,6 +46,8 @@ pub struct Options {
     pub order: Order,
     /// As a later server, whose `createVolume` takes `storageid`.
     pub placed: bool,
+    /// Changes what there is in CloudStack, before its first start: settings, hosts, offerings.
+    pub adjust: fn(&mut World),
     /// What machines run on. None: in memory, where nothing boots.
     pub hypervisor: Option<Arc<dyn Hypervisor>>,
 }
@@ -59,6 +61,7 @@ impl Options {
             job_time: Duration::ZERO,
             order: Order::Any,
             placed: false,
+            adjust: |_| {},
             hypervisor: None,
         }
     }
@@ -245,6 +248,7 @@ fn cloudstack_options(
     let mut world = World::kvm(linstor, GROUP)?;
     // Only hosts with a satellite: on any other a machine's disks cannot be reached.
     world.retain("host", |host| HOSTS.iter().any(|name| host["name"] == *name));
+    (options.adjust)(&mut world);
     Ok(cloudstack_sim::Options {
         listen,
         world,

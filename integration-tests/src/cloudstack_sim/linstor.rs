@@ -59,6 +59,12 @@ pub trait Linstor: Send + Sync {
     /// # Errors
     /// As the trait.
     fn create_snapshot(&self, name: &str, snapshot: &str) -> Result<(), String>;
+    /// Whether its pools have a device of each snapshot, as LVM_THIN and ZFS have and files have not: without, CloudStack
+    /// takes a snapshot that is there for one that failed.
+    ///
+    /// # Errors
+    /// As the trait.
+    fn has_snapshot_devices(&self, name: &str) -> Result<bool, String>;
     /// # Errors
     /// As the trait.
     fn delete_snapshot(&self, name: &str, snapshot: &str) -> Result<(), String>;
@@ -238,6 +244,10 @@ impl Linstor for InMemory {
             resource.snapshots.push(snapshot.to_owned());
             Ok(())
         })
+    }
+
+    fn has_snapshot_devices(&self, _name: &str) -> Result<bool, String> {
+        Ok(true)
     }
 
     fn delete_snapshot(&self, name: &str, snapshot: &str) -> Result<(), String> {

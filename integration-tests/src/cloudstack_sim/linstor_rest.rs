@@ -170,6 +170,13 @@ impl Linstor for Rest {
         self.ask("POST", &path, Some(&json!({"name": snapshot}))).map(drop)
     }
 
+    fn has_snapshot_devices(&self, name: &str) -> Result<bool, String> {
+        let answer = self.ask("GET", &format!("/v1/view/resources?resources={name}"), None)?;
+        let resources = answer.as_array().map(Vec::as_slice).unwrap_or_default().iter();
+        let mut kinds = resources.filter_map(|resource| resource["volumes"][0]["provider_kind"].as_str());
+        Ok(!kinds.any(|kind| matches!(kind, "FILE" | "FILE_THIN")))
+    }
+
     fn delete_snapshot(&self, name: &str, snapshot: &str) -> Result<(), String> {
         self.ask("DELETE", &format!("/v1/resource-definitions/{name}/snapshots/{snapshot}"), None).map(drop)
     }

@@ -5,8 +5,8 @@ use super::commands::success;
 use super::list as lists;
 use super::plugin;
 use super::refusal::Refusal;
-use super::state::{Snapshot, Volume};
-use super::vm_view::owner;
+use super::state::{Snapshot, State, Volume};
+use super::vm_view::{self, owner};
 use serde_json::{Value, json};
 
 pub(super) fn begin(call: &Call<'_>) -> Result<Begun, Refusal> {
@@ -17,7 +17,22 @@ pub(super) fn begin(call: &Call<'_>) -> Result<Begun, Refusal> {
             volume.name, volume.id, volume.state
         )));
     }
+    let vm = volume.vm.as_deref().and_then(|vm| call.sim.read(|state| state.vm(vm).cloned()));
+    if vm.is_some_and(|vm| vm.state == "Running" && vm_view::is_kvm(call.sim, &vm)) {
+        return Err(Refusal::runtime(
+            "KVM Snapshot is not supported for Running VMs. It is disabled by default due to a possible volume \
+             corruption in certain cases. To enable it set global settings kvm.snapshot.enabled to True. See the \
+             documentation for more details.",
+        ));
+    }
+    if call.sim.read(|state| is_busy(state, &volume)) {
+        let text = "There is other active snapshot tasks on the instance to which the volume is attached, please try \
+                    again later";
+        return Err(Refusal::value(text));
+    }
     let id = new_id();
+    // One that cannot be taken never gets further.
+    let begins = if may_be_taken(call, &volume) { "Creating" } else { "Allocated" };
     call.sim.change(|state| {
         let number = state.next_number();
         state.snapshots.push(Snapshot {
@@ -27,13 +42,26 @@ pub(super) fn begin(call: &Call<'_>) -> Result<Begun, Refusal> {
             account: volume.account.clone(),
             volume: volume.id.clone(),
             created: now(),
-            state: "Creating".to_owned(),
+            state: begins.to_owned(),
             size: volume.size,
             removed: false,
         });
     });
     let queue = Some(volume.vm.unwrap_or(volume.id));
     Ok(Begun { made: Some(id.clone()), instance: Some(("Snapshot".to_owned(), id)), queue })
+}
+
+/// Whether a snapshot of it, or of another volume of its machine, was begun and has not ended. One that failed never does.
+fn is_busy(state: &State, volume: &Volume) -> bool {
+    let shares = |other: &Volume| other.id == volume.id || volume.vm.is_some() && other.vm == volume.vm;
+    let of = |snapshot: &Snapshot| state.volume(&snapshot.volume).is_some_and(shares);
+    state.snapshots.iter().any(|own| !own.removed && own.state == "Creating" && of(own))
+}
+
+/// A volume that was made ready by `updateVolume` has no format: then only where snapshots are copied to secondary storage.
+fn may_be_taken(call: &Call<'_>, volume: &Volume) -> bool {
+    let is_copied = call.sim.world.setting("lin.backup.snapshots") != Some("false");
+    volume.format.is_some() || call.sim.linstor_volume(volume).is_none() || is_copied
 }
 
 fn with_volume(call: &Call<'_>, id: &str) -> Result<(Snapshot, Volume), Refusal> {
@@ -53,18 +81,38 @@ pub(super) fn create(call: &Call<'_>) -> Result<Value, Refusal> {
     });
     let (_, id) = instance.ok_or_else(|| Refusal::runtime("the snapshot is gone"))?;
     let (_, volume) = with_volume(call, &id)?;
+    let failed = || {
+        let text = "Failed to create snapshot due to an internal error creating snapshot for volume";
+        Refusal::runtime(format!("{text} {}", volume.id))
+    };
+    if !may_be_taken(call, &volume) {
+        return Err(failed());
+    }
     if let Some((linstor, path)) = call.sim.linstor_volume(&volume) {
         let name = plugin::resource(&path);
         linstor.create_snapshot(&name, &format!("cs-{id}")).map_err(Refusal::runtime)?;
+        // It is there, and CloudStack does not find it.
+        if !linstor.has_snapshot_devices(&name).map_err(Refusal::runtime)? {
+            return Err(failed());
+        }
     }
     call.sim.change(|state| {
         let own = state.snapshots.iter_mut().find(|snapshot| snapshot.id == id);
         own.into_iter().for_each(|snapshot| snapshot.state = "BackedUp".to_owned());
     });
     let (snapshot, volume) = with_volume(call, &id)?;
-    let mut shown = view(call, &snapshot, Some(&volume));
+    Ok(result(call, &snapshot, &volume))
+}
+
+/// What a job shows beyond a list.
+fn result(call: &Call<'_>, snapshot: &Snapshot, volume: &Volume) -> Value {
+    let mut shown = view(call, snapshot, Some(volume));
     shown["snapshottype"] = json!("MANUAL");
-    Ok(json!({"snapshot": shown}))
+    let os = shown.get("ostypeid").and_then(Value::as_str).and_then(|id| call.sim.world.get("ostype", id));
+    if let Some(os) = os.map(|os| os["name"].clone()) {
+        shown["osdisplayname"] = os;
+    }
+    json!({"snapshot": shown})
 }
 
 fn view(call: &Call<'_>, snapshot: &Snapshot, volume: Option<&Volume>) -> Value {
@@ -72,8 +120,7 @@ fn view(call: &Call<'_>, snapshot: &Snapshot, volume: Option<&Volume>) -> Value 
         volume.and_then(|volume| call.sim.world.get("zone", &volume.zone)).cloned().unwrap_or_default();
     let mut shown = json!({
         "id": snapshot.id, "volumeid": snapshot.volume, "created": snapshot.created, "name": snapshot.name,
-        "intervaltype": "MANUAL", "state": snapshot.state, "physicalsize": 0, "zoneid": zone["id"],
-        "zonename": zone["name"], "revertable": volume.is_some_and(|own| call.sim.linstor_volume(own).is_some()),
+        "intervaltype": "MANUAL", "state": snapshot.state, "physicalsize": 0, "revertable": volume.is_some_and(|own| call.sim.linstor_volume(own).is_some()),
         "virtualsize": snapshot.size, "tags": [], "hasannotations": false,
     });
     owner(call.sim, &snapshot.account, &mut shown);
@@ -81,6 +128,14 @@ fn view(call: &Call<'_>, snapshot: &Snapshot, volume: Option<&Volume>) -> Value 
         shown["volumename"] = json!(volume.name);
         shown["volumetype"] = json!(volume.kind);
         shown["volumestate"] = json!(volume.state);
+        let vm = volume.vm.as_deref().filter(|_| volume.kind == "ROOT");
+        if let Some(vm) = vm.and_then(|vm| call.sim.read(|state| state.vm(vm).cloned())) {
+            shown["ostypeid"] = json!(vm.os_type);
+        }
+    }
+    if snapshot.state != "Allocated" {
+        shown["zoneid"] = zone["id"].clone();
+        shown["zonename"] = zone["name"].clone();
     }
     shown
 }
@@ -129,6 +184,10 @@ pub(super) fn revert(call: &Call<'_>) -> Result<Value, Refusal> {
             snapshot.name
         )));
     };
+    if snapshot.state != "BackedUp" {
+        let text = format!("snapshot {} [{}] does not exists in data store", snapshot.name, snapshot.id);
+        return Err(Refusal::runtime(text));
+    }
     let name = plugin::resource(&path);
     linstor.rollback(&name, &format!("cs-{}", snapshot.id)).map_err(Refusal::runtime)?;
     call.sim.change(|state| {
@@ -136,5 +195,5 @@ pub(super) fn revert(call: &Call<'_>) -> Result<Value, Refusal> {
             volume.size = snapshot.size;
         }
     });
-    Ok(json!({"snapshot": view(call, &snapshot, Some(&volume))}))
+    Ok(result(call, &snapshot, &volume))
 }

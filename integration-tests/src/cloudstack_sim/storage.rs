@@ -61,7 +61,8 @@ impl Sim {
         let named = format!("[{{\"name\":\"{}\",\"uuid\":\"{id}\"}}]", volume.name);
         let pool =
             self.pools_of(&volume, cluster).first().and_then(|pool| pool["id"].as_str().map(str::to_owned));
-        let Some(pool) = pool.filter(|_| !is_stuck) else {
+        // One that has a pool already, from a first try or by updateVolume, fits none any more.
+        let Some(pool) = pool.filter(|_| !is_stuck && volume.pool.is_none()) else {
             let text = format!("Unable to find suitable primary storage when creating volume {named}.");
             return Err(Refusal::runtime(text));
         };
@@ -73,7 +74,10 @@ impl Sim {
             None => Ok(()),
         };
         if let Err(text) = made {
-            self.change(|state| state.stuck.push(id.to_owned()));
+            self.change(|state| {
+                state.stuck.push(id.to_owned());
+                state.volume_mut(id).into_iter().for_each(|volume| volume.pool = Some(pool.clone()));
+            });
             return Err(Refusal::runtime(format!("Failed to create volume {named} due to [{text}].")));
         }
         self.change(|state| {

@@ -81,6 +81,7 @@ fn expunge_vm(call: &Call<'_>, vm: &Vm) -> Result<(), Refusal> {
     call.sim.change(|state| {
         if let Some(vm) = state.vm_mut(&vm.id) {
             vm.state = "Expunging".to_owned();
+            vm.nics.clear();
         }
     });
     let root = call.sim.read(|state| state.root_of(&vm.id).map(|root| root.id.clone()));

@@ -46,6 +46,10 @@ pub(super) fn cpus(sim: &Sim, vm: &Vm) -> u64 {
     vm.cpu_number.or_else(|| offering.and_then(|offering| offering["cpunumber"].as_u64())).unwrap_or(1)
 }
 
+pub(super) fn is_kvm(sim: &Sim, vm: &Vm) -> bool {
+    sim.world.get("template", &vm.template).is_some_and(|template| template["hypervisor"] == "KVM")
+}
+
 pub(super) fn view(sim: &Sim, state: &State, vm: &Vm) -> Value {
     let world = &sim.world;
     let offering = world.get("serviceoffering", &vm.service_offering).cloned().unwrap_or_default();

@@ -77,7 +77,7 @@ fn move_to(call: &Call<'_>, volume: &Volume, cluster: Option<&str>) {
 /// The wished one, where it is free and there is such a one; else the first that is.
 fn device(call: &Call<'_>, state: &State, vm: &Vm, wished: Option<u64>) -> Result<u64, Refusal> {
     let own = state.volumes_of(&vm.id);
-    let last = if vm_is_kvm(call, vm) { 63 } else { 7 };
+    let last = if vm_view::is_kvm(call.sim, vm) { 63 } else { 7 };
     let holder = |device: u64| own.iter().find(|volume| volume.device == Some(device));
     match wished {
         Some(0) if state.root_of(&vm.id).is_some() => {
@@ -103,10 +103,6 @@ fn device(call: &Call<'_>, state: &State, vm: &Vm, wished: Option<u64>) -> Resul
             free.ok_or_else(|| Refusal::value(text))
         }
     }
-}
-
-fn vm_is_kvm(call: &Call<'_>, vm: &Vm) -> bool {
-    call.sim.world.get("template", &vm.template).is_some_and(|template| template["hypervisor"] == "KVM")
 }
 
 /// By its id. By a machine and a device there it was recorded to fail, whatever the documentation says.

@@ -91,6 +91,16 @@ pub(super) fn migrate(call: &Call<'_>) -> Result<Value, Refusal> {
         let text = format!("Volume {} is already on the destination storage pool", volume.id);
         return Err(Refusal::value(text));
     }
+    if !call.sim.pools_of(&volume, None).iter().any(|pool| pool["id"] == to) {
+        let name =
+            call.sim.world.get("storagepool", &to).map(|pool| pool["name"].clone()).unwrap_or_default();
+        return Err(Refusal::value(format!(
+            "Migration failed: target pool [{}] has no matching tags for volume [{}, uuid:{}]",
+            name.as_str().unwrap_or_default(),
+            volume.name,
+            volume.id
+        )));
+    }
     let path = new_id();
     if let Some((linstor, pool)) = call.sim.linstor_of(&to) {
         let name = plugin::resource(&path);

@@ -68,7 +68,8 @@ pub(super) fn recover(call: &Call<'_>) -> Result<Value, Refusal> {
 pub(super) fn remove(call: &Call<'_>, id: &str) -> Result<(), Refusal> {
     let volume = call.sim.read(|state| state.volume(id).cloned());
     let volume = volume.ok_or_else(|| Refusal::runtime("the volume is gone"))?;
-    if volume.pool.is_some() {
+    // Of one that is only allocated nothing is looked for, whatever path it has.
+    if volume.pool.is_some() && volume.state != "Allocated" {
         call.sim.change(|state| {
             if let Some(volume) = state.volume_mut(id) {
                 volume.state = "Expunging".to_owned();

@@ -80,6 +80,16 @@ impl World {
         tagged["displaytext"] = json!("any size, on the LINSTOR pool");
         tagged["tags"] = json!("linstor");
         offerings.push(tagged);
+        world.add(
+            "configuration",
+            json!({
+                "category": "Advanced", "group": "Miscellaneous", "subgroup": "Backup & Recovery",
+                "name": "lin.backup.snapshots", "value": "true", "defaultvalue": "true",
+                "description": "Backup Linstor primary storage snapshots to secondary storage (deleting ps snapshot)",
+                "isdynamic": true, "component": "LinstorConfigurationManager",
+                "displaytext": "Lin backup snapshots", "type": "Boolean",
+            }),
+        );
         let offerings = world.0.entry("serviceoffering".to_owned()).or_default();
         let fixed = offerings.first().cloned();
         let mut open = fixed.context("the recorded world has no service offering")?;
@@ -123,6 +133,11 @@ impl World {
     pub fn id_of(&self, kind: &str, name: &str) -> Option<String> {
         let named = self.all(kind).iter().find(|object| object["name"] == name)?;
         named["id"].as_str().map(str::to_owned)
+    }
+
+    /// A global setting's value.
+    pub(super) fn setting(&self, name: &str) -> Option<&str> {
+        self.all("configuration").iter().find(|known| known["name"] == name)?["value"].as_str()
     }
 
     pub(super) fn linstor(&self, pool: &str) -> Option<LinstorPool> {

@@ -62,6 +62,11 @@ mod tests;
 mod views;
 mod volumes;
 
+#[cfg(test)]
+pub(crate) use replay::difference;
+#[cfg(test)]
+pub(crate) use tests::ask;
+
 pub use faults::{Logged, Rule, Tool, What};
 pub use setup::{Options, PoolSpec};
 

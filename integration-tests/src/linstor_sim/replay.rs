@@ -135,7 +135,7 @@ fn messages(body: &Value) -> Vec<String> {
 }
 
 /// What is different. None: nothing that counts.
-fn difference(recorded: &Value, answered: Option<&(u16, Value)>) -> Option<String> {
+pub(crate) fn difference(recorded: &Value, answered: Option<&(u16, Value)>) -> Option<String> {
     let Some(status) = recorded["status"].as_u64() else {
         return answered.map(|(status, _)| format!("no answer was recorded, this is {status}"));
     };

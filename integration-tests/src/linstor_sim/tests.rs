@@ -19,10 +19,10 @@ use std::path::{Path, PathBuf};
 use tokio::net::TcpStream;
 
 /// Status and body; none: the connection was closed.
-pub(super) type Answered = Option<(u16, Value)>;
+pub(crate) type Answered = Option<(u16, Value)>;
 
 /// Sends a request.
-pub(super) async fn ask(
+pub(crate) async fn ask(
     at: SocketAddr,
     method: &str,
     path: &str,

@@ -189,10 +189,12 @@ pub(super) fn definition(definition: &Definition, with_volumes: bool) -> Value {
 pub(super) fn volume_definition(definition: &Definition, number: u32, volume: &VolumeDefinition) -> Value {
     let drbd = json!({"volume_number": number, "minor_number": volume.minor});
     let layers = if volume.layered { layers(definition, &drbd) } else { Vec::new() };
+    let is_deployed = definition.drbd() && !definition.resources.is_empty();
     Shown::default()
         .with("volume_number", number)
         .with("size_kib", volume.size_kib)
         .filled("props", &volume.props)
+        .filled("flags", is_deployed.then_some(["DRBD_INITIALIZED"]))
         .filled("layer_data", layers)
         .with("uuid", &volume.uuid)
         .done()

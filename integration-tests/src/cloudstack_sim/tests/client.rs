@@ -46,9 +46,13 @@ pub(super) fn encode(text: &str) -> String {
 }
 
 impl Client {
-    pub(super) fn new(sim: &CloudStackSim, (key, secret): (PathBuf, PathBuf)) -> Self {
+    pub(super) fn new(sim: &CloudStackSim, keys: (PathBuf, PathBuf)) -> Self {
+        Self::at(sim.address(), keys)
+    }
+
+    pub(super) fn at(address: SocketAddr, (key, secret): (PathBuf, PathBuf)) -> Self {
         let read = |file: PathBuf| std::fs::read_to_string(file).unwrap();
-        Self { address: sim.address(), key: read(key), secret: read(secret) }
+        Self { address, key: read(key), secret: read(secret) }
     }
 
     pub(super) fn sign(&self, text: &str) -> String {

@@ -3,6 +3,7 @@
 mod client;
 mod faults;
 mod handover;
+mod handover_replay;
 mod life;
 mod limits;
 mod plugin;

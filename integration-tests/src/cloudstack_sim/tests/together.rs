@@ -2,6 +2,7 @@
 
 mod attach;
 mod boot;
+mod killed;
 mod others;
 mod traps;
 
