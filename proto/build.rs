@@ -15,6 +15,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "migratekit/v1/progress.proto",
         "migratekit/v1/replication.proto",
         "migratekit/v1/schedule.proto",
+        "migratekit/v1/status.proto",
         "migratekit/v1/token.proto",
     ];
     println!("cargo:rerun-if-changed=migratekit");

@@ -12,6 +12,7 @@ mod progress;
 mod push;
 mod replication;
 mod schedule;
+mod status;
 mod token;
 mod view;
 
@@ -26,6 +27,7 @@ use proto::v1::orphan_service_server::OrphanServiceServer;
 use proto::v1::progress_service_server::ProgressServiceServer;
 use proto::v1::replication_service_server::ReplicationServiceServer;
 use proto::v1::schedule_service_server::ScheduleServiceServer;
+use proto::v1::status_service_server::StatusServiceServer;
 use proto::v1::target_profile_service_server::TargetProfileServiceServer;
 use proto::v1::token_service_server::TokenServiceServer;
 use shared::wire::call::Called;
@@ -34,6 +36,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::service::Routes;
+use tonic_health::pb::health_server::HealthServer;
 use tower::Service;
 
 /// All services behind the table of who may call what.
@@ -50,7 +53,7 @@ pub fn routes(
     + Sync
     + 'static,
 > {
-    let (_, health) = tonic_health::server::health_reporter();
+    let health = HealthServer::new(status::Healths { app: app.clone(), shutdown: shutdown.clone() });
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(proto::DESCRIPTOR_SET)
@@ -80,6 +83,7 @@ pub fn routes(
         .add_service(OrphanServiceServer::new(orphan::Orphans(app.clone())))
         .add_service(ReplicationServiceServer::new(replication::Replications(app.clone())))
         .add_service(ScheduleServiceServer::new(schedule::Schedules(app.clone())))
+        .add_service(StatusServiceServer::new(status::Statuses(app.clone())))
         .add_service(TokenServiceServer::new(token::Tokens(app.clone())))
         .add_service(TargetProfileServiceServer::new(profile::Profiles(app.clone())))
         .add_service(InventoryServiceServer::new(inventory::Inventory(app.clone())))

@@ -9,6 +9,7 @@
 //!  /metrics                                   for Prometheus
 //!  /api/v1/failover, /docs/failover           the failover API's document    FailoverService
 //!  /api/v1/orphans                            ours                           OrphanService
+//!  /api/v1/status                             ours                           StatusService
 //!  /api/v1/tokens                             ours                           TokenService
 //!  /api/v1/target-profiles                    ours                           TargetProfileService
 //!  /api/v1/openapi.json                       made of the routes below       reflection
@@ -33,6 +34,7 @@ mod progress;
 mod refusal;
 mod replications;
 mod schedules;
+mod status;
 mod tokens;
 mod view;
 
@@ -146,6 +148,7 @@ pub(crate) fn router(
         .merge(instance::routes())
         .nest("/api/v1", instance::routes())
         .merge(failover::routes())
+        .routes(routes!(status::get))
         .routes(routes!(orphans::list))
         .routes(routes!(orphans::remove))
         .routes(routes!(schedules::get, schedules::put, schedules::delete))

@@ -25,6 +25,7 @@ pub mod profiles;
 pub mod progress;
 pub mod replications;
 pub mod schedules;
+pub mod status;
 #[cfg(test)]
 mod tests;
 pub mod tokens;

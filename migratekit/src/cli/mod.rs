@@ -16,6 +16,7 @@ mod orphans;
 mod plan;
 mod schedule;
 mod show;
+mod status;
 mod target;
 mod token;
 mod verify;
@@ -50,6 +51,7 @@ enum Command {
     Vm(vm::Vm),
     Migration(migration::Migration),
     Failover(Box<failover::Failover>),
+    Status(status::Status),
     Orphans(orphans::Orphans),
     Target(Box<target::Target>),
     Verify(verify::Verify),
@@ -124,6 +126,7 @@ fn run(cli: Cli, name: &str, out: &mut (impl Write + Send)) -> anyhow::Result<()
         Command::Vm(args) => block_on(vm::run(args, out).instrument(span)),
         Command::Migration(args) => block_on(migration::run(args, out).instrument(span)),
         Command::Failover(args) => block_on(failover::run(*args, out).instrument(span)),
+        Command::Status(args) => block_on(status::run(args, out).instrument(span)),
         Command::Orphans(args) => block_on(orphans::run(args, out).instrument(span)),
         Command::Target(args) => block_on(target::run(*args, out).instrument(span)),
         Command::Verify(args) => block_on(verify::run(args, out).instrument(span)),

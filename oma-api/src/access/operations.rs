@@ -86,6 +86,7 @@ pub const OPERATIONS: &[Operation] = &[
     row("failover.report", VIEWER, &["/migratekit.v1.FailoverService/Report"], &[("GET", "/api/v1/failover/jobs/{job_id}/report")]),
     row("failover.help", Needs::Known, &[], &[("GET", "/docs/failover/troubleshooting.md")]),
 
+    row("status.get", VIEWER, &["/migratekit.v1.StatusService/Get"], &[("GET", "/api/v1/status")]),
     row("orphan.list", VIEWER, &["/migratekit.v1.OrphanService/List"], &[("GET", "/api/v1/orphans")]),
     // It stops machines and deletes volumes that no record says anything about.
     row("orphan.remove", ADMIN, &["/migratekit.v1.OrphanService/Remove"], &[("POST", "/api/v1/orphans/remove")]),

@@ -146,6 +146,13 @@ async fn a_server_that_is_away_or_silent_is_told_apart() -> anyhow::Result<()> {
     let error = rig.client.call("createVolume", Params::new()).await.err();
     assert!(matches!(&error, Some(Error::Unreachable { .. })), "{error:?}");
     assert_eq!(error.map(|e| e.outcome()), Some(Outcome::NotDone));
+    // And is left alone after three times in a row.
+    for _ in 0..2 {
+        assert!(matches!(rig.client.call("listZones", Params::new()).await, Err(Error::Unreachable { .. })));
+    }
+    let error = rig.client.call("createVolume", Params::new()).await.err();
+    assert!(matches!(&error, Some(Error::Away(_))), "{error:?}");
+    assert_eq!(error.map(|e| e.outcome()), Some(Outcome::NotDone));
 
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     settings.endpoint = format!("http://{}/client/api", silent.local_addr()?);

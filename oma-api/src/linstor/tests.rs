@@ -1,7 +1,7 @@
 //! The client against controllers that say what real ones said, stand by, or are away.
 
 use super::*;
-use crate::outbound::Outcome;
+use crate::outbound::{Again, Outcome};
 use crate::testing::scripted::{Said, Scripted};
 use http::Method;
 use serde_json::{Value, json};
@@ -54,6 +54,26 @@ async fn when_nobody_answers_it_says_of_each_why() -> anyhow::Result<()> {
     assert_eq!(error.outcome(), Outcome::NotDone);
     let said = error.to_string();
     assert!(said.contains("127.0.0.1:1") && said.contains("https://active:3371/"), "{said}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_is_away_is_left_alone_and_a_refusal_is_an_answer() -> anyhow::Result<()> {
+    let away = client(&[AWAY])?;
+    for _ in 0..3 {
+        assert!(matches!(spawn(&away).await, Err(Error::NoController { .. })));
+    }
+    let error = spawn(&away).await.err();
+    let Some(error @ Error::Away(_)) = error else { anyhow::bail!("{error:?}") };
+    assert_eq!((error.outcome(), error.again()), (Outcome::NotDone, Again::Later));
+    assert!(error.to_string().contains("127.0.0.1:1"), "why, the last time: {error}");
+
+    let no = json!([{"ret_code": -4_611_686_018_406_153_244_i64, "message": "no room"}]);
+    let server = Scripted::start((0..5).map(|_| Said::with(500, no.clone()))).await?;
+    let refusing = client(&[&server.url])?;
+    for _ in 0..5 {
+        assert!(matches!(spawn(&refusing).await, Err(Error::Refused { .. })));
+    }
     Ok(())
 }
 

@@ -124,7 +124,9 @@ impl Family {
         match (account, next) {
             ("progress" | "replications", _) if first == "api" => Self::Progress,
             // Our own routes of these names.
-            ("migrations" | "orphans" | "target-profiles" | "tokens", _) if first == "api" => Self::Failover,
+            ("migrations" | "orphans" | "status" | "target-profiles" | "tokens", _) if first == "api" => {
+                Self::Failover
+            }
             (_, Some("machines" | "migrations")) => Self::Migration,
             _ => Self::Failover,
         }

@@ -59,7 +59,7 @@ impl App {
                 warn!(?failed, "metrics of the storage are left out");
             }
         }
-        standing(&page, self.storage.standing());
+        standing(&page, self.servers());
         let now = [
             ("migratekit_agents_connected", "Agents that are connected.", self.hub.agents_connected()),
             ("migratekit_transfer_sessions", "Disks that can be written now.", self.transfers.sessions()),

@@ -85,6 +85,9 @@ async fn a_commit_waits_for_linstor_and_is_made_when_it_is_back() -> anyhow::Res
     let page = plant.app.metrics().await;
     assert!(page.contains("migratekit_commits_waiting 1\n"), "{page}");
     assert!(page.contains("migratekit_target_circuit{peer=\"linstor\",state=\"closed\"} 0\n"), "{page}");
+    let status = plant.app.status().await?;
+    assert_eq!(status.servers.iter().map(|of| of.peer).collect::<Vec<_>>(), ["linstor"]);
+    assert!(matches!(&status.waiting[..], [waits] if waits.committing && waits.job == job.id), "{status:?}");
     let now = plant.migration().await;
     assert_eq!((now.position, now.has_committed), (Position::SyncRunning, false));
     assert_eq!(plant.job().await.status, JobStatus::Committing);
