@@ -5,7 +5,7 @@ TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 BUF := $(firstword $(wildcard $(TARGET)/tools/bin/buf) $(shell command -v buf))
 LOCKED := --locked
 
-.PHONY: help demo demo-full build test test-slow test-nightly soak bench lint format clean-tools
+.PHONY: help demo demo-full demo-cloud build test test-slow test-nightly soak bench lint format clean-tools
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -20,6 +20,11 @@ demo-full: ## the demo, then a Debian that boots on the target only after its co
 	deploy/install-deps.sh demo slow
 	$(CARGO) build --release $(LOCKED) --workspace --bins
 	deploy/demo/run.sh --full
+
+demo-cloud: ## a machine tested on CloudStack with LINSTOR, moved there and brought back: both simulated, with real bytes and guests
+	deploy/install-deps.sh demo
+	$(CARGO) build --release $(LOCKED) --workspace --bins
+	deploy/demo/cloud.sh
 
 build: ## the programs, optimised, in target/release
 	deploy/install-deps.sh build

@@ -3,16 +3,6 @@
 # deploy/demo/run.sh, not run.
 : "${dir:?run deploy/demo/run.sh, which sources this file}"
 
-# shown COMMAND...: what an operator would type, and what it prints.
-shown() {
-    local typed='$ migratekit' word
-    for word in "$@"; do
-        case $word in *[!a-zA-Z0-9/._:=-]*) typed+=" '$word'" ;; *) typed+=" $word" ;; esac
-    done
-    note "$typed"
-    mk "$@" | sed 's/^/   /'
-}
-
 # until_json SECONDS FILTER: until the migration's JSON fulfils it.
 until_json() {
     local end=$((SECONDS + $1))

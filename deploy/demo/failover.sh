@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # A machine that runs: replicated while it writes, tested on the target, moved there, and brought back; part of the demo.
-# Sourced by deploy/demo/run.sh, not run.
+# Sourced by deploy/demo/run.sh and cloud.sh, not run. They say what it asks of the target: console_of JOB, nothing_is_left
+# WHEN, and how a test waits for its machine ($ready_flags).
 : "${dir:?run deploy/demo/run.sh, which sources this file}"
 
 guest=shop-01
@@ -34,11 +35,11 @@ failover() {
     mk migration sync "$guest" --wait >/dev/null
     note "replicated twice while it writes; before the second sync it had written record $before"
     # It finds its disks by itself: there is no conversion to wait for.
-    shown failover test "$guest" --skip-virtio-injection --ready-console "guest: ready" --ready-required --wait 2>"$dir/said.log" ||
+    shown failover test "$guest" --skip-virtio-injection "${ready_flags[@]}" --wait 2>"$dir/said.log" ||
         die "$(tail -n 3 "$dir/said.log")"
     tested=$(mk failover list --vm "$guest_uuid" -o json | jq -r '.data[0].job_id')
     failover_steps=$(mk failover get "$tested" | grep -E '^(ready in|step)')
-    said=$(mk failover console "$tested" | tr -d '\r' | grep -a 'guest: boot' | tail -n1)
+    said=$(console_of "$tested" | tr -d '\r' | grep -a 'guest: boot' | tail -n1)
     note "its copy on the target, on virtio disks, says: $said"
     grep -q intact <<<"$said" || die "the copy is damaged: see $dir/oma.log"
     [ "$(sed 's/.*last record \([0-9]*\),.*/\1/' <<<"$said")" -ge "$before" ] ||
@@ -47,8 +48,7 @@ failover() {
     note "a cycle was committed meanwhile; the source writes on: $("$bin/live-guest" ask --dir "$dir/guest" status)"
     shown failover cleanup "$tested" --wait 2>/dev/null | grep -E 'failover cleanup|clean-up|status'
     tested=''
-    [ -z "$(ls -A "$dir/machines/machines")" ] || die "a machine is left in $dir/machines"
-    [ -z "$(find "$dir/replicas/volumes" -name 'cs-*')" ] || die "clones are left in $dir/replicas/volumes"
+    nothing_is_left "the test"
     mk verify "$guest" >/dev/null || die "the replica of $guest is not what was sent: see $dir/oma.log"
     note "nothing of the test is left, and the replica is what was sent"
 }
@@ -56,7 +56,7 @@ failover() {
 # The last record that a copy found when it booted.
 found_by_copy() {
     local said
-    said=$(mk failover console "$1" | tr -d '\r' | grep -a 'guest: boot' | tail -n1)
+    said=$(console_of "$1" | tr -d '\r' | grep -a 'guest: boot' | tail -n1)
     grep -q intact <<<"$said" || die "the copy is damaged, it says: $said; see $dir/oma.log"
     sed 's/.*last record \([0-9]*\),.*/\1/' <<<"$said"
 }
@@ -68,7 +68,7 @@ move() {
     before=$("$bin/live-guest" ask --dir "$dir/guest" status | sed 's/.*record //')
     note "both arms of the verification are equal, and a test has passed: it may move; it has written record $before"
     predicted=$(mk migration estimate "$guest" -o json | jq -r '.predicted_downtime_ms // empty | . / 1000')
-    shown failover live "$guest" --skip-virtio-injection --ready-console "guest: ready" --ready-required --wait 2>"$dir/said.log" ||
+    shown failover live "$guest" --skip-virtio-injection "${ready_flags[@]}" --wait 2>"$dir/said.log" ||
         die "$(tail -n 3 "$dir/said.log")"
     tested=$(mk failover list --vm "$guest_uuid" -o json | jq -r '.data[0].job_id')
     found=$(found_by_copy "$tested")
@@ -86,7 +86,7 @@ move() {
     mk failover cleanup "$tested" --wait >/dev/null
     tested=''
     mk verify "$guest" >/dev/null || die "the replica of $guest is not what was sent: see $dir/oma.log"
-    [ -z "$(find "$dir/replicas/volumes" -name 'cs-*')" ] || die "clones are left in $dir/replicas/volumes"
+    nothing_is_left "the way back"
 }
 
 migration_of_guest() {

@@ -62,6 +62,38 @@ stop_left_overs() {
     done <"$dir/pids"
 }
 
+# What machines of the simulated CloudStack are left: they outlive it, as those of a real one would.
+stop_machines() {
+    local file pid
+    for file in "$dir"/cloudstack/machines/*/pid; do
+        pid=$(cat "$file" 2>/dev/null) || continue
+        if { tr '\0' ' ' <"/proc/$pid/cmdline"; } 2>/dev/null | grep -q -F -- "$dir/cloudstack/"; then
+            kill -s KILL "$pid" 2>/dev/null || true
+        fi
+    done
+}
+
+# --- the control plane ---------------------------------------------------------------------------------------------
+
+mk() { "$bin/migratekit" "$@"; }
+
+make_certificates() {
+    mk dev-ca --out "$dir/tls" --agent vma-01 --agent vma-02 --agent vma-03 >"$dir/dev-ca.txt"
+    note "a development CA and certificates for the OMA, the agent and an operator: $dir/tls"
+}
+
+tls() { # NAME of the certificate
+    printf '[tls]\nca = "%s"\ncert = "%s"\nkey = "%s"\n' "$dir/tls/ca.pem" "$dir/tls/$1.pem" "$dir/tls/$1.key"
+}
+
+# oma_is_ready: its addresses, and the operator's own certificate for migratekit.
+oma_is_ready() {
+    oma=localhost:$(wait_for oma "control plane ready" | sed 's/.*listen=[^ ]*:\([0-9]*\).*/\1/')
+    rest=127.0.0.1:$(wait_for oma "REST API ready" | sed 's/.*listen=[^ ]*:\([0-9]*\).*/\1/')
+    export MIGRATEKIT_OMA=$oma MIGRATEKIT_CA=$dir/tls/ca.pem
+    export MIGRATEKIT_CERT=$dir/tls/operator-admin.pem MIGRATEKIT_KEY=$dir/tls/operator-admin.key
+}
+
 # --- the demo's folder ---------------------------------------------------------------------------------------------
 
 claim_folder() {
@@ -73,6 +105,7 @@ claim_folder() {
     exec 9>"$dir/.migratekit-demo"
     flock -n 9 || die "another demo is running in $dir: wait for its end, or name another folder by DEMO_DIR"
     stop_left_overs
+    stop_machines
     unmount_replicas
     find "$dir" -mindepth 1 -maxdepth 1 ! -name .migratekit-demo -exec rm -rf {} +
 }
@@ -118,7 +151,8 @@ clean_up() {
         mk failover rollback "$tested" --wait >/dev/null 2>&1 || true
         mk failover cleanup "$tested" --wait >/dev/null 2>&1 || true
     fi
-    for name in agent guest_agent debian_agent oma vm guest debian; do stop "$name"; done
+    for name in agent guest_agent debian_agent oma vm guest debian cloudstack linstor; do stop "$name"; done
+    stop_machines
     (unmount_replicas) || true
 }
 
@@ -127,3 +161,13 @@ clean_up() {
 mib() { awk -v n="$1" 'BEGIN { printf (n < 10485760 ? "%.1f MiB" : "%.0f MiB"), n / 1048576 }'; }
 
 now() { date +%s.%N; }
+
+# shown COMMAND...: what an operator would type, and what it prints.
+shown() {
+    local typed='$ migratekit' word
+    for word in "$@"; do
+        case $word in *[!a-zA-Z0-9/._:=-]*) typed+=" '$word'" ;; *) typed+=" $word" ;; esac
+    done
+    note "$typed"
+    mk "$@" | sed 's/^/   /'
+}

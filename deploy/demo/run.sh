@@ -36,7 +36,6 @@ rows=()
 # shellcheck source=conversion.sh
 . "$here/conversion.sh"
 
-mk() { "$bin/migratekit" "$@"; }
 migration() { mk migration get "$vm" -o json; }
 sum() { jq "[.cycle.disks[].$1] | add"; } # of a migration's JSON
 metered() { echo $((10#$(cat "$dir/vm/metered-bytes"))); }
@@ -86,15 +85,6 @@ overwrite() {
 
 # --- the daemons ---------------------------------------------------------------------------------------------------
 
-make_certificates() {
-    mk dev-ca --out "$dir/tls" --agent vma-01 --agent vma-02 --agent vma-03 >"$dir/dev-ca.txt"
-    note "a development CA and certificates for the OMA, the agent and an operator: $dir/tls"
-}
-
-tls() { # NAME of the certificate
-    printf '[tls]\nca = "%s"\ncert = "%s"\nkey = "%s"\n' "$dir/tls/ca.pem" "$dir/tls/$1.pem" "$dir/tls/$1.key"
-}
-
 start_oma() {
     {
         printf 'listen = "127.0.0.1:0"\ndatabase_url = "sqlite://%s/oma.db"\nstate_dir = "%s/oma"\n' "$dir" "$dir"
@@ -103,10 +93,7 @@ start_oma() {
         printf '[storage]\nkind = "local"\npath = "%s/replicas"\n[rest]\nlisten = "127.0.0.1:0"\n' "$dir"
     } >"$dir/oma-api.toml"
     start oma "$bin/oma-api" --config "$dir/oma-api.toml"
-    oma=localhost:$(wait_for oma "control plane ready" | sed 's/.*listen=[^ ]*:\([0-9]*\).*/\1/')
-    rest=127.0.0.1:$(wait_for oma "REST API ready" | sed 's/.*listen=[^ ]*:\([0-9]*\).*/\1/')
-    export MIGRATEKIT_OMA=$oma MIGRATEKIT_CA=$dir/tls/ca.pem
-    export MIGRATEKIT_CERT=$dir/tls/operator-admin.pem MIGRATEKIT_KEY=$dir/tls/operator-admin.key
+    oma_is_ready
     note "oma-api on $oma, its database $dir/oma.db"
 }
 
@@ -123,6 +110,15 @@ start_agent() {
     skip=$(wc -l <"$dir/agent.log")
     start agent "$bin/vma-agent" --config "$dir/vma-agent.toml"
     wait_for agent "connected to the OMA" "$skip" >/dev/null
+}
+
+# --- what failover.sh asks of a target -----------------------------------------------------------------------------
+
+ready_flags=(--ready-console "guest: ready" --ready-required)
+console_of() { mk failover console "$1"; }
+nothing_is_left() {
+    [ -z "$(ls -A "$dir/machines/machines")" ] || die "a machine is left in $dir/machines after $1"
+    [ -z "$(find "$dir/replicas/volumes" -name 'cs-*')" ] || die "clones are left in $dir/replicas/volumes after $1"
 }
 
 # --- cycles --------------------------------------------------------------------------------------------------------

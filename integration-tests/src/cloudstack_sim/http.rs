@@ -80,8 +80,9 @@ fn sent(uri: &Uri, headers: &HeaderMap, body: &Bytes) -> Sent {
 
 fn remember(sim: &Sim, outcome: &Outcome, begun: Instant) {
     let ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let arrived = jiff::Timestamp::now().as_millisecond() - i64::try_from(ms).unwrap_or(0);
     let call = json!({
-        "command": outcome.command, "status": outcome.answer.status, "ms": ms, "cut": outcome.is_cut,
+        "at": arrived, "command": outcome.command, "status": outcome.answer.status, "ms": ms, "cut": outcome.is_cut,
     });
     tracing::debug!(command = outcome.command, status = outcome.answer.status, ms, "asked");
     let mut switches = sim.switches();

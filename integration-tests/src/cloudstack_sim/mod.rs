@@ -22,7 +22,7 @@
 //! | `POST /sim/faults` | a rule or a list of them: `{"command": "attach*", "nth": 2, "what": "failed-though-done"}` |
 //! | `GET /sim/faults` | what has not fired yet, and how many have |
 //! | `DELETE /sim/faults` | takes back what has not fired |
-//! | `GET /sim/calls` | what was asked: command, status, milliseconds |
+//! | `GET /sim/calls` | what was asked: when (milliseconds since 1970), command, status, milliseconds |
 //! | `GET /sim/unknown-parameters` | parameters that no command of that name takes: `command.parameter` |
 //! | `POST /sim/settings` | `{"job_ms": 2000, "order": "any" or "submission", "throttle": {"limit": 5, "window_ms": 10000}}` |
 //! | `GET /sim/state` | the whole state |

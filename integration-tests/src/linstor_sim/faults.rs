@@ -108,6 +108,8 @@ pub struct Logged {
     /// None: the connection was closed without an answer.
     pub status: Option<u16>,
     pub ms: u64,
+    /// When it came, in milliseconds since 1970.
+    pub at: i64,
 }
 
 /// Calls that are kept.

@@ -84,6 +84,7 @@ fn handle(sim: &Sim, method: &Method, uri: &Uri, headers: &HeaderMap, body: Byte
         path: uri.path_and_query().map_or_else(|| path.to_owned(), ToString::to_string),
         status: answer.as_ref().map(|answer| answer.status),
         ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+        at: jiff::Timestamp::now().as_millisecond() - i64::try_from(began.elapsed().as_millis()).unwrap_or(0),
     });
     answer
 }

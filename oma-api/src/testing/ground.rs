@@ -70,7 +70,8 @@ impl Ground {
 /// Both backends on a zone, quick to ask.
 pub(crate) fn open(zone: &Zone) -> (Arc<LinstorStorage>, Arc<CloudStackCompute>) {
     let (ids, (key, secret)) = (zone.ids().expect("as made"), zone.admin_keys());
-    let storage = format!("controllers = [{:?}]\nresource_group = {GROUP:?}\nnode = {OMA:?}\n", zone.linstor_url());
+    let storage =
+        format!("controllers = [{:?}]\nresource_group = {GROUP:?}\nnode = {OMA:?}\n", zone.linstor_url());
     let compute = format!(
         "endpoint = {:?}\napi_key_file = {key:?}\nsecret_key_file = {secret:?}\nzone = {:?}\npool = \"linstor\"\n\
          disk_offering = \"linstor-custom\"\ntemplate = {:?}\nisolated_network = \"l2a\"\npoll = \"5ms\"\n",

@@ -143,11 +143,7 @@ async fn a_clone_that_is_open_elsewhere_is_not_removed() {
     assert_eq!(job.state, JobState::NeedsAttention, "{job:#?}");
     let error = job.error.as_ref().expect("why it stays");
     assert_eq!(error.reason, "VOLUME_IN_USE");
-    let holder = format!(
-        "volume {} is open in process {} (sleep)",
-        clone,
-        held.id().expect("it runs")
-    );
+    let holder = format!("volume {} is open in process {} (sleep)", clone, held.id().expect("it runs"));
     assert!(error.message.contains(&holder), "{}", error.message);
     assert!(path.exists());
     held.kill().await.expect("ended");

@@ -3,9 +3,9 @@
 use super::site::{Site, cycle};
 use super::world::{At, Fault, World};
 use crate::failover::status::{Status, public_steps};
+use crate::storage::VolumeId;
 use crate::testing::cut;
 use crate::workflow::{Ask, JobState};
-use crate::storage::VolumeId;
 use integration_tests::mariadb::Server;
 use shared::migration::Position;
 use shared::vm::Power;
@@ -13,14 +13,23 @@ use std::os::unix::fs::FileExt as _;
 
 /// Of a test of two disks.
 const STEPS: [&str; 11] = [
-    "validate", "clone-0", "clone-1", "snapshot", "define", "shed", "adopt-0", "attach-0", "adopt-1", "attach-1",
-    "start",
+    "validate", "clone-0", "clone-1", "snapshot", "define", "shed", "adopt-0", "attach-0", "adopt-1",
+    "attach-1", "start",
 ];
 
 /// Of its clean-up.
 const CLEANUP: [&str; 11] = [
-    "begin", "stop", "detach-0", "detach-1", "remove", "release-0", "release-1", "drop-snapshot", "drop-clone-0",
-    "drop-clone-1", "nothing-there",
+    "begin",
+    "stop",
+    "detach-0",
+    "detach-1",
+    "remove",
+    "release-0",
+    "release-1",
+    "drop-snapshot",
+    "drop-clone-0",
+    "drop-clone-1",
+    "nothing-there",
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -73,7 +82,11 @@ async fn an_answer_that_is_lost_is_looked_up_and_an_undo_that_fails_waits() {
         world.fails(step, At::Undo, &[Fault::Permanent]);
         let id = world.begin().await;
         let job = world.drive(&id).await;
-        assert_eq!((job.state, Status::of(&job)), (JobState::NeedsAttention, Status::Failed), "{step}: {job:#?}");
+        assert_eq!(
+            (job.state, Status::of(&job)),
+            (JobState::NeedsAttention, Status::Failed),
+            "{step}: {job:#?}"
+        );
         world.check(&id).await;
         world.engine().ask(&id, &Ask::Retry, "tester").await.expect("taken");
         assert_eq!(world.drive(&id).await.state, JobState::RolledBack, "{step}");
@@ -137,7 +150,8 @@ async fn a_test_is_whole_or_gone_wherever_it_dies() {
 
 /// The byte that a volume begins with, on LINSTOR.
 async fn byte(site: &Site, volume: &str) -> u8 {
-    let path = site.world.plant.app.storage.path(&VolumeId::parse(volume).expect("a name")).await.expect("there");
+    let path =
+        site.world.plant.app.storage.path(&VolumeId::parse(volume).expect("a name")).await.expect("there");
     let mut byte = [0];
     std::fs::File::open(path).expect("open").read_exact_at(&mut byte, 0).expect("read");
     byte[0]
@@ -162,14 +176,27 @@ async fn a_vm_moves_with_its_last_delta_and_comes_back() {
     assert_eq!(job.state, JobState::Succeeded, "{job:#?}");
     let steps: Vec<_> = job.steps.iter().map(|s| s.plan.name.as_str()).collect();
     let wanted = [
-        "begin", "stop", "detach-0", "detach-1", "keep", "remove", "release-0", "release-1", "drop-snapshot", "power-on",
+        "begin",
+        "stop",
+        "detach-0",
+        "detach-1",
+        "keep",
+        "remove",
+        "release-0",
+        "release-1",
+        "drop-snapshot",
+        "power-on",
         "verify",
     ];
     assert_eq!(steps, wanted);
     assert_eq!((site.position().await, site.power()), (Position::SyncPaused, Power::On));
     assert_eq!(site.world.kept(), replica, "the replica is untouched");
     let kept = site.world.there();
-    assert_eq!((kept.clones, kept.records.len(), kept.machines.len()), (there.clones, 0, 0), "what it wrote is kept");
+    assert_eq!(
+        (kept.clones, kept.records.len(), kept.machines.len()),
+        (there.clones, 0, 0),
+        "what it wrote is kept"
+    );
     assert!(kept.snapshots.iter().all(|name| name.ends_with("-kept")) && kept.snapshots.len() == 1);
     let cleanup = site.world.clean(&id).await;
     assert_eq!(site.world.drive(&cleanup).await.state, JobState::Succeeded);
@@ -201,7 +228,7 @@ async fn a_vm_is_here_or_there_wherever_it_dies() {
             break;
         }
         deaths += 1;
-        first += 41;
+        first += 151;
     }
     assert!(deaths > 3, "only {deaths}");
 }
