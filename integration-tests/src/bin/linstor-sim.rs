@@ -62,7 +62,8 @@ Faults, over HTTP on the same port:
   POST /sim/now     at once
      {\"node\": {\"name\": \"oma\", \"online\": false}}
      {\"pool\": {\"node\": \"oma\", \"pool\": \"thin\", \"capacity_kib\": 1048576}}
-     {\"in_use\": {\"resource\": \"cs-1\", \"node\": \"oma\", \"in_use\": true}}   known with DRBD only
+     {\"in_use\": {\"resource\": \"cs-1\", \"node\": \"oma\", \"in_use\": true}}   known with DRBD only; what
+                    QEMU has open is in use without being told
   GET /sim/calls    what was asked: method, path, status, ms;  POST /sim/reset-calls
 
 Example:

@@ -27,6 +27,8 @@
 //!                 | {"tool_fails": "create" | "snapshot" | "restore" | "attach" | "any"} | any that /sim/now takes}
 //! ```
 //!
+//! With DRBD it is known who has a volume open: by the locks that QEMU takes (`open`), or by the switchboard's word.
+//!
 //! Not here: DRBD itself (replicas of a node with DRBD share one file, so that they never differ and never resync), other
 //! storage than files, encryption, tokens, https, remotes, events, and the paging of most lists. The wording of causes is
 //! recorded, error reports are short.
@@ -43,6 +45,7 @@ mod misc;
 mod model;
 mod names;
 mod nodes;
+mod open;
 mod place;
 mod recover;
 #[cfg(test)]

@@ -171,7 +171,7 @@ pub(super) struct Definition {
     /// And the controller ended during it.
     #[serde(default)]
     pub(super) rollback_cut: bool,
-    /// Who has it open (with DRBD only).
+    /// Who has it open, by the switchboard's word (with DRBD only).
     pub(super) in_use: BTreeSet<String>,
 }
 

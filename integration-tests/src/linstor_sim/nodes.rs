@@ -4,7 +4,7 @@ use super::call::{Answer, Answered, Call};
 use super::entries::{CREATE, CREATED, DELETE, DELETED, Frame, MODIFIED, object};
 use super::model::{Pool, Provider, key};
 use super::requests::{NewNode, NewPool};
-use super::{names, pool_folder, setup, views};
+use super::{names, open, pool_folder, setup, views};
 use serde_json::{Value, json};
 use std::net::IpAddr;
 
@@ -118,7 +118,7 @@ pub(super) fn delete(call: &Call<'_>) -> Answered {
         let gone = frame.warn(3000, format!("Node '{}' not found.", call.segment(2)));
         return Ok(call.answer(&mut world, 200, &[gone]));
     };
-    let used = world.definitions.values().find(|one| one.drbd() && one.in_use.contains(&key(&node.name)));
+    let used = world.definitions.values().find(|one| one.drbd() && open::is_used(one, &key(&node.name)));
     if let Some(used) = used {
         let message = format!("Resource '{}' is still in use.", used.name);
         let cause = "Resource is mounted/in use.";

@@ -5,13 +5,16 @@ use super::entries::{CREATE, CREATED, DELETE, DELETED, Entry, Frame, MODIFIED, M
 use super::model::{DISKLESS_POOL, Definition, Flag, Props, Provider, World, key};
 use super::requests::{AutoPlace, Modify, NewResource};
 use super::satellite::{self, Ground};
-use super::{definitions, place, spawn, views};
+use super::{definitions, open, place, spawn, views};
 use serde_json::json;
 
 /// Open for writing somewhere: the refusal. Only DRBD knows.
 pub(super) fn in_use(definition: &Definition, frame: &Frame) -> Option<Entry> {
-    let node = definition.in_use.first().filter(|_| definition.drbd())?;
-    let node = definition.resources.get(node).map_or(node.as_str(), |resource| resource.node.as_str());
+    if !definition.drbd() {
+        return None;
+    }
+    let node = open::users(definition).pop_first()?;
+    let node = definition.resources.get(&node).map_or(node.as_str(), |resource| resource.node.as_str());
     Some(used(frame, format!("Resource '{}' on node '{node}' is still in use.", definition.name)))
 }
 
@@ -262,7 +265,7 @@ pub(super) fn delete(call: &Call<'_>) -> Answered {
         let gone = frame.warn(3000, format!("{own} not found.")).details(own);
         return Ok(call.answer(&mut world, 200, &[gone]));
     };
-    if definition.drbd() && definition.in_use.contains(&key(node)) {
+    if definition.drbd() && open::is_used(definition, &key(node)) {
         let refusal = used(&frame, format!("Resource '{name}' is still in use.")).details(own);
         return Err(call.refuse(&mut world, refusal));
     }

@@ -5,7 +5,7 @@ use super::model::{
     DISKLESS_POOL, Definition, Flag, Group, Node, Pool, Provider, Resource, Snapshot, SnapshotState, Volume,
     VolumeDefinition, World, key,
 };
-use super::{bytes, place};
+use super::{bytes, open, place};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::path::Path;
@@ -272,7 +272,7 @@ pub(super) fn resource(
         disk
     };
     let state = match definition.drbd() {
-        true => json!({"in_use": definition.in_use.contains(&key(&resource.node))}),
+        true => json!({"in_use": open::is_used(definition, &key(&resource.node))}),
         false => json!({}),
     };
     let volumes = resource.volumes.iter().map(|(at, one)| volume(definition, resource, *at, one));

@@ -99,6 +99,13 @@ async fn a_guest_boots_on_what_was_handed_over_and_outlives_the_server() {
     assert!(code == 530 && text.contains("lock"), "{text}");
     assert_eq!(both.state(&twin).await, "Stopped");
 
+    // LINSTOR knows it, and where.
+    let users: Vec<_> =
+        both.resources(&cs(U)).into_iter().filter(|one| one["state"]["in_use"] == true).collect();
+    assert!(users.len() == 1 && users[0]["node_name"] == "kvm1", "{users:#?}");
+    let there = format!("resource-definitions/{}", cs(U));
+    assert!(both.try_ask("DELETE", &there, None).unwrap_err().contains("in use"));
+
     both.zone.restart_cloudstack().await.unwrap();
     assert_eq!(both.state(&vm).await, "Running");
     let progress = console.status().unwrap();
@@ -106,6 +113,7 @@ async fn a_guest_boots_on_what_was_handed_over_and_outlives_the_server() {
     both.on("stopVirtualMachine", &vm).await;
     assert!(console.said().unwrap().iter().any(|line| line == "powering off"), "it was asked");
     assert_eq!(qemu.state(&vm), Power::Off);
+    assert!(both.resources(&cs(U)).iter().all(|one| one["state"]["in_use"] == false));
 
     both.on("startVirtualMachine", &vm).await;
     let found = console.booted(2).unwrap();
