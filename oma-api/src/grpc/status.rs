@@ -118,3 +118,57 @@ impl Health for Healths {
         Ok(Response::new(Box::pin(changes)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::linstor::{Client, Cluster, Name, Settings};
+    use crate::storage::LinstorStorage;
+    use crate::testing::Plant;
+    use futures::StreamExt as _;
+    use std::sync::Arc;
+    use tonic::Code;
+
+    fn ask(name: &str) -> Request<HealthCheckRequest> {
+        Request::new(HealthCheckRequest { service: name.to_owned() })
+    }
+
+    async fn on_storage_that_is_away() -> anyhow::Result<Plant> {
+        let settings = Settings {
+            controllers: vec!["http://127.0.0.1:1".to_owned()],
+            token_file: None,
+            deadline: Duration::from_secs(5),
+        };
+        let client = Client::new(settings, crate::outbound::client(None)?);
+        let storage = LinstorStorage::new(Cluster::new(client, "oma"), Name::parse("cloudstack")?);
+        Ok(Plant::on_storage(Arc::new(storage)).await)
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_away_is_not_the_control_planes_own_health() -> anyhow::Result<()> {
+        let plant = on_storage_that_is_away().await?;
+        let shutdown = CancellationToken::new();
+        let health = Healths { app: plant.app.clone(), shutdown: shutdown.clone() };
+        let says =
+            async |name: &str| health.check(ask(name)).await.map(|answer| answer.into_inner().status());
+        let mut watched = health.watch(ask("linstor")).await?.into_inner();
+        let mut next = async || watched.next().await.transpose().map(|said| said.map(|said| said.status()));
+        assert_eq!(says("linstor").await?, ServingStatus::Serving, "nothing was asked of it yet");
+        assert_eq!(next().await?, Some(ServingStatus::Serving));
+        for _ in 0..3 {
+            assert!(plant.app.storage.space().await.is_err());
+        }
+        assert_eq!(says("linstor").await?, ServingStatus::NotServing);
+        assert_eq!(next().await?, Some(ServingStatus::NotServing));
+        assert_eq!(says("").await?, ServingStatus::Serving);
+        assert_eq!(says("cloudstack").await.err().map(|status| status.code()), Some(Code::NotFound));
+        shutdown.cancel();
+        assert_eq!(next().await?, None);
+
+        let said = Statuses(plant.app.clone()).get(Request::new(v1::StatusServiceGetRequest {})).await?;
+        let [server] = &said.into_inner().servers[..] else { anyhow::bail!("one server") };
+        assert_eq!((server.name.as_str(), server.state()), ("linstor", v1::CircuitState::Open));
+        assert!(server.why.contains("127.0.0.1:1"), "{}", server.why);
+        Ok(())
+    }
+}

@@ -69,13 +69,14 @@ async fn a_commit_waits_for_linstor_and_is_made_when_it_is_back() -> anyhow::Res
     let waiting = loop {
         match plant.app.migration_view(&job.migration).await?.waiting {
             Some(waiting) => break waiting,
+            None if plant.migration().await.has_committed => anyhow::bail!("a commit without its snapshot"),
             None => changes.changed().await?,
         }
     };
     assert_eq!(waiting.reason, "STORAGE_UNAVAILABLE", "{}", waiting.message);
     stop.cancel();
     running.await?;
-    // Nobody has it any more from here on who was not told so.
+    // And goes on trying.
     for _ in 0..3 {
         assert!(one(&plant.app, &plant.migration().await).await.is_err());
     }
