@@ -23,6 +23,14 @@ pub enum Method {
     Attach,
 }
 
+/// Whether others may delete a volume there while it is in our hands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guard {
+    Deletable,
+    /// Where the backend can keep them from it.
+    Protected,
+}
+
 /// What such a backend can do besides. Every call may be repeated after an unknown outcome.
 #[async_trait]
 pub trait HandOver: Send + Sync {
@@ -37,7 +45,16 @@ pub trait HandOver: Send + Sync {
     async fn shed(&self, name: &MachineName, surplus: &str) -> Result<(), Error>;
 
     /// Makes the backend's record of a volume, which is there. The same record there already is success.
-    async fn adopt(&self, name: &MachineName, position: usize, volume: &VolumeId) -> Result<(), Error>;
+    async fn adopt(
+        &self,
+        name: &MachineName,
+        position: usize,
+        volume: &VolumeId,
+        guard: Guard,
+    ) -> Result<(), Error>;
+
+    /// It is production from now on: whoever owns it there may delete it as anything else. No record is success.
+    async fn let_go(&self, volume: &VolumeId) -> Result<(), Error>;
 
     /// Whether there is a record of it.
     async fn is_adopted(&self, volume: &VolumeId) -> Result<bool, Error>;

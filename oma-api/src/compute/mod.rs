@@ -32,11 +32,12 @@ use serde::{Deserialize, Serialize};
 use shared::vm::Mac;
 use uuid::Uuid;
 
+use crate::outbound::Standing;
 use crate::storage::VolumeId;
 
 pub use cloudstack::CloudStackCompute;
 pub use error::{Error, Source};
-pub use hand_over::{HandOver, Method};
+pub use hand_over::{Guard, HandOver, Method};
 #[cfg(any(test, feature = "test-compute"))]
 pub use instant::Machines;
 pub use local::{Accel, LocalCompute, Programs};
@@ -193,6 +194,13 @@ pub struct Console {
     pub end: u64,
 }
 
+/// What of a guest can be seen besides its network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sees {
+    pub console: bool,
+    pub guest_agent: bool,
+}
+
 /// One backend.
 #[async_trait]
 pub trait Compute: Send + Sync {
@@ -244,6 +252,16 @@ pub trait Compute: Send + Sync {
     /// Where a TCP port of its guest is reached from this host, if the guest takes connections there now. `None`: it does
     /// not, within a second or two; or there is no card, no machine that runs, nobody who answers.
     async fn reach(&self, name: &MachineName, port: u16) -> Result<Option<SocketAddr>, Error>;
+
+    /// Which of a guest's signs can be seen from here.
+    fn sees(&self) -> Sees {
+        Sees { console: true, guest_agent: true }
+    }
+
+    /// How it stands with the server that it asks. `None`: it asks none.
+    fn standing(&self) -> Option<Standing> {
+        None
+    }
 
     /// `None`: volumes are opened where they are, and nothing has to be handed over.
     fn hand_over(&self) -> Option<&dyn HandOver> {

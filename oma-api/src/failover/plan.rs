@@ -3,9 +3,9 @@
 
 use super::live::Live;
 use super::names;
-use super::request::{Ready, Request};
+use super::request::{Check, Ready, Request};
 use super::{Kind, Record};
-use crate::compute::{Bus, Definition, Firmware, Isolation, Method, Nic};
+use crate::compute::{Bus, Definition, Firmware, Isolation, Method, Nic, Sees};
 use crate::store::{Disk, Migration, RestorePoint, RetiredDisk};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -74,6 +74,7 @@ pub struct Facts<'a> {
     pub profile: Option<&'a Settings>,
     /// Of the compute backend.
     pub hand_over: Option<Method>,
+    pub sees: Sees,
     /// The failover by which this VM was handed over before, if it was.
     pub handed_over: Option<&'a str>,
     pub requested_by: &'a str,
@@ -91,6 +92,10 @@ pub enum Unplannable {
          \"cpu_count\" and \"memory_mb\" into custom_config"
     )]
     NoSize { vm: String },
+    #[error(
+        "wait_for_ready: {what} cannot be seen on this target: wait for a TCP port or an HTTP answer, or do not wait"
+    )]
+    Unseen { what: &'static str },
     #[error("custom_config.{key}: {why}")]
     Custom { key: &'static str, why: String },
 }
@@ -107,6 +112,15 @@ impl Plan {
         seconds: i64,
     ) -> Result<(Self, Record), Unplannable> {
         let Facts { kind, migration, point, .. } = facts;
+        match request.ready.as_ref().map(|ready| &ready.check) {
+            Some(Check::Console { .. }) if !facts.sees.console => {
+                return Err(Unplannable::Unseen { what: "a serial console" });
+            }
+            Some(Check::GuestAgent) if !facts.sees.guest_agent => {
+                return Err(Unplannable::Unseen { what: "a guest agent" });
+            }
+            Some(_) | None => {}
+        }
         let job = names::job(kind, &migration.vm, seconds);
         let name = names::name(kind, &migration.vm, seconds);
         let disks = point.disks.iter().map(|d| planned(&job, facts, &d.disk, d.size));

@@ -1,7 +1,7 @@
 //! The end of a migration, aborted or finalized: its replica goes, and the source is let go.
 
 use super::leftovers;
-use crate::failover::{Standing, names};
+use crate::failover::{Failover, Standing, names};
 use crate::service::{App, Error};
 use crate::storage::{SnapshotName, VolumeId};
 use crate::store::Migration;
@@ -16,8 +16,19 @@ pub(super) async fn finalize(app: &App, migration: &Migration) -> Result<(), Err
         return Ok(());
     }
     app.storage.delete_snapshot(&names::snapshot(&live.record.name)).await?;
+    hand_over(app, &live).await?;
     let_go(app, migration).await?;
     info!(migration_id = %migration.id, "migration finalized");
+    Ok(())
+}
+
+/// What is production now is nobody's to protect but its owner's.
+async fn hand_over(app: &App, live: &Failover) -> Result<(), Error> {
+    let Some(hand_over) = app.compute.as_ref().and_then(|compute| compute.hand_over()) else { return Ok(()) };
+    let disks = live.job.params.get("disks").and_then(|disks| disks.as_array());
+    for clone in disks.into_iter().flatten().filter_map(|disk| disk.get("clone")?.as_str()) {
+        hand_over.let_go(&VolumeId::parse(clone)?).await?;
+    }
     Ok(())
 }
 

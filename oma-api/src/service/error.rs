@@ -258,7 +258,9 @@ fn of_failover(refused: &Refused) -> (Code, &'static str) {
     match refused {
         Refused::Invalid(_)
         | Refused::OtherName { .. }
-        | Refused::Unplannable(Unplannable::Custom { .. } | Unplannable::NoSize { .. }) => {
+        | Refused::Unplannable(
+            Unplannable::Custom { .. } | Unplannable::NoSize { .. } | Unplannable::Unseen { .. },
+        ) => {
             (Code::InvalidArgument, "INVALID_REQUEST")
         }
         Refused::VmNotFound { .. } => (Code::NotFound, "VM_NOT_FOUND"),

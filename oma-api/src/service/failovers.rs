@@ -1,7 +1,7 @@
 //! Failovers: asked for, cleaned up, decided about, shown.
 
 use super::{App, Caller, Error};
-use crate::compute::Console;
+use crate::compute::{Console, Sees};
 use crate::failover::live::live_job;
 use crate::failover::live::policy::Barred;
 use crate::failover::plan::{Facts, Unplannable};
@@ -167,6 +167,7 @@ impl App {
             disks: &disks,
             retired: &retired,
             profile: profile.as_ref().map(|profile| &profile.settings),
+            sees: self.compute.as_ref().map_or(Sees { console: true, guest_agent: true }, |c| c.sees()),
             hand_over: self.compute.as_ref().and_then(|compute| Some(compute.hand_over()?.method())),
             handed_over: handed_over.as_ref().map(WorkflowId::as_str),
             requested_by: &caller.name,

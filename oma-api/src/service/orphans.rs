@@ -161,6 +161,10 @@ impl App {
                 if let Some(opener) = self.storage.opener(&volume).await.map_err(|error| chain(&error))? {
                     return Err(format!("it is open in {opener}: end that, and try again"));
                 }
+                // A backend with a record of it would have one of nothing.
+                if let Some(hand_over) = self.compute.as_ref().and_then(|compute| compute.hand_over()) {
+                    hand_over.release(&volume).await.map_err(|error| chain(&error))?;
+                }
                 self.storage.delete(&volume).await.map_err(|error| chain(&error))
             }
             // Judged as kept already: nothing below this line may ever delete one (DESIGN §6 rule 9).

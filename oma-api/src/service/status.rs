@@ -55,6 +55,6 @@ impl App {
 
     /// How it stands with each server that the target is reached by.
     pub fn servers(&self) -> Vec<Standing> {
-        self.storage.standing().into_iter().collect()
+        self.storage.standing().into_iter().chain(self.compute.as_ref().and_then(|c| c.standing())).collect()
     }
 }

@@ -22,7 +22,8 @@ pub(super) struct Seen {
 }
 
 impl CloudStackCompute {
-    /// The volume's resource, if it is what was made here, whole, in the pool's own group, and not opened by anybody on this host.
+    /// The volume's resource, if it is what was made here, whole, in the pool's own group, and not opened by anybody on
+    /// this host.
     pub(super) async fn look(&self, volume: &VolumeId, place: &Place) -> Result<Seen, Error> {
         let name = Name::parse(volume.as_str()).map_err(|error| Error::Unfit { what: error.to_string() })?;
         let not = |why: String| Error::NotAsMeant { what: format!("volume {volume}"), why };
@@ -41,9 +42,7 @@ impl CloudStackCompute {
         if let Some(stray) = self.strays(&name).await?.first() {
             return Err(not(format!("there is {stray} beside it, which CloudStack might take for it")));
         }
-        if let Some(opener) = self.storage.opener(volume).await? {
-            return Err(not(format!("it is open in {opener}")));
-        }
+        self.storage.closed(volume).await?;
         let size = definition.size().ok_or_else(|| not("it has no size".to_owned()))?;
         Ok(Seen { uuid: definition.uuid, size })
     }

@@ -10,6 +10,9 @@ use std::time::Duration;
 /// The detail that says what a machine was defined as.
 const DEFINED_AS: &str = "mk-machine";
 
+/// And this one what its source calls the guest.
+pub(super) const GUEST: &str = "mk-guest";
+
 /// Ids that a name has, as an expunged one cannot be used again.
 const ATTEMPTS: u32 = 4;
 
@@ -60,6 +63,9 @@ impl CloudStackCompute {
             ("rootDiskController", fit::controller(machine.bus)),
             ("nicAdapter", "virtio"),
         ];
+        if let Some(guest) = &machine.guest_id {
+            details.push((GUEST, guest.as_str()));
+        }
         details.extend(fitted.details.iter().map(|(key, value)| (*key, value.as_str())));
         let mut params = Params::new()
             .with("zoneid", &place.zone)

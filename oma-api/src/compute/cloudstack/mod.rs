@@ -21,6 +21,7 @@ mod fit;
 mod look;
 mod machine;
 mod model;
+mod os;
 mod place;
 mod power;
 mod settings;
@@ -31,7 +32,10 @@ mod volumes;
 pub use settings::{Settings, Unusable};
 
 use super::turns::Turns;
-use super::{Compute, Console, Definition, Error, HandOver, Machine, MachineName, Method, Stop};
+use super::{
+    Compute, Console, Definition, Error, Guard, HandOver, Machine, MachineName, Method, Sees, Stop,
+};
+use crate::outbound::Standing;
 use crate::linstor::Cluster;
 use crate::storage::{LinstorStorage, VolumeId};
 use api::Api;
@@ -139,6 +143,14 @@ impl Compute for CloudStackCompute {
         Err(Error::Unsupported { what: "the answer of a guest agent" })
     }
 
+    fn sees(&self) -> Sees {
+        Sees { console: false, guest_agent: false }
+    }
+
+    fn standing(&self) -> Option<Standing> {
+        Some(self.api.client().circuit().standing())
+    }
+
     fn hand_over(&self) -> Option<&dyn HandOver> {
         Some(self)
     }
@@ -159,8 +171,22 @@ impl HandOver for CloudStackCompute {
         self.shed_disk(name, surplus).await
     }
 
-    async fn adopt(&self, name: &MachineName, position: usize, volume: &VolumeId) -> Result<(), Error> {
-        self.record(name, position, volume).await
+    async fn adopt(
+        &self,
+        name: &MachineName,
+        position: usize,
+        volume: &VolumeId,
+        guard: Guard,
+    ) -> Result<(), Error> {
+        self.record(name, position, volume).await?;
+        match guard {
+            Guard::Deletable => Ok(()),
+            Guard::Protected => self.protect(volume, Guard::Protected).await,
+        }
+    }
+
+    async fn let_go(&self, volume: &VolumeId) -> Result<(), Error> {
+        self.protect(volume, Guard::Deletable).await
     }
 
     async fn is_adopted(&self, volume: &VolumeId) -> Result<bool, Error> {

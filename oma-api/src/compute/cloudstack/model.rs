@@ -13,6 +13,8 @@ pub(super) struct Vm {
     pub(super) details: BTreeMap<String, String>,
     #[serde(default)]
     pub(super) nic: Vec<Nic>,
+    #[serde(default)]
+    pub(super) ostypeid: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]

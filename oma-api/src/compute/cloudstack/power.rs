@@ -1,8 +1,8 @@
 //! On and off, read back.
 
 use super::super::{Error, MachineName, State, Stop};
-use super::CloudStackCompute;
-use super::machine::state;
+use super::machine::{GUEST, state};
+use super::{CloudStackCompute, os};
 use super::model::Vm;
 use crate::cloudstack::Params;
 use std::time::Duration;
@@ -43,6 +43,7 @@ impl CloudStackCompute {
             self.is_as_meant(&id, volume, &vm, position, &place)?;
             self.look(&id, &place).await?;
         }
+        self.tell_os(&vm).await?;
         self.api.job("startVirtualMachine", Params::new().with("id", &vm.id)).await?;
         match self.settled(name).await? {
             Some(vm) if state(&vm.state) == State::Running => Ok(()),
@@ -52,6 +53,16 @@ impl CloudStackCompute {
             }
             None => Err(Error::NoMachine { name: name.clone() }),
         }
+    }
+
+    /// CloudStack tunes a machine to what it takes its guest for; a guest that it does not know stays what its template is.
+    async fn tell_os(&self, vm: &Vm) -> Result<(), Error> {
+        let Some(guest) = vm.details.get(GUEST) else { return Ok(()) };
+        let Some(os) = os::of(guest, &self.api.os_types().await?) else { return Ok(()) };
+        if vm.ostypeid.as_ref() != Some(&os) {
+            self.api.call("updateVirtualMachine", Params::new().with("id", &vm.id).with("ostypeid", os)).await?;
+        }
+        Ok(())
     }
 
     pub(super) async fn power_off(&self, name: &MachineName, how: Stop) -> Result<(), Error> {

@@ -65,7 +65,7 @@ impl Rig {
     pub(super) async fn with_disks(&self, name: &MachineName, disks: &[VolumeId]) -> anyhow::Result<()> {
         self.bare(name).await?;
         for (position, disk) in disks.iter().enumerate() {
-            self.compute.adopt(name, position, disk).await?;
+            self.compute.adopt(name, position, disk, Guard::Deletable).await?;
             self.compute.attach(name, position, disk).await?;
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! A volume's record: made, attached, taken off, and removed without what it holds.
 
-use super::super::{Error, MachineName, State};
+use super::super::{Error, Guard, MachineName, State};
 use super::CloudStackCompute;
 use super::fit::device;
 use super::look::{Seen, TAKEN};
@@ -60,6 +60,17 @@ impl CloudStackCompute {
             why: "CloudStack has no record of it after making one".to_owned(),
         })?;
         same_size(volume, &there, &seen)
+    }
+
+    /// Before the volume is attached, or whenever: it changes nothing else.
+    pub(super) async fn protect(&self, volume: &VolumeId, guard: Guard) -> Result<(), Error> {
+        let Some(there) = self.recorded(volume).await? else { return Ok(()) };
+        let wanted = guard == Guard::Protected;
+        if there.deleteprotection != wanted {
+            let params = Params::new().with("id", &there.id).with("deleteprotection", wanted.to_string());
+            self.api.job("updateVolume", params).await?;
+        }
+        Ok(())
     }
 
     pub(super) async fn attach_volume(

@@ -1,7 +1,7 @@
 //! What a backend with records of its own needs besides: its own disks shed, records made, and taken back without the data.
 
 use super::{Hands, disk, machine_name, of_compute, plan};
-use crate::compute::HandOver;
+use crate::compute::{Guard, HandOver};
 use crate::failover::Plan;
 use crate::workflow::{Effect, Job, Kind, Problem, Turn};
 use serde_json::{Value, json};
@@ -81,7 +81,8 @@ impl Effect for Adopt {
         let plan = plan(turn.job)?;
         let (_, clone) = disk(&plan, self.1)?;
         turn.check()?;
-        let adopted = self.0.hand_over()?.adopt(&machine_name(&plan), self.1, &clone).await;
+        let guard = if plan.live.is_some() { Guard::Protected } else { Guard::Deletable };
+        let adopted = self.0.hand_over()?.adopt(&machine_name(&plan), self.1, &clone, guard).await;
         adopted.map_err(of_compute(ATTACH))?;
         Ok(json!({ "volume": clone.as_str() }))
     }

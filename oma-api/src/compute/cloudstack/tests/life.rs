@@ -19,7 +19,7 @@ async fn a_machine_runs_on_volumes_that_were_handed_over_and_leaves_them_whole()
     }
     for (position, disk) in disks.iter().enumerate() {
         for _ in 0..2 {
-            rig.compute.adopt(&vm, position, disk).await?;
+            rig.compute.adopt(&vm, position, disk, Guard::Deletable).await?;
         }
         for _ in 0..2 {
             rig.compute.attach(&vm, position, disk).await?;

@@ -18,7 +18,7 @@ async fn a_resource_that_is_gone_is_found_before_cloudstack_makes_an_empty_one()
     let rig = Rig::start().await?;
     let (vm, disk) = (name("test-420570c7-1756882765"), rig.clone(7).await?);
     rig.bare(&vm).await?;
-    rig.compute.adopt(&vm, 0, &disk).await?;
+    rig.compute.adopt(&vm, 0, &disk, Guard::Deletable).await?;
     rig.storage.delete(&disk).await?;
     let attached = rig.compute.attach(&vm, 0, &disk).await;
     assert!(is_refused(&attached), "{attached:?}");
@@ -31,7 +31,7 @@ async fn an_empty_disk_in_the_place_of_one_that_vanished_never_starts() -> anyho
     let rig = Rig::start().await?;
     let (vm, disk) = (name("test-420570c7-1756882765"), rig.clone(7).await?);
     rig.bare(&vm).await?;
-    rig.compute.adopt(&vm, 0, &disk).await?;
+    rig.compute.adopt(&vm, 0, &disk, Guard::Deletable).await?;
     // Between the look and the call: CloudStack finds nothing, and makes an empty one without a word.
     rig.storage.delete(&disk).await?;
     let ids = [
@@ -56,13 +56,13 @@ async fn a_volume_in_another_group_or_with_a_namesake_beside_it_is_not_handed_ov
     let client = rig.storage.cluster().client();
     let stray = Name::parse(format!("{disk}-1"))?;
     client.define(&stray, rig.storage.group(), &[], &std::collections::BTreeMap::new()).await?;
-    let adopted = rig.compute.adopt(&vm, 0, &disk).await;
+    let adopted = rig.compute.adopt(&vm, 0, &disk, Guard::Deletable).await;
     assert!(
         matches!(&adopted, Err(Error::NotAsMeant { why, .. }) if why.contains(stray.as_str())),
         "{adopted:?}"
     );
     client.delete_definition(&stray).await?;
-    rig.compute.adopt(&vm, 0, &disk).await?;
+    rig.compute.adopt(&vm, 0, &disk, Guard::Deletable).await?;
     rig.compute.attach(&vm, 0, &disk).await?;
     // A clone of it must not look like one that CloudStack took.
     let props = client.definition(&resource(&disk)).await?.expect("there").props;
