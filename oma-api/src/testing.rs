@@ -7,12 +7,13 @@ use crate::compute::Compute;
 use crate::failover::live::policy::Policy;
 use crate::failover::{self, Hands};
 use crate::hub::{AgentConnection, Hub};
+use crate::linstor::{Client, Cluster, Name, Settings};
 use crate::reconcile;
 use crate::retention::Retention;
 use crate::service::act::{Acted, Ask};
 use crate::service::transfer::{Hashed, Mode, OpenRequest, Sent, TransferError, Transfers};
 use crate::service::{App, Caller, Error, Role};
-use crate::storage::{Floor, LocalStorage, Storage};
+use crate::storage::{Floor, LinstorStorage, LocalStorage, Storage};
 use crate::store::{Arm, Disk, Failure, Job, JobKind, JobStep, Migration, NewJob, Store};
 use crate::workflow::{self, Engine, lease::Owner};
 use bytes::Bytes;
@@ -117,6 +118,18 @@ impl Plant {
         std::fs::create_dir(folder.path().join("manifests")).expect("a folder");
         let app = open_on(folder.path(), None, &machines, storage).await;
         Self::of(app, machines, None, folder).await
+    }
+
+    /// With replicas in a LINSTOR of which no controller is there.
+    pub(crate) async fn on_absent_linstor() -> anyhow::Result<Self> {
+        let settings = Settings {
+            controllers: vec!["http://127.0.0.1:1".to_owned()],
+            token_file: None,
+            deadline: Duration::from_secs(5),
+        };
+        let client = Client::new(settings, crate::outbound::client(None)?);
+        let storage = LinstorStorage::new(Cluster::new(client, "oma"), Name::parse("cloudstack")?);
+        Ok(Self::on_storage(Arc::new(storage)).await)
     }
 
     async fn of(app: App, machines: Arc<Machines>, database: Option<String>, folder: TempDir) -> Self {
