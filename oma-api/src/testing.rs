@@ -7,12 +7,13 @@ use crate::compute::Compute;
 use crate::failover::live::policy::Policy;
 use crate::failover::{self, Hands};
 use crate::hub::{AgentConnection, Hub};
+use crate::linstor::{Client, Cluster, Name, Settings};
 use crate::reconcile;
 use crate::retention::Retention;
 use crate::service::act::{Acted, Ask};
 use crate::service::transfer::{Hashed, Mode, OpenRequest, Sent, TransferError, Transfers};
 use crate::service::{App, Caller, Error, Role};
-use crate::storage::{Floor, Storage};
+use crate::storage::{Floor, LinstorStorage, Storage};
 use crate::store::{Arm, Disk, Failure, Job, JobKind, JobStep, Migration, NewJob, Store};
 use crate::workflow::{self, Engine, lease::Owner};
 use bytes::Bytes;
@@ -105,6 +106,18 @@ impl Plant {
     pub(crate) async fn on_storage(storage: Arc<dyn Storage>) -> Self {
         let ground = Ground { storage: Some(storage), ..Ground::default() };
         Self::on_ground(None, tempfile::tempdir().expect("a folder"), ground).await
+    }
+
+    /// With replicas in a LINSTOR of which no controller is there.
+    pub(crate) async fn on_absent_linstor() -> anyhow::Result<Self> {
+        let settings = Settings {
+            controllers: vec!["http://127.0.0.1:1".to_owned()],
+            token_file: None,
+            deadline: Duration::from_secs(5),
+        };
+        let client = Client::new(settings, crate::outbound::client(None)?);
+        let storage = LinstorStorage::new(Cluster::new(client, "oma"), Name::parse("cloudstack")?);
+        Ok(Self::on_storage(Arc::new(storage)).await)
     }
 
     async fn on_ground(database: Option<String>, folder: TempDir, ground: Ground) -> Self {

@@ -122,31 +122,17 @@ impl Health for Healths {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::linstor::{Client, Cluster, Name, Settings};
-    use crate::storage::LinstorStorage;
     use crate::testing::Plant;
     use futures::StreamExt as _;
-    use std::sync::Arc;
     use tonic::Code;
 
     fn ask(name: &str) -> Request<HealthCheckRequest> {
         Request::new(HealthCheckRequest { service: name.to_owned() })
     }
 
-    async fn on_storage_that_is_away() -> anyhow::Result<Plant> {
-        let settings = Settings {
-            controllers: vec!["http://127.0.0.1:1".to_owned()],
-            token_file: None,
-            deadline: Duration::from_secs(5),
-        };
-        let client = Client::new(settings, crate::outbound::client(None)?);
-        let storage = LinstorStorage::new(Cluster::new(client, "oma"), Name::parse("cloudstack")?);
-        Ok(Plant::on_storage(Arc::new(storage)).await)
-    }
-
     #[tokio::test]
     async fn a_server_that_is_away_is_not_the_control_planes_own_health() -> anyhow::Result<()> {
-        let plant = on_storage_that_is_away().await?;
+        let plant = Plant::on_absent_linstor().await?;
         let shutdown = CancellationToken::new();
         let health = Healths { app: plant.app.clone(), shutdown: shutdown.clone() };
         let says =
