@@ -260,9 +260,7 @@ fn of_failover(refused: &Refused) -> (Code, &'static str) {
         | Refused::OtherName { .. }
         | Refused::Unplannable(
             Unplannable::Custom { .. } | Unplannable::NoSize { .. } | Unplannable::Unseen { .. },
-        ) => {
-            (Code::InvalidArgument, "INVALID_REQUEST")
-        }
+        ) => (Code::InvalidArgument, "INVALID_REQUEST"),
         Refused::VmNotFound { .. } => (Code::NotFound, "VM_NOT_FOUND"),
         Refused::NoRestorePoint { asked: Some(_), .. } => (Code::NotFound, "RESTORE_POINT_NOT_FOUND"),
         Refused::NoRestorePoint { asked: None, .. } => (Code::FailedPrecondition, "NOTHING_COMMITTED"),

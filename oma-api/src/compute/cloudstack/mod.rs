@@ -32,11 +32,9 @@ mod volumes;
 pub use settings::{Settings, Unusable};
 
 use super::turns::Turns;
-use super::{
-    Compute, Console, Definition, Error, Guard, HandOver, Machine, MachineName, Method, Sees, Stop,
-};
-use crate::outbound::Standing;
+use super::{Compute, Console, Definition, Error, Guard, HandOver, Machine, MachineName, Method, Sees, Stop};
 use crate::linstor::Cluster;
+use crate::outbound::Standing;
 use crate::storage::{LinstorStorage, VolumeId};
 use api::Api;
 use async_trait::async_trait;

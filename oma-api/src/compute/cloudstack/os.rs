@@ -31,7 +31,8 @@ pub(super) fn of(guest: &str, all: &[OsType]) -> Option<String> {
     let exact = family.and_then(|(prefix, name)| {
         let version: String = guest[prefix.len()..].chars().take_while(char::is_ascii_digit).collect();
         // Of `debian12_64Guest` it is 12; of `ubuntu64Guest` it is the processor's.
-        let version = Some(version).filter(|version| !version.is_empty() && version != "64" && version != "32");
+        let version =
+            Some(version).filter(|version| !version.is_empty() && version != "64" && version != "32");
         let wanted = version.map_or_else(|| (*name).to_owned(), |version| format!("{name} {version}"));
         let mut fitting: Vec<_> = all.iter().filter(|os| is_of(&os.description, &wanted)).collect();
         // The newest of those that differ in what VMware does not say.

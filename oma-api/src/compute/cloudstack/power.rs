@@ -2,8 +2,8 @@
 
 use super::super::{Error, MachineName, State, Stop};
 use super::machine::{GUEST, state};
-use super::{CloudStackCompute, os};
 use super::model::Vm;
+use super::{CloudStackCompute, os};
 use crate::cloudstack::Params;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -60,7 +60,9 @@ impl CloudStackCompute {
         let Some(guest) = vm.details.get(GUEST) else { return Ok(()) };
         let Some(os) = os::of(guest, &self.api.os_types().await?) else { return Ok(()) };
         if vm.ostypeid.as_ref() != Some(&os) {
-            self.api.call("updateVirtualMachine", Params::new().with("id", &vm.id).with("ostypeid", os)).await?;
+            self.api
+                .call("updateVirtualMachine", Params::new().with("id", &vm.id).with("ostypeid", os))
+                .await?;
         }
         Ok(())
     }
