@@ -43,6 +43,7 @@ test-slow: ## conversions by the real virt-v2v, of guests that are made here: pa
 test-nightly: ## the same with a real Debian, which boots on virtio after it and not before: as root, a quarter of an hour
 	deploy/install-deps.sh test slow
 	$(CARGO) test $(LOCKED) --workspace --lib -- --ignored conversion::tests::nightly:: --nocapture --test-threads=1
+	$(CARGO) test $(LOCKED) -p oma-api --lib -- --ignored zone::faults::nightly --nocapture
 
 SEED := $(or $(SEED),$(shell od -An -N4 -tu4 /dev/urandom | tr -d " "))
 KILLS ?= 200

@@ -74,7 +74,8 @@ pub(crate) fn open(zone: &Zone) -> (Arc<LinstorStorage>, Arc<CloudStackCompute>)
         format!("controllers = [{:?}]\nresource_group = {GROUP:?}\nnode = {OMA:?}\n", zone.linstor_url());
     let compute = format!(
         "endpoint = {:?}\napi_key_file = {key:?}\nsecret_key_file = {secret:?}\nzone = {:?}\npool = \"linstor\"\n\
-         disk_offering = \"linstor-custom\"\ntemplate = {:?}\nisolated_network = \"l2a\"\npoll = \"5ms\"\n",
+         disk_offering = \"linstor-custom\"\ntemplate = {:?}\nisolated_network = \"l2a\"\npoll = \"5ms\"\n\
+         job_deadline = \"3s\"\n",
         zone.cloudstack_url(),
         ids.zone,
         ids.template,

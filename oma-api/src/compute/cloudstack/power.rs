@@ -11,6 +11,9 @@ use tokio::time::Instant;
 /// How long the hosts may take to close a stopped machine's volumes.
 const CLOSING: Duration = Duration::from_secs(60);
 
+/// A machine whose start failed and left it so.
+const BROKEN: &str = "Error";
+
 impl CloudStackCompute {
     /// After what is on its way has arrived, if that is in time.
     async fn settled(&self, name: &MachineName) -> Result<Option<Vm>, Error> {
@@ -69,7 +72,10 @@ impl CloudStackCompute {
 
     pub(super) async fn power_off(&self, name: &MachineName, how: Stop) -> Result<(), Error> {
         let Some(vm) = self.settled(name).await? else { return Ok(()) };
-        if state(&vm.state) != State::Stopped {
+        if vm.state == BROKEN {
+            // Neither stopped nor started: what it has is taken from it only when it is destroyed, which keeps all of its disks.
+            self.api.job("destroyVirtualMachine", Params::new().with("id", &vm.id)).await?;
+        } else if state(&vm.state) != State::Stopped {
             let stop = Params::new().with("id", &vm.id);
             let graceful = match how {
                 Stop::Now => None,
@@ -84,12 +90,12 @@ impl CloudStackCompute {
             if !is_off {
                 self.api.job("stopVirtualMachine", stop.with("forced", "true")).await?;
             }
-            match self.settled(name).await? {
-                Some(vm) if state(&vm.state) != State::Stopped => {
-                    return Err(Error::Stuck { name: name.clone(), status: vm.state });
-                }
-                Some(_) | None => {}
+        }
+        match self.settled(name).await? {
+            Some(vm) if state(&vm.state) != State::Stopped => {
+                return Err(Error::Stuck { name: name.clone(), status: vm.state });
             }
+            Some(_) | None => {}
         }
         self.closed(name, &vm).await
     }

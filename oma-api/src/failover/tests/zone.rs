@@ -1,5 +1,7 @@
 //! The same on CloudStack and LINSTOR: every sub-step in every way, and afterwards both simulators' own records.
 
+mod faults;
+
 use super::site::{Site, cycle};
 use super::world::{At, Fault, World};
 use crate::failover::status::{Status, public_steps};
