@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Pure: no clock, no IO; the same facts always give the same report, in the same order. It decides nothing: begin is
-//! stopped by `service::act`. Not here: whether a zone or an offering exists, which the target's client will know; and
-//! snapshots at the source, which no agent tells of.
+//! stopped by `service::act`. Whether a zone, a network or an offering is there, the target is asked. Not here: snapshots at the
+//! source, which no agent tells of.
 
 mod agent;
 mod disks;
@@ -18,10 +18,11 @@ mod names;
 mod network;
 mod plan;
 mod room;
+mod target;
 #[cfg(test)]
 mod tests;
 
-pub use facts::{Agent, Facts, Link, Other, Place, Profile, Reserve, Space, Unfinished};
+pub use facts::{Agent, Facts, Link, Other, Place, Profile, Reserve, Space, Target, Unfinished};
 pub use finding::{Code, Finding, Severity};
 pub use plan::{Change, Row};
 pub use room::Room;
@@ -53,6 +54,7 @@ pub fn report(facts: &Facts) -> Report {
     let mut findings = Vec::new();
     agent::look(facts, &mut findings);
     let room = room::look(facts, &mut findings);
+    target::look(facts, &mut findings);
     disks::look(facts, &mut findings);
     names::look(facts, &mut findings);
     network::look(facts, &mut findings);

@@ -273,15 +273,46 @@ fn machine(
         title: vm.clone(),
         cpus: cpus.and_then(|n| u32::try_from(n).ok()).ok_or_else(missing)?,
         memory_bytes: memory.or(configuration.memory_bytes).ok_or_else(missing)?,
-        firmware: match configuration.firmware {
-            vm::Firmware::Efi => Firmware::Efi,
-            vm::Firmware::Bios | vm::Firmware::Unknown => Firmware::Bios,
-        },
+        firmware: firmware(configuration.firmware),
         bus: bus(custom)?,
         nics,
         guest_id: configuration.guest_id.clone(),
     };
     Ok((definition, networks))
+}
+
+/// A machine such as this VM would become, with the cards of a live failover and of a test together: for asking a target whether
+/// it could take it. `None`: too little is known of it.
+pub fn sketch(
+    name: &str,
+    configuration: Option<&Configuration>,
+    profile: Option<&Settings>,
+) -> Option<Definition> {
+    let configuration = configuration?;
+    let cards = [(Purpose::Live, Isolation::Connected), (Purpose::Test, Isolation::Isolated)];
+    let nics = cards.into_iter().flat_map(|(purpose, isolation)| {
+        configuration.nics.iter().filter_map(move |nic| {
+            let network = profile?.network_of(nic, purpose)?.to_owned();
+            Some(Nic { mac: nic.mac?, network, isolation })
+        })
+    });
+    Some(Definition {
+        uuid: uuid::Uuid::nil(),
+        title: name.to_owned(),
+        cpus: configuration.cpus?,
+        memory_bytes: configuration.memory_bytes?,
+        firmware: firmware(configuration.firmware),
+        bus: Bus::VirtioBlk,
+        nics: nics.collect(),
+        guest_id: configuration.guest_id.clone(),
+    })
+}
+
+fn firmware(of: vm::Firmware) -> Firmware {
+    match of {
+        vm::Firmware::Efi => Firmware::Efi,
+        vm::Firmware::Bios | vm::Firmware::Unknown => Firmware::Bios,
+    }
 }
 
 /// What its disks hang on: virtio, as on the target, unless somebody says otherwise.

@@ -18,6 +18,7 @@ pub struct Facts {
     /// Volumes on the target that say they are this VM's, and that no migration knows.
     pub left: Vec<String>,
     pub space: Space,
+    pub target: Target,
     /// By which it would be made.
     pub profile: Option<Profile>,
     /// Other VMs, of all agents' inventories and of all migrations whose VM is, or will be, on the target.
@@ -60,6 +61,19 @@ pub enum Space {
         points: u64,
         /// Of migrations that have begun and whose first copy has not ended.
         reserves: Vec<Reserve>,
+    },
+    Unknown {
+        why: String,
+    },
+}
+
+/// What makes machines, about one such as this VM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Nothing stands against it; or nothing makes machines here, or too little is known of the VM to ask.
+    Well,
+    Cannot {
+        why: String,
     },
     Unknown {
         why: String,

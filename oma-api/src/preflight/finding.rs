@@ -69,6 +69,10 @@ codes! {
     /// Less than 20 % would be free after the copy.
     TargetRoomLow = "TARGET_ROOM_LOW" Warn,
     TargetRoomUnknown = "TARGET_ROOM_UNKNOWN" Warn,
+    /// As it was asked now: no machine such as this one can be made there.
+    TargetCannotRun = "TARGET_CANNOT_RUN" Warn,
+    /// It did not say.
+    TargetUnknown = "TARGET_UNKNOWN" Warn,
     ControllersMixed = "CONTROLLERS_MIXED" Warn,
     ControllerUnsupported = "CONTROLLER_UNSUPPORTED" Warn,
     NameInvalid = "NAME_INVALID" Warn,

@@ -54,6 +54,8 @@ const SPOILS: &[(Code, Spoil)] = &[
     (Code::TargetRoomShort, |f| f.space = fixture::space(4 * GIB, 100 * GIB)),
     (Code::TargetRoomLow, |f| f.space = fixture::space(15 * GIB, 100 * GIB)),
     (Code::TargetRoomUnknown, |f| f.space = Space::Unknown { why: "it is away".to_owned() }),
+    (Code::TargetCannotRun, |f| f.target = Target::Cannot { why: "no offering takes it".to_owned() }),
+    (Code::TargetUnknown, |f| f.target = Target::Unknown { why: "it is away".to_owned() }),
     (Code::NoDisks, |f| f.vm.disks.clear()),
     (Code::DiskEmpty, |f| f.vm.disks[0].size = 0),
     (Code::DiskTooLarge, |f| {

@@ -5,9 +5,11 @@ mod tests;
 
 use super::migrations::OfferedVm;
 use super::{App, Error};
+use crate::compute;
+use crate::failover::plan::sketch;
 use crate::preflight::{
-    Agent, Code, Facts, Finding, Link, Other, Place, Profile, Report, Reserve, Severity, Space, Unfinished,
-    report,
+    Agent, Code, Facts, Finding, Link, Other, Place, Profile, Report, Reserve, Severity, Space, Target,
+    Unfinished, report,
 };
 use crate::store::{self, Migration, Which};
 use serde_json::{Value, json};
@@ -115,10 +117,28 @@ impl App {
             agent,
             unfinished: unfinished.map(|m| Unfinished { id: m.id.clone(), position: m.position }),
             left: Vec::new(),
+            target: self.target_for(offered, profile).await,
             space: self.space_for(migrations.iter().filter(|m| m.vm != offered.vm.uuid)).await?,
             profile: profile.map(|p| Profile { name: p.name.clone(), settings: p.settings.clone() }),
             others,
         })
+    }
+
+    /// Whether the target could run it, as it was live and as a test.
+    async fn target_for(&self, offered: &OfferedVm, profile: Option<&store::Profile>) -> Target {
+        let settings = profile.map(|profile| &profile.settings);
+        let sketch = sketch(&offered.vm.name, offered.vm.configuration.as_ref(), settings);
+        let (Some(compute), Some(machine)) = (&self.compute, sketch) else { return Target::Well };
+        match tokio::time::timeout(PATIENCE, compute.check(&machine)).await {
+            Ok(Ok(())) => Target::Well,
+            Ok(Err(
+                error @ (compute::Error::Unfit { .. }
+                | compute::Error::Unusable { .. }
+                | compute::Error::Missing { .. }),
+            )) => Target::Cannot { why: chain(&error) },
+            Ok(Err(error)) => Target::Unknown { why: chain(&error) },
+            Err(_) => Target::Unknown { why: format!("it did not answer within {} s", PATIENCE.as_secs()) },
+        }
     }
 
     /// Volumes that say they are this VM's, of a migration that is not in this database. For who asks only: all labels

@@ -5,6 +5,7 @@ mod faults;
 use super::site::{Site, cycle};
 use super::world::{At, Fault, World};
 use crate::failover::status::{Status, public_steps};
+use crate::preflight::Code;
 use crate::storage::VolumeId;
 use crate::testing::cut;
 use crate::workflow::{Ask, JobState};
@@ -38,6 +39,10 @@ const CLEANUP: [&str; 11] = [
 async fn a_test_is_handed_over_and_leaves_nothing() {
     let mariadb = Server::shared().database().expect("a database");
     for world in [World::zone(None).await, World::zone(Some(mariadb)).await] {
+        // A plan asks the target, and it could.
+        let checked = world.plant.app.check("web-1", None).await.expect("checked");
+        let of_target = |code: &Code| matches!(code, Code::TargetCannotRun | Code::TargetUnknown);
+        assert!(!checked.report.findings.iter().any(|f| of_target(&f.code)), "{:?}", checked.report.findings);
         let id = world.begin().await;
         let job = world.drive(&id).await;
         assert_eq!(job.state, JobState::Succeeded, "{job:#?}");

@@ -85,6 +85,7 @@ pub(super) fn all_well() -> Facts {
         },
         unfinished: None,
         left: Vec::new(),
+        target: Target::Well,
         space: space(60 * GIB, 100 * GIB),
         profile: Some(Profile { name: "shop".parse().expect("a name"), settings }),
         others: vec![],
