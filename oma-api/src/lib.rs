@@ -30,6 +30,7 @@ pub mod service;
 pub mod storage;
 pub mod store;
 pub mod strategy;
+pub mod targets;
 #[cfg(test)]
 mod testing;
 mod work;

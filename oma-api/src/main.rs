@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use oma_api::backup::Command;
-use oma_api::{Config, Listeners, Oma};
+use oma_api::{Config, Listeners, Oma, targets};
 use shared::config::EXIT_CONFIGURATION;
 use shared::daemon::{self, Purpose};
 use std::path::PathBuf;
@@ -19,6 +19,10 @@ struct Args {
     /// Read and check the configuration and the certificates, then exit.
     #[arg(long)]
     check_config: bool,
+    /// Ask LINSTOR and CloudStack whether they are as the configuration has them, change nothing, print a line for each thing
+    /// looked at, then exit: 0, or 1 if something is missing. May be run beside the daemon.
+    #[arg(long, conflicts_with = "check_config")]
+    check_targets: bool,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -37,6 +41,9 @@ fn main() -> ExitCode {
         return daemon::command("oma-api", Config::load(&path), |config| command.run(config));
     }
     let config = args.config.unwrap_or_default();
+    if args.check_targets {
+        return daemon::checked_command("oma-api", Config::load(&config), targets::check);
+    }
     let purpose = if args.check_config { Purpose::CheckOnly } else { Purpose::Serve };
     daemon::main("oma-api", &config, Config::load(&config), purpose, serve)
 }

@@ -39,7 +39,7 @@ mod ground;
 mod machines;
 pub(crate) mod scripted;
 
-pub(crate) use ground::{Ground, There, open as on_zone};
+pub(crate) use ground::{Ground, There, open as on_zone, settings as zone_settings};
 pub(crate) use machines::{Fault, Machines};
 
 const VM: &str = "web-1";

@@ -106,6 +106,23 @@ where
     }
 }
 
+/// The same, with a configuration that has to be fit to serve with.
+pub fn checked_command<C, F, E>(
+    name: &'static str,
+    loaded: Result<C, config::Error>,
+    body: impl FnOnce(C) -> F,
+) -> ExitCode
+where
+    C: Configuration,
+    F: Future<Output = Result<(), E>>,
+    E: Into<Unusable>,
+{
+    match loaded.as_ref().map(Configuration::check) {
+        Ok(Err(error)) => configuration_error(name, error.as_ref()),
+        Ok(Ok(())) | Err(_) => command(name, loaded, body),
+    }
+}
+
 /// Says on stderr what is wrong with the configuration; exit code 64.
 fn configuration_error(name: &str, error: &dyn std::error::Error) -> ExitCode {
     eprintln!("{name}: {}", chain(error));

@@ -6,7 +6,7 @@ use super::credentials::Credentials;
 use super::error::{Error, Reason, Refusal};
 use super::job::{Job, Poll, patience};
 use super::sign::Params;
-use crate::outbound::Circuit;
+use crate::outbound::{Circuit, excerpt};
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use tracing::debug;
 
 /// How long a signed request may be used. Clocks that are further apart than that fail it.
-const EXPIRES: Duration = Duration::from_secs(120);
+pub const EXPIRES: Duration = Duration::from_secs(120);
 
 /// The most that a server's own wish to be left alone is waited for, over all of one command.
 const MOST_THROTTLED: Duration = Duration::from_secs(60);
@@ -49,6 +49,8 @@ struct Inner {
     settings: Settings,
     credentials: Mutex<Credentials>,
     circuit: Circuit,
+    /// At its last answer, as far as it said what time it has.
+    apart: Mutex<Option<Duration>>,
 }
 
 impl Client {
@@ -59,7 +61,12 @@ impl Client {
     pub fn new(settings: Settings, http: reqwest::Client) -> Result<Self, Error> {
         let credentials = Credentials::read(&settings.api_key_file, &settings.secret_key_file)?;
         let (credentials, circuit) = (Mutex::new(credentials), Circuit::new("cloudstack"));
-        Ok(Self(Arc::new(Inner { http, settings, credentials, circuit })))
+        Ok(Self(Arc::new(Inner { http, settings, credentials, circuit, apart: Mutex::default() })))
+    }
+
+    /// How far the server's clock is from ours, to a second, as its last answer said. `None`: it did not, or gave none yet.
+    pub fn clocks_apart(&self) -> Option<Duration> {
+        *self.0.apart.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How it stands with the server.
@@ -122,6 +129,8 @@ impl Client {
         let status = response.status().as_u16();
         let date =
             response.headers().get(http::header::DATE).and_then(|date| date.to_str().ok()).and_then(instant);
+        let apart = date.map(|date| Timestamp::now().duration_since(date).unsigned_abs());
+        *self.0.apart.lock().unwrap_or_else(PoisonError::into_inner) = apart;
         let body = response.bytes().await.map_err(|source| self.no_answer(command, source))?;
         debug!(command, status, ms = begun.elapsed().as_millis(), "asked CloudStack");
         match Answer::of(&body) {
@@ -130,9 +139,9 @@ impl Client {
                 endpoint: endpoint(),
                 command: command.to_owned(),
                 status,
-                excerpt: value.to_string(),
+                excerpt: excerpt(value.to_string().as_bytes()),
             }),
-            Answer::Refusal(refusal) => Err(refused(command, refusal, date)),
+            Answer::Refusal(refusal) => Err(refused(command, refusal, apart.unwrap_or_default())),
             Answer::Strange(excerpt) => {
                 Err(Error::Strange { endpoint: endpoint(), command: command.to_owned(), status, excerpt })
             }
@@ -287,8 +296,7 @@ impl Client {
 }
 
 /// The server does not say whether it is the key, the signature or the time: its own clock does.
-fn refused(command: &str, refusal: Refusal, date: Option<Timestamp>) -> Error {
-    let apart = date.map(|date| Timestamp::now().duration_since(date).unsigned_abs()).unwrap_or_default();
+fn refused(command: &str, refusal: Refusal, apart: Duration) -> Error {
     match refusal.reason() == Reason::Credentials && apart >= EXPIRES {
         true => Error::Clock { command: command.to_owned(), apart },
         false => Error::Refused { command: command.to_owned(), refusal },

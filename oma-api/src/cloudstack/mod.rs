@@ -21,7 +21,7 @@ mod job;
 mod sign;
 
 pub use capabilities::Capabilities;
-pub use client::{Client, Settings};
+pub use client::{Client, EXPIRES, Settings};
 pub use credentials::Credentials;
 pub use error::{Error, Reason, Refusal};
 pub use job::{Job, JobId, Poll};

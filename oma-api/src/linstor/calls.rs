@@ -3,7 +3,7 @@
 
 use super::client::Client;
 use super::error::Error;
-use super::model::{Definition, Node, Pool, Resource, Snapshot};
+use super::model::{Definition, Node, Pool, Resource, Snapshot, Version};
 use super::name::Name;
 use super::reply::{Problem, Replies};
 use http::Method;
@@ -38,6 +38,10 @@ pub struct Filter {
 }
 
 impl Client {
+    pub async fn version(&self) -> Result<Version, Error> {
+        self.get("/v1/controller/version").await
+    }
+
     pub async fn nodes(&self) -> Result<Vec<Node>, Error> {
         self.get("/v1/nodes").await
     }
@@ -75,6 +79,12 @@ impl Client {
     pub async fn resources(&self, name: &Name) -> Result<Vec<Resource>, Error> {
         let all: Vec<Resource> = self.get(&format!("/v1/view/resources?resources={name}")).await?;
         Ok(all.into_iter().filter(|resource| resource.name.eq_ignore_ascii_case(name.as_str())).collect())
+    }
+
+    /// Of everybody, on one node.
+    pub async fn resources_on(&self, node: &str) -> Result<Vec<Resource>, Error> {
+        let all: Vec<Resource> = self.get(&format!("/v1/view/resources?nodes={node}")).await?;
+        Ok(all.into_iter().filter(|resource| resource.node_name.eq_ignore_ascii_case(node)).collect())
     }
 
     /// Of one resource.

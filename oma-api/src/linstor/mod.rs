@@ -30,7 +30,10 @@ pub use cluster::{Age, Cluster, Device};
 pub use error::Error;
 pub use fault::Fault;
 pub(crate) use locks::Locks;
-pub use model::{Definition, Made, Node, Pool, Resource, Snapshot, Unusable, Volume, VolumeDefinition};
+pub use model::{
+    Definition, Made, NetInterface, Node, Pool, Resource, Snapshot, Unusable, Version, Volume,
+    VolumeDefinition,
+};
 pub use name::{InvalidName, Name};
 pub use reply::{Kind, Problem, Replies, Reply, ReturnCode};
 

@@ -196,11 +196,35 @@ pub struct Node {
     pub name: String,
     #[serde(default)]
     pub connection_status: String,
+    #[serde(default)]
+    pub props: BTreeMap<String, String>,
+    #[serde(default)]
+    pub net_interfaces: Vec<NetInterface>,
+}
+
+/// One of a node's ways to be reached.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct NetInterface {
+    #[serde(default)]
+    pub address: String,
+}
+
+/// What a controller says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Version {
+    pub version: String,
+    #[serde(default)]
+    pub rest_api_version: String,
 }
 
 impl Node {
     pub fn is_online(&self) -> bool {
         self.connection_status == "ONLINE"
+    }
+
+    /// As its satellite's host calls itself; left out until it was connected once.
+    pub fn host(&self) -> Option<&str> {
+        self.props.get("NodeUname").map(String::as_str)
     }
 }
 

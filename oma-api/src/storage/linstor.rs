@@ -28,6 +28,7 @@ use device::Claims;
 
 mod device;
 mod settings;
+mod survey;
 #[cfg(test)]
 mod tests;
 

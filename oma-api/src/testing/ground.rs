@@ -67,8 +67,8 @@ impl Ground {
     }
 }
 
-/// Both backends on a zone, quick to ask.
-pub(crate) fn open(zone: &Zone) -> (Arc<LinstorStorage>, Arc<CloudStackCompute>) {
+/// What `[storage]` and `[compute]` have beside their kinds, for that zone: quick to ask.
+pub(crate) fn settings(zone: &Zone) -> (String, String) {
     let (ids, (key, secret)) = (zone.ids().expect("as made"), zone.admin_keys());
     let storage =
         format!("controllers = [{:?}]\nresource_group = {GROUP:?}\nnode = {OMA:?}\n", zone.linstor_url());
@@ -80,6 +80,12 @@ pub(crate) fn open(zone: &Zone) -> (Arc<LinstorStorage>, Arc<CloudStackCompute>)
         ids.zone,
         ids.template,
     );
+    (storage, compute)
+}
+
+/// Both backends on a zone.
+pub(crate) fn open(zone: &Zone) -> (Arc<LinstorStorage>, Arc<CloudStackCompute>) {
+    let (storage, compute) = settings(zone);
     let storage = LinstorStorage::open(&toml::from_str(&storage).expect("settings")).expect("opened");
     let storage = Arc::new(storage);
     let settings = toml::from_str(&compute).expect("settings");

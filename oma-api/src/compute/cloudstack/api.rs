@@ -1,6 +1,8 @@
 //! The commands that a hand-over takes, one function each, over [`crate::cloudstack::Client`].
 
-use super::model::{DiskOffering, Host, Known, Named, Network, Offering, OsType, Pool, Template, Vm, Volume};
+use super::model::{
+    DiskOffering, Host, Known, Limit, Named, Network, Offering, OsType, Pool, Template, Vm, Volume,
+};
 use crate::cloudstack::{Client, Error, Params, Reason};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -94,6 +96,11 @@ impl Api {
 
     pub(super) async fn os_types(&self) -> Result<Vec<OsType>, Error> {
         self.client.list("listOsTypes", "ostype", Params::new()).await
+    }
+
+    /// Of the account itself.
+    pub(super) async fn limits(&self) -> Result<Vec<Limit>, Error> {
+        self.client.list("listResourceLimits", "resourcelimit", Params::new()).await
     }
 
     /// A command that begins a job, and the end of that.

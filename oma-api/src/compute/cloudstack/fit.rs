@@ -25,11 +25,8 @@ pub(super) fn offering(
     machine: &Definition,
 ) -> Result<Fitted, String> {
     let (cpus, memory) = (machine.cpus, machine.memory_bytes.div_ceil(1 << 20));
-    let usable = || all.iter().filter(|offering| offering.state.as_deref().is_none_or(|s| s == "Active"));
     if let Some(named) = named {
-        let found = usable().find(|offering| offering.id == named || offering.name == named);
-        let found = found.ok_or_else(|| format!("there is no service offering {named:?}"))?;
-        return fitted(found, cpus, memory).ok_or_else(|| {
+        return fitted(self::named(all, named)?, cpus, memory).ok_or_else(|| {
             format!("service offering {named:?} does not take {cpus} processors and {memory} MiB")
         });
     }
@@ -37,7 +34,8 @@ pub(super) fn offering(
         let exact = offering.cpunumber == Some(cpus) && offering.memory == Some(memory);
         (!exact, !offering.iscustomized, offering.memory, offering.cpunumber, offering.name.clone())
     };
-    let mut fitting: Vec<_> = usable().filter(|offering| fitted(offering, cpus, memory).is_some()).collect();
+    let mut fitting: Vec<_> =
+        usable(all).filter(|offering| fitted(offering, cpus, memory).is_some()).collect();
     fitting.sort_by_key(rank);
     let best = fitting.first().and_then(|offering| fitted(offering, cpus, memory));
     best.ok_or_else(|| {
@@ -46,6 +44,19 @@ pub(super) fn offering(
              large enough"
         )
     })
+}
+
+/// The one of that name or id.
+///
+/// # Errors
+/// There is none that may be used.
+pub(super) fn named<'a>(all: &'a [Offering], name: &str) -> Result<&'a Offering, String> {
+    let found = usable(all).find(|offering| offering.id == name || offering.name == name);
+    found.ok_or_else(|| format!("there is no service offering {name:?}"))
+}
+
+pub(super) fn usable(all: &[Offering]) -> impl Iterator<Item = &Offering> {
+    all.iter().filter(|offering| offering.state.as_deref().is_none_or(|state| state == "Active"))
 }
 
 fn fitted(offering: &Offering, cpus: u32, memory: u64) -> Option<Fitted> {

@@ -25,6 +25,7 @@ mod os;
 mod place;
 mod power;
 mod settings;
+mod survey;
 #[cfg(test)]
 mod tests;
 mod volumes;

@@ -149,6 +149,15 @@ pub(super) struct OsType {
     pub(super) description: String,
 }
 
+/// What an account may have of something.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(super) struct Limit {
+    #[serde(rename = "resourcetypename", default)]
+    pub(super) of: String,
+    /// −1: as much as there is.
+    pub(super) max: i64,
+}
+
 impl Volume {
     /// It has a place on a storage, or had one.
     pub(super) fn is_placed(&self) -> bool {

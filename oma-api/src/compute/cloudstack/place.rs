@@ -40,14 +40,29 @@ impl Places {
 impl Place {
     /// Anew, whatever was found before.
     pub(super) async fn find(api: &Api, settings: &Settings) -> Result<Self, Error> {
-        let zone = one(api.zones().await?, &settings.zone, "zone", |z| (&z.id, &z.name))?.id;
-        let pool = one(api.pools(&zone).await?, &settings.pool, "primary storage", |p| (&p.id, &p.name))?;
-        let disk_offering =
-            one(api.disk_offerings().await?, &settings.disk_offering, "disk offering", |o| (&o.id, &o.name))?;
-        let template =
-            one(api.templates(&zone).await?, &settings.template, "template", |t| (&t.id, &t.name))?;
+        let zone = zone(api, settings).await?;
+        let pool = pool(&api.pools(&zone).await?, settings)?;
+        let disk_offering = disk_offering(api, settings).await?;
+        let template = template(api, settings, &zone).await?;
         Ok(Self { zone, pool, disk_offering, template })
     }
+}
+
+/// Its id.
+pub(super) async fn zone(api: &Api, settings: &Settings) -> Result<String, Error> {
+    Ok(one(api.zones().await?, &settings.zone, "zone", |z| (&z.id, &z.name))?.id)
+}
+
+pub(super) fn pool(all: &[Pool], settings: &Settings) -> Result<Pool, Error> {
+    one(all.to_vec(), &settings.pool, "primary storage", |p| (&p.id, &p.name))
+}
+
+pub(super) async fn disk_offering(api: &Api, settings: &Settings) -> Result<DiskOffering, Error> {
+    one(api.disk_offerings().await?, &settings.disk_offering, "disk offering", |o| (&o.id, &o.name))
+}
+
+pub(super) async fn template(api: &Api, settings: &Settings, zone: &str) -> Result<Template, Error> {
+    one(api.templates(zone).await?, &settings.template, "template", |t| (&t.id, &t.name))
 }
 
 /// The one of that name or id.

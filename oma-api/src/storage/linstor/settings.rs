@@ -75,24 +75,33 @@ impl Settings {
     /// # Errors
     /// Certificates that cannot be used.
     pub fn cluster(&self) -> Result<Cluster, outbound::Error> {
-        let controllers = Controllers {
-            controllers: self.controllers.clone(),
+        Ok(Cluster::new(self.client(&self.controllers)?, &self.node))
+    }
+
+    /// One client for these controllers; asks nobody yet.
+    pub(super) fn client(&self, controllers: &[String]) -> Result<Client, outbound::Error> {
+        let settings = Controllers {
+            controllers: controllers.to_vec(),
             token_file: self.token_file.clone(),
             deadline: self.deadline.0,
         };
-        let client = Client::new(controllers, outbound::client(self.ca_file.as_deref())?);
-        Ok(Cluster::new(client, &self.node))
+        Ok(Client::new(settings, outbound::client(self.ca_file.as_deref())?))
     }
 }
 
 /// Whether what is sent there can be read on the way.
 fn is_clear(url: &str) -> bool {
     let uri = url.parse::<http::Uri>().unwrap_or_default();
-    let is_here = uri.host().is_some_and(|host| {
+    uri.scheme_str() != Some("https") && !is_here(url)
+}
+
+/// Whether it is on this host.
+pub(super) fn is_here(url: &str) -> bool {
+    let uri = url.parse::<http::Uri>().unwrap_or_default();
+    uri.host().is_some_and(|host| {
         let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
         host == "localhost" || address.is_ok_and(|address| address.is_loopback())
-    });
-    uri.scheme_str() != Some("https") && !is_here
+    })
 }
 
 /// It stands in paths of requests.
