@@ -348,6 +348,44 @@ mod tests {
     }
 
     #[test]
+    fn machines_may_be_made_in_cloudstack() {
+        let of_compute = EXAMPLE.split_once("#[compute]\n").expect("a section").1;
+        let own = of_compute.split_once("\n#[").expect("another one").0;
+        let keys: Vec<_> = own.lines().filter_map(|line| line.strip_prefix("#  ")).collect();
+        let without = |left_out: &[&str]| {
+            let is_one = |line: &&&str| left_out.iter().any(|key| line.starts_with(&format!("{key} = ")));
+            let keys: Vec<_> = keys.iter().filter(|line| !is_one(line)).copied().collect();
+            format!("{}\n[compute]\n{}\n", on_linstor(), keys.join("\n"))
+        };
+        let cloudstack = |text: &str| match load(text).compute {
+            Some(Compute::CloudStack(settings)) => *settings,
+            other => panic!("{other:?}"),
+        };
+        let all = cloudstack(&without(&[]));
+        assert!(all.ca_file.is_some() && all.service_offering.is_some() && all.isolated_network.is_some());
+        let optional =
+            ["ca_file", "service_offering", "isolated_network", "deadline", "job_deadline", "poll"];
+        let least = cloudstack(&without(&optional));
+        assert_eq!((least.ca_file, least.service_offering, least.isolated_network), (None, None, None));
+        let periods =
+            [(least.deadline, all.deadline), (least.job_deadline, all.job_deadline), (least.poll, all.poll)];
+        assert!(periods.iter().all(|(default, shown)| default.0 == shown.0), "the defaults: {periods:?}");
+        for key in
+            ["endpoint", "api_key_file", "secret_key_file", "zone", "pool", "disk_offering", "template"]
+        {
+            let file = tempfile::NamedTempFile::new().expect("temporary file");
+            std::fs::write(file.path(), without(&[key])).expect("written");
+            let error = shared::error::chain(&Config::load(file.path()).expect_err("it cannot be left out"));
+            assert!(error.contains(key), "{key}: {error}");
+        }
+        let on_files = without(&[]).replace(&on_linstor(), EXAMPLE);
+        let file = tempfile::NamedTempFile::new().expect("temporary file");
+        std::fs::write(file.path(), on_files).expect("written");
+        let error = Config::load(file.path()).expect_err("it needs LINSTOR").to_string();
+        assert!(error.contains("compute.kind"), "{error}");
+    }
+
+    #[test]
     fn what_is_asked_of_a_live_failover_can_be_set() {
         let policy =
             load(&format!("{EXAMPLE}\n[failover]\ntest_max_age = \"0s\"\nkeep = \"36h\"\n")).failover;

@@ -6,7 +6,7 @@ use super::credentials::Credentials;
 use super::error::{Error, Reason, Refusal};
 use super::job::{Job, Poll, patience};
 use super::sign::Params;
-use crate::outbound::{Circuit, excerpt};
+use crate::outbound::{Circuit, excerpt, hide};
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -131,7 +131,7 @@ impl Client {
             response.headers().get(http::header::DATE).and_then(|date| date.to_str().ok()).and_then(instant);
         let apart = date.map(|date| Timestamp::now().duration_since(date).unsigned_abs());
         *self.0.apart.lock().unwrap_or_else(PoisonError::into_inner) = apart;
-        let body = response.bytes().await.map_err(|source| self.no_answer(command, source))?;
+        let body = self.hide(response.bytes().await.map_err(|source| self.no_answer(command, source))?);
         debug!(command, status, ms = begun.elapsed().as_millis(), "asked CloudStack");
         match Answer::of(&body) {
             Answer::Value(value) if (200..300).contains(&status) => Ok(value),
@@ -146,6 +146,11 @@ impl Client {
                 Err(Error::Strange { endpoint: endpoint(), command: command.to_owned(), status, excerpt })
             }
         }
+    }
+
+    fn hide(&self, body: bytes::Bytes) -> bytes::Bytes {
+        let credentials = self.0.credentials.lock().unwrap_or_else(PoisonError::into_inner);
+        hide(body, &[&credentials.key, &credentials.secret])
     }
 
     fn no_answer(&self, command: &str, source: reqwest::Error) -> Error {

@@ -2,9 +2,8 @@
 
 use super::error::Error;
 use super::reply::Replies;
-use crate::outbound::{Circuit, excerpt};
+use crate::outbound::{Circuit, excerpt, hide};
 use http::Method;
-use http::header::AUTHORIZATION;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::path::PathBuf;
@@ -170,7 +169,7 @@ impl Client {
         let deadline = if asks_only { deadline.min(ASK) } else { deadline };
         let mut request = self.0.http.request(method.clone(), url).timeout(deadline);
         if let Some(token) = token {
-            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+            request = request.bearer_auth(token);
         }
         if let Some(body) = body {
             request = request.header(http::header::CONTENT_TYPE, "application/json").body(body);
@@ -197,7 +196,7 @@ impl Client {
                 "it sends everybody to {to}: name that one in the configuration"
             )));
         }
-        let body = response.bytes().await.map_err(no_answer)?;
+        let body = hide(response.bytes().await.map_err(no_answer)?, token.as_slice());
         debug!(call, controller, status, ms = begun.elapsed().as_millis(), "asked LINSTOR");
         match status {
             401 | 412 => Err(Passed::Failed(Error::Denied {

@@ -1,5 +1,7 @@
 //! What is known after a call that gave no success, and what of a foreign answer is shown.
 
+use bytes::Bytes;
+
 /// Characters of a foreign body that an error shows.
 const EXCERPT: usize = 200;
 
@@ -33,9 +35,31 @@ pub fn excerpt(body: &[u8]) -> String {
     }
 }
 
+/// A body without these: what a server, or something on the way, repeats of a request must not get into an error or a log.
+pub fn hide(body: Bytes, secrets: &[&str]) -> Bytes {
+    let text = String::from_utf8_lossy(&body);
+    let held: Vec<_> = secrets.iter().filter(|it| !it.is_empty() && text.contains(**it)).collect();
+    if held.is_empty() {
+        return body;
+    }
+    held.iter().fold(text.into_owned(), |text, secret| text.replace(**secret, "…")).into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_server_repeats_of_a_secret_is_hidden() {
+        let said = Bytes::from_static(b"<pre>apiKey=KEY&signature=x SECRET KEY</pre>");
+        assert_eq!(
+            hide(said.clone(), &["KEY", "SECRET", ""]),
+            "<pre>apiKey=…&signature=x … …</pre>".as_bytes()
+        );
+        assert_eq!(hide(said.clone(), &["", "none"]), said);
+        let no_text = Bytes::from_static(b"\xff\xfe");
+        assert_eq!(hide(no_text.clone(), &["KEY"]), no_text, "as it is");
+    }
 
     #[test]
     fn of_a_foreign_body_the_beginning_is_shown() {

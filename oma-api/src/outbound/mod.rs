@@ -3,7 +3,7 @@
 mod answer;
 mod circuit;
 
-pub use answer::{Again, Outcome, excerpt};
+pub use answer::{Again, Outcome, excerpt, hide};
 pub use circuit::{Away, Circuit, Standing, State};
 
 use rustls_pki_types::CertificateDer;

@@ -1,5 +1,7 @@
 //! Against a zone of both simulators.
 
+mod secrets;
+
 use super::*;
 use crate::config::Compute as ComputeConfig;
 use crate::testing::zone_settings;
