@@ -6,7 +6,7 @@ use super::credentials::Credentials;
 use super::error::{Error, Reason, Refusal};
 use super::job::{Job, Poll, patience};
 use super::sign::Params;
-use crate::outbound::Circuit;
+use crate::outbound::{Circuit, milliseconds};
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -123,7 +123,7 @@ impl Client {
         let date =
             response.headers().get(http::header::DATE).and_then(|date| date.to_str().ok()).and_then(instant);
         let body = response.bytes().await.map_err(|source| self.no_answer(command, source))?;
-        debug!(command, status, ms = begun.elapsed().as_millis(), "asked CloudStack");
+        debug!(command, status, ms = milliseconds(begun.elapsed()), "asked CloudStack");
         match Answer::of(&body) {
             Answer::Value(value) if (200..300).contains(&status) => Ok(value),
             Answer::Value(value) => Err(Error::Strange {
@@ -264,6 +264,7 @@ impl Client {
             if begun.elapsed() + wait > most {
                 break;
             }
+            debug!(job = %job.id, job.command, ms = milliseconds(wait), "a job is waited for");
             tokio::time::sleep(wait).await;
             let polled = self.poll(job).await;
             let (job, command) = of();

@@ -2,7 +2,7 @@
 
 use super::error::Error;
 use super::reply::Replies;
-use crate::outbound::{Circuit, excerpt};
+use crate::outbound::{Circuit, excerpt, milliseconds};
 use http::Method;
 use http::header::AUTHORIZATION;
 use serde::Serialize;
@@ -198,7 +198,7 @@ impl Client {
             )));
         }
         let body = response.bytes().await.map_err(no_answer)?;
-        debug!(call, controller, status, ms = begun.elapsed().as_millis(), "asked LINSTOR");
+        debug!(call, controller, status, ms = milliseconds(begun.elapsed()), "asked LINSTOR");
         match status {
             401 | 412 => Err(Passed::Failed(Error::Denied {
                 controller: controller.to_owned(),
