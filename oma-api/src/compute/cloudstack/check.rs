@@ -27,7 +27,7 @@ const NEEDED: [&str; 16] = [
 
 impl CloudStackCompute {
     pub(super) async fn fits(&self, machine: &Definition) -> Result<(), Error> {
-        let place = Place::find(&self.api, &self.settings).await?;
+        let place = self.places.anew(&self.api, &self.settings).await?;
         let mut wrong = self.site(&place).await?;
         let offerings = self.api.offerings().await?;
         wrong.extend(fit::offering(&offerings, self.settings.service_offering.as_deref(), machine).err());
@@ -82,8 +82,7 @@ impl CloudStackCompute {
         if !offering.iscustomized {
             wrong.push(format!("disk offering {} is of one size: name one of any size", offering.name));
         }
-        let others: Vec<_> = self.api.pools(&place.zone).await?;
-        let others = others.iter().filter(|other| other.id != pool.id && other.has_tags(tags));
+        let others = place.other_pools.iter().filter(|other| other.has_tags(tags));
         let others: Vec<_> = others.map(|other| other.name.as_str()).collect();
         if tags.is_empty() || !pool.has_tags(tags) || !others.is_empty() {
             wrong.push(format!(
