@@ -53,7 +53,7 @@ soak: ## two hundred kills among all other faults, and one at every sync of the 
 	MIGRATEKIT_SEED=$(SEED) MIGRATEKIT_KILLS=$(KILLS) $(CARGO) test $(LOCKED) -p integration-tests --test e2e -- \
 	    kills:: links:: clocks:: crowd:: survive:: --nocapture --test-threads=1
 
-bench: ## the data path side by side with nbdcopy and b3sum, the control plane, failovers: optimised build, tables, bench-results/*.json (BENCH=--quick)
+bench: ## the data path side by side with nbdcopy and b3sum, the control plane, failovers, also on both simulated targets: optimised build, tables, bench-results/*.json (BENCH=--quick)
 	deploy/install-deps.sh test bench
 	$(CARGO) build --release $(LOCKED) --bin oma-api --bin vma-agent --bin bench
 	# A program of its own, with machines that are only remembered: oma-api has no such thing.

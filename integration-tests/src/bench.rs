@@ -9,6 +9,7 @@
 //! estimate                                   the predicted downtime beside the real one
 //! watchers                                   a thousand who watch one migration
 //! failover, recovery                         test failovers without their machines; a hundred of them interrupted
+//! cloud                                      fifty of them at a time on both simulated targets: calls, polls, memory
 //! console                                    a machine of a test failover, against the same QEMU by hand
 //! crowd, start                               a store of a year's use and a thousand agents: answers, memory, processors
 //! ```
@@ -148,6 +149,7 @@ const CASES: &[Case] = &[
     Case { name: "estimate", run: |options| Box::pin(estimate::run(options)) },
     Case { name: "failover", run: |options| Box::pin(failover::run(options)) },
     Case { name: "recovery", run: |options| Box::pin(failover::recovery(options)) },
+    Case { name: "cloud", run: |options| Box::pin(failover::cloud(options)) },
     Case { name: "console", run: |options| Box::pin(failover::console(options)) },
     Case { name: "start", run: |options| Box::pin(crowd::start(options)) },
 ];

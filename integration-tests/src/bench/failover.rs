@@ -9,6 +9,7 @@
 //!
 //! `oma-instant` is the whole of oma-api, but for its compute backend; see the feature `test-compute` of oma-api.
 
+mod cloud;
 mod console;
 mod protected;
 mod recovery;
@@ -24,6 +25,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Instant;
 
+pub(super) use cloud::run as cloud;
 pub(super) use console::run as console;
 pub(super) use recovery::run as recovery;
 
@@ -37,7 +39,7 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<Outcome> {
     let before = there.journal().await?;
     for number in 0..options.sizes.tests {
         let begun = Instant::now();
-        let job = begin(&mut client, number).await?.job_id;
+        let job = begin(&mut client, number % VMS).await?.job_id;
         let ended = completed(&mut client, &job).await?;
         times.push(begun.elapsed().as_secs_f64() * 1e3);
         steps.add(&ended)?;
@@ -88,7 +90,7 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<Outcome> {
 async fn together(there: &Protected) -> anyhow::Result<(f64, f64)> {
     let client = there.client().await?;
     let begun = Timestamp::now();
-    let jobs = begin_all(&client, AT_ONCE).await?;
+    let jobs = begin_all(&client, AT_ONCE, VMS).await?;
     let mut ends = Vec::new();
     // One watch at a time: each reads what it watches whenever anything changes.
     for job in &jobs {
@@ -104,11 +106,12 @@ async fn together(there: &Protected) -> anyhow::Result<(f64, f64)> {
 async fn begin_all(
     client: &v1::failover_service_client::FailoverServiceClient<tonic::transport::Channel>,
     count: usize,
+    vms: usize,
 ) -> anyhow::Result<Vec<String>> {
     let mut asked = tokio::task::JoinSet::new();
     for number in 0..count {
         let mut client = client.clone();
-        asked.spawn(async move { begin(&mut client, number).await });
+        asked.spawn(async move { begin(&mut client, number % vms).await });
     }
     let mut jobs = Vec::new();
     while let Some(answer) = asked.join_next().await {

@@ -16,7 +16,7 @@ struct Args {
     #[arg(long)]
     runs: Option<usize>,
     /// Only this one, may be repeated: copy (copy-tmpfs, copy-disk, copy-plain), sparse, gigabit, latency, disks,
-    /// incremental, memory, verify, fifty, crowd, start, watchers, estimate, failover, recovery, console.
+    /// incremental, memory, verify, fifty, crowd, start, watchers, estimate, failover, recovery, cloud, console.
     #[arg(long = "case", value_name = "NAME")]
     cases: Vec<String>,
     /// A folder on a disk, for targets and state.

@@ -69,7 +69,7 @@ What goes wrong is said over HTTP, unsigned, at /sim/:
   what     fail (code, text), failed-though-done, no-result, job-fail (code, text), capacity, quota, drop-answer,
            delay (ms), stuck, burnt, left-between, die-before, die-after
   GET /sim/faults, DELETE /sim/faults   what has not fired yet; take it back
-  GET /sim/calls                        what was asked: command, status, milliseconds
+  GET /sim/calls                        what was asked: command, status, milliseconds, its job
   GET /sim/unknown-parameters           what was sent and no such command takes
   GET /sim/state                        all that is kept
   POST /sim/settings                    {\"job_ms\": 2000, \"order\": \"any\", \"throttle\": {\"limit\": 5, \"window_ms\": 10000}}

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 const LONGEST_URI: usize = 8192;
 
 /// Calls that are remembered.
-const REMEMBERED: usize = 10_000;
+const REMEMBERED: usize = 100_000;
 
 pub(super) async fn serve(listener: TcpListener, sim: Arc<Sim>, ended: CancellationToken) {
     let app = Router::new()
@@ -83,6 +83,7 @@ fn remember(sim: &Sim, outcome: &Outcome, begun: Instant) {
     let arrived = jiff::Timestamp::now().as_millisecond() - i64::try_from(ms).unwrap_or(0);
     let call = json!({
         "at": arrived, "command": outcome.command, "status": outcome.answer.status, "ms": ms, "cut": outcome.is_cut,
+        "job": outcome.job,
     });
     tracing::debug!(command = outcome.command, status = outcome.answer.status, ms, "asked");
     let mut switches = sim.switches();

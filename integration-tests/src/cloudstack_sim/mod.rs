@@ -22,7 +22,7 @@
 //! | `POST /sim/faults` | a rule or a list of them: `{"command": "attach*", "nth": 2, "what": "failed-though-done"}` |
 //! | `GET /sim/faults` | what has not fired yet, and how many have |
 //! | `DELETE /sim/faults` | takes back what has not fired |
-//! | `GET /sim/calls` | what was asked: when (milliseconds since 1970), command, status, milliseconds |
+//! | `GET /sim/calls` | what was asked: when (milliseconds since 1970), command, status, milliseconds, its job |
 //! | `GET /sim/unknown-parameters` | parameters that no command of that name takes: `command.parameter` |
 //! | `POST /sim/settings` | `{"job_ms": 2000, "order": "any" or "submission", "throttle": {"limit": 5, "window_ms": 10000}}` |
 //! | `GET /sim/state` | the whole state |
@@ -260,6 +260,11 @@ impl CloudStackSim {
     /// Lets things go wrong.
     pub fn arm(&self, rules: impl IntoIterator<Item = Rule>) {
         self.sim.switches().board.arm(rules);
+    }
+
+    /// What was asked so far, as `GET /sim/calls` shows it.
+    pub fn calls(&self) -> Vec<serde_json::Value> {
+        self.sim.switches().calls.iter().cloned().collect()
     }
 
     /// `command.parameter` of what no such command takes.

@@ -19,11 +19,13 @@ pub(super) struct Outcome {
     pub(super) delay: Duration,
     pub(super) is_cut: bool,
     pub(super) command: String,
+    /// The job that it began, or asks about.
+    pub(super) job: Option<String>,
 }
 
 impl Outcome {
     fn plain(command: &str, answer: Answer) -> Self {
-        Self { answer, delay: Duration::ZERO, is_cut: false, command: command.to_owned() }
+        Self { answer, delay: Duration::ZERO, is_cut: false, command: command.to_owned(), job: None }
     }
 }
 
@@ -153,6 +155,8 @@ impl Sim {
         if faults.contains(&What::DieAfter) {
             std::process::abort();
         }
+        let begun = done.as_ref().ok().and_then(|value| value["jobid"].as_str());
+        let job = begun.map(str::to_owned);
         let answer = match done {
             Ok(value) => Answer::done(format, envelope, &value),
             Err(refusal) => Answer::refused(format, envelope, &refusal),
@@ -162,7 +166,7 @@ impl Sim {
             _ => Duration::ZERO,
         });
         let (delay, is_cut) = (delay.sum(), faults.contains(&What::DropAnswer));
-        Outcome { answer, delay, is_cut, command: command.to_owned() }
+        Outcome { answer, delay, is_cut, command: command.to_owned(), job }
     }
 
     /// Carries a command out, or its first part and leaves the rest to a job.

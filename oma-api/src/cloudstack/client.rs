@@ -6,7 +6,7 @@ use super::credentials::Credentials;
 use super::error::{Error, Reason, Refusal};
 use super::job::{Job, Poll, patience};
 use super::sign::Params;
-use crate::outbound::{Circuit, excerpt, hide};
+use crate::outbound::{Circuit, excerpt, hide, milliseconds};
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -132,7 +132,7 @@ impl Client {
         let apart = date.map(|date| Timestamp::now().duration_since(date).unsigned_abs());
         *self.0.apart.lock().unwrap_or_else(PoisonError::into_inner) = apart;
         let body = self.hide(response.bytes().await.map_err(|source| self.no_answer(command, source))?);
-        debug!(command, status, ms = begun.elapsed().as_millis(), "asked CloudStack");
+        debug!(command, status, ms = milliseconds(begun.elapsed()), "asked CloudStack");
         match Answer::of(&body) {
             Answer::Value(value) if (200..300).contains(&status) => Ok(value),
             Answer::Value(value) => Err(Error::Strange {
@@ -278,6 +278,7 @@ impl Client {
             if begun.elapsed() + wait > most {
                 break;
             }
+            debug!(job = %job.id, job.command, ms = milliseconds(wait), "a job is waited for");
             tokio::time::sleep(wait).await;
             let polled = self.poll(job).await;
             let (job, command) = of();

@@ -2,7 +2,7 @@
 
 use super::error::Error;
 use super::reply::Replies;
-use crate::outbound::{Circuit, excerpt, hide};
+use crate::outbound::{Circuit, excerpt, hide, milliseconds};
 use http::Method;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -197,7 +197,7 @@ impl Client {
             )));
         }
         let body = hide(response.bytes().await.map_err(no_answer)?, token.as_slice());
-        debug!(call, controller, status, ms = begun.elapsed().as_millis(), "asked LINSTOR");
+        debug!(call, controller, status, ms = milliseconds(begun.elapsed()), "asked LINSTOR");
         match status {
             401 | 412 => Err(Passed::Failed(Error::Denied {
                 controller: controller.to_owned(),

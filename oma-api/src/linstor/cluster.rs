@@ -48,6 +48,17 @@ pub struct Device {
     pub provider: String,
 }
 
+/// A resource of ours that is whole, as it was looked at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sight {
+    pub definition: Definition,
+    pub device: Device,
+    /// On all nodes.
+    pub resources: Vec<Resource>,
+    /// Everybody's, whose names begin with its own.
+    pub beside: Vec<String>,
+}
+
 /// Whether a resource was there before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Age {
@@ -163,7 +174,7 @@ impl Cluster {
         if self.client.resources(name).await?.iter().all(Resource::is_diskless) {
             self.client.place(name, &filter).await?;
         }
-        let device = self.open_here(name).await?;
+        let (device, _) = self.open_here(name, None).await?;
         if !is_whole(&definition, name) {
             self.say_whole(name, definition.uuid).await?;
         }
@@ -188,31 +199,64 @@ impl Cluster {
     /// [`Fault`].
     pub async fn device(&self, name: &Name) -> Result<Device, Fault> {
         let _held = self.locks.hold([name]).await;
-        self.find(name).await?.ok_or_else(|| Fault::NoResource { name: name.clone() })?;
-        self.open_here(name).await
+        let found = self.find(name).await?.ok_or_else(|| Fault::NoResource { name: name.clone() })?;
+        Ok(self.open_here(name, Some(&found)).await?.0)
+    }
+
+    /// The same, with what else is there of it and beside it; asks for each of these once.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub async fn survey(&self, name: &Name) -> Result<Sight, Fault> {
+        let _held = self.locks.hold([name]).await;
+        let (own, others): (Vec<_>, Vec<_>) = self
+            .client
+            .definitions()
+            .await?
+            .into_iter()
+            .partition(|d| d.name.eq_ignore_ascii_case(name.as_str()));
+        let none = || Fault::NoResource { name: name.clone() };
+        let definition =
+            ours(name, own.into_iter().next())?.filter(|found| is_whole(found, name)).ok_or_else(none)?;
+        if self.is_being_reset(name).await? {
+            return Err(none());
+        }
+        let (device, resources) = self.open_here(name, Some(&definition)).await?;
+        let begins = |other: &Definition| {
+            other.name.get(..name.as_str().len()).is_some_and(|head| head.eq_ignore_ascii_case(name.as_str()))
+        };
+        let beside = others.into_iter().filter(begins).map(|other| other.name).collect();
+        Ok(Sight { definition, device, resources, beside })
     }
 
     /// Looks for a copy with a disk first: without one, what `make-available` gives to this node leads nowhere, and any change may
-    /// make an empty volume of a copy whose restore failed.
-    pub(super) async fn open_here(&self, name: &Name) -> Result<Device, Fault> {
+    /// make an empty volume of a copy whose restore failed. `known`: its definition, if nothing has changed since it was read.
+    pub(super) async fn open_here(
+        &self,
+        name: &Name,
+        known: Option<&Definition>,
+    ) -> Result<(Device, Vec<Resource>), Fault> {
         let unusable = |source| Fault::Unusable { name: name.clone(), source };
         let there = self.client.resources(name).await?;
         let disk = with_disk(&there).map_err(unusable)?;
         let provider = disk.volumes.first().map(|volume| volume.provider_kind.clone()).unwrap_or_default();
         let is_here = |resource: &&Resource| resource.node_name == *self.node;
-        let there = match there.iter().any(|resource| is_here(&resource)) {
-            true => there,
+        let (there, known) = match there.iter().any(|resource| is_here(&resource)) {
+            true => (there, known),
             false => {
                 self.client.make_available(name, &self.node).await?;
-                self.client.resources(name).await?
+                (self.client.resources(name).await?, None)
             }
         };
         let not_there = || unusable(Unusable::NotThere { node: self.node.to_string() });
         let here = there.iter().find(is_here).ok_or_else(not_there)?;
         let path = here.device().map_err(unusable)?.to_owned();
-        let size = self.client.definition(name).await?.and_then(|definition| definition.size());
+        let size = match known {
+            Some(known) => known.size(),
+            None => self.client.definition(name).await?.and_then(|definition| definition.size()),
+        };
         let size = size.ok_or_else(|| Fault::NoResource { name: name.clone() })?;
-        Ok(Device { path, size, provider })
+        Ok((Device { path, size, provider }, there))
     }
 
     /// Makes it larger. LINSTOR shrinks as readily, so that the size is compared first.
@@ -226,10 +270,11 @@ impl Cluster {
         if have > need {
             return Err(Fault::OtherSize { name: name.clone(), have, need });
         }
-        if have < need {
+        let known = (have == need).then_some(&definition);
+        if known.is_none() {
             self.client.set_size(name, size_kib).await?;
         }
-        self.open_here(name).await
+        Ok(self.open_here(name, known).await?.0)
     }
 
     /// Removes it with its snapshots, where it is ours; nothing to remove is success. Nobody may have it open: without DRBD
@@ -252,9 +297,10 @@ impl Cluster {
 
     /// It and its snapshots, which go first: LINSTOR refuses otherwise.
     pub(super) async fn discard_all(&self, name: &Name) -> Result<(), Fault> {
-        for snapshot in self.client.snapshots(name).await? {
-            if let Ok(snapshot) = Name::parse(snapshot.name) {
-                self.discard_one(name, &snapshot).await?;
+        let all = self.client.snapshots(name).await?;
+        for snapshot in &all {
+            if let Ok(snapshot) = Name::parse(snapshot.name.as_str()) {
+                self.discard_seen(name, &snapshot, &all).await?;
             }
         }
         Ok(self.client.delete_definition(name).await?)
@@ -286,14 +332,29 @@ impl Cluster {
 
     /// The definition of that name, which has to be ours. `None`: there is none.
     pub(super) async fn ours(&self, name: &Name) -> Result<Option<Definition>, Fault> {
-        match self.client.definition(name).await? {
-            None => Ok(None),
-            Some(definition) if !is_marked(&definition, name) => Err(Fault::NotOurs { name: name.clone() }),
-            Some(definition) if definition.is_being_deleted() => {
-                Err(Fault::BeingDeleted { name: name.clone() })
-            }
-            Some(definition) => Ok(Some(definition)),
+        ours(name, self.client.definition(name).await?)
+    }
+
+    /// All of them are there, whole.
+    pub(super) async fn all_whole(&self, names: &[Name]) -> Result<(), Fault> {
+        let none = |name: &Name| Fault::NoResource { name: name.clone() };
+        for name in names {
+            self.ours(name).await?.filter(|found| is_whole(found, name)).ok_or_else(|| none(name))?;
         }
+        let resets = self.client.notes(NOTES).await?;
+        match names.iter().find(|name| resets.contains_key(&reset_of(name))) {
+            Some(name) => Err(none(name)),
+            None => Ok(()),
+        }
+    }
+}
+
+fn ours(name: &Name, found: Option<Definition>) -> Result<Option<Definition>, Fault> {
+    match found {
+        None => Ok(None),
+        Some(definition) if !is_marked(&definition, name) => Err(Fault::NotOurs { name: name.clone() }),
+        Some(definition) if definition.is_being_deleted() => Err(Fault::BeingDeleted { name: name.clone() }),
+        Some(definition) => Ok(Some(definition)),
     }
 }
 

@@ -26,7 +26,7 @@ mod reply;
 
 pub use calls::{Filter, Group};
 pub use client::{Client, Settings};
-pub use cluster::{Age, Cluster, Device};
+pub use cluster::{Age, Cluster, Device, Sight};
 pub use error::Error;
 pub use fault::Fault;
 pub(crate) use locks::Locks;

@@ -3,7 +3,7 @@
 use super::cluster::{Cluster, Device, marks};
 use super::error::Error;
 use super::fault::Fault;
-use super::model::Made;
+use super::model::{Made, Snapshot};
 use super::name::Name;
 use crate::outbound::Outcome;
 
@@ -14,14 +14,18 @@ impl Cluster {
     /// [`Fault::HalfSnapshot`] after a set that was not whole was removed.
     pub async fn snapshot(&self, names: &[Name], snapshot: &Name) -> Result<(), Fault> {
         let _held = self.locks.hold(names).await;
+        self.all_whole(names).await?;
+        let mut there = Vec::new();
         for name in names {
-            self.find(name).await?.ok_or_else(|| Fault::NoResource { name: name.clone() })?;
+            there.push((name, self.client.snapshots(name).await?));
         }
-        if self.taken(names, snapshot).await?.is_none() {
+        if there.iter().all(|(_, all)| has_whole(all, snapshot)) {
             return Ok(());
         }
         // What a crash or a failed tool left keeps the name.
-        self.discard(names, snapshot).await?;
+        for (name, all) in &there {
+            self.discard_seen(name, snapshot, all).await?;
+        }
         let taken = self.client.take_snapshots(names, snapshot).await;
         match (self.taken(names, snapshot).await, taken) {
             (Ok(None), _) => Ok(()),
@@ -41,11 +45,7 @@ impl Cluster {
     /// The first of them that has no whole snapshot of that name.
     async fn taken(&self, names: &[Name], snapshot: &Name) -> Result<Option<Name>, Fault> {
         for name in names {
-            let all = self.client.snapshots(name).await?;
-            let is_whole = |s: &super::Snapshot| {
-                s.name.eq_ignore_ascii_case(snapshot.as_str()) && s.made() == Made::Whole
-            };
-            if !all.iter().any(is_whole) {
+            if !has_whole(&self.client.snapshots(name).await?, snapshot) {
                 return Ok(Some(name.clone()));
             }
         }
@@ -59,9 +59,18 @@ impl Cluster {
         Ok(())
     }
 
-    /// Not while a node that holds a part of it is off: LINSTOR says yes then, forgets it at once, and its blocks stay taken.
-    pub(super) async fn discard_one(&self, name: &Name, snapshot: &Name) -> Result<(), Fault> {
-        let all = self.client.snapshots(name).await?;
+    async fn discard_one(&self, name: &Name, snapshot: &Name) -> Result<(), Fault> {
+        self.discard_seen(name, snapshot, &self.client.snapshots(name).await?).await
+    }
+
+    /// Of all that the resource has. Not while a node that holds a part of it is off: LINSTOR says yes then, forgets it at once, and its
+    /// blocks stay taken.
+    pub(super) async fn discard_seen(
+        &self,
+        name: &Name,
+        snapshot: &Name,
+        all: &[Snapshot],
+    ) -> Result<(), Fault> {
         let Some(one) = all.iter().find(|s| s.name.eq_ignore_ascii_case(snapshot.as_str())) else {
             return Ok(());
         };
@@ -112,8 +121,8 @@ impl Cluster {
         self.client.define(to, group, &filter.layer_stack, &marks(to)).await?;
         self.client.restore_volume(from, snapshot, to).await?;
         self.client.restore(from, snapshot, to).await?;
-        let device = self.open_here(to).await?;
         let made = self.ours(to).await?.ok_or_else(|| Fault::NoResource { name: to.clone() })?;
+        let (device, _) = self.open_here(to, Some(&made)).await?;
         self.say_whole(to, made.uuid).await?;
         self.forget_reset(to).await?;
         Ok(device)
@@ -133,10 +142,14 @@ impl Cluster {
         }
         self.note_reset(name).await?;
         self.client.rollback(name, to).await?;
-        let device = self.open_here(name).await?;
         let made = self.ours(name).await?.ok_or_else(|| Fault::NoResource { name: name.clone() })?;
+        let (device, _) = self.open_here(name, Some(&made)).await?;
         self.say_whole(name, made.uuid).await?;
         self.forget_reset(name).await?;
         Ok(device)
     }
+}
+
+fn has_whole(all: &[Snapshot], snapshot: &Name) -> bool {
+    all.iter().any(|s| s.name.eq_ignore_ascii_case(snapshot.as_str()) && s.made() == Made::Whole)
 }

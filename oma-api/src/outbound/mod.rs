@@ -46,6 +46,11 @@ pub fn client(ca: Option<&Path>) -> Result<reqwest::Client, Error> {
     builder.build().map_err(Error::Client)
 }
 
+/// For logs.
+pub fn milliseconds(took: Duration) -> f64 {
+    took.as_secs_f64() * 1e3
+}
+
 fn certificates(path: &Path) -> Result<Vec<reqwest::Certificate>, Error> {
     use rustls_pki_types::pem::PemObject as _;
     let form = || Error::Form { path: path.to_owned() };

@@ -86,6 +86,39 @@ impl LinstorStorage {
         Ok((name, turn))
     }
 
+    /// As [`Storage::closed`], of what was just seen of it on all nodes.
+    ///
+    /// # Errors
+    /// [`Error::InUse`].
+    pub async fn closed_as_seen(&self, volume: &VolumeId, resources: Vec<Resource>) -> Result<(), Error> {
+        match self.holder_of(resources).await? {
+            None => Ok(()),
+            Some(_) => self.closed(volume).await,
+        }
+    }
+
+    async fn holder_of(&self, resources: Vec<Resource>) -> Result<Option<String>, Error> {
+        let is_elsewhere = |r: &&Resource| r.node_name != self.cluster.node() && r.state.in_use == Some(true);
+        if let Some(there) = resources.iter().find(is_elsewhere) {
+            return Ok(Some(format!("something on node {}", there.node_name)));
+        }
+        let here = resources.into_iter().filter(|r| r.node_name == self.cluster.node());
+        let paths: Vec<_> = here
+            .flat_map(|r| r.volumes)
+            .filter_map(|v| v.device_path)
+            .filter(|p| !p.as_os_str().is_empty())
+            .collect();
+        blocking(move || {
+            for path in paths {
+                if let Some(holder) = device::holder(&path)? {
+                    return Ok(Some(holder));
+                }
+            }
+            Ok(None)
+        })
+        .await
+    }
+
     /// Those that the group places volumes in, on all their nodes.
     async fn pools(&self) -> Result<Vec<Pool>, Error> {
         let group = self.cluster.client().group(&self.group).await.map_err(Fault::from)?;
@@ -164,10 +197,10 @@ impl Storage for LinstorStorage {
     }
 
     async fn opener(&self, volume: &VolumeId) -> Result<Option<Opener>, Error> {
-        if self.volume(volume).await?.is_none() {
-            return Ok(None);
-        }
-        let path = self.device(volume).await?.path;
+        let path = match self.device(volume).await {
+            Err(Error::NoVolume { .. }) => return Ok(None),
+            device => device?.path,
+        };
         let place = path.display().to_string();
         let look = move || {
             openers::first(&path).map_err(|source| Error::Io { what: "look for users of", place, source })
@@ -184,26 +217,7 @@ impl Storage for LinstorStorage {
 
     /// Of whatever has its name: what is half-made may be open, too. Another node's use is known with DRBD.
     async fn holder(&self, volume: &VolumeId) -> Result<Option<String>, Error> {
-        let resources = self.cluster.client().resources(&name(volume)?).await.map_err(Fault::from)?;
-        let is_elsewhere = |r: &&Resource| r.node_name != self.cluster.node() && r.state.in_use == Some(true);
-        if let Some(there) = resources.iter().find(is_elsewhere) {
-            return Ok(Some(format!("something on node {}", there.node_name)));
-        }
-        let here = resources.into_iter().filter(|r| r.node_name == self.cluster.node());
-        let paths: Vec<_> = here
-            .flat_map(|r| r.volumes)
-            .filter_map(|v| v.device_path)
-            .filter(|p| !p.as_os_str().is_empty())
-            .collect();
-        blocking(move || {
-            for path in paths {
-                if let Some(holder) = device::holder(&path)? {
-                    return Ok(Some(holder));
-                }
-            }
-            Ok(None)
-        })
-        .await
+        self.holder_of(self.cluster.client().resources(&name(volume)?).await.map_err(Fault::from)?).await
     }
 
     async fn delete(&self, volume: &VolumeId) -> Result<(), Error> {

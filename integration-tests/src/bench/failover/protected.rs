@@ -1,5 +1,5 @@
-//! VMs that have a restore point each, of a control plane whose machines are only remembered (`oma-instant`); and test
-//! failovers of them, by gRPC as an operator's.
+//! VMs that have a restore point each, of a control plane whose machines are only remembered (`oma-instant`) or of one with
+//! targets of its own; and test failovers of them, by gRPC as an operator's.
 
 use super::super::crowd::Rest;
 use super::super::place::Place;
@@ -20,7 +20,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tonic::transport::Channel;
 
-/// VMs, of two disks each.
+/// VMs, of two disks each, where it is not said.
 pub(super) const VMS: usize = 20;
 
 const DISKS: [&str; 2] = ["root", "data"];
@@ -32,7 +32,7 @@ const DATA: usize = 1 << 20;
 /// Replicas, restore points and a hundred tests with their snapshots, as far as they are data.
 const ROOM: u64 = 2 << 30;
 
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// See the module.
 pub(super) struct Protected {
@@ -49,15 +49,32 @@ pub(super) struct Journal {
 
 /// In the place of the backend that a world has: the kind, and where its machines are.
 pub(super) fn with_compute(config: &Path, kind: &str, machines: &Path) -> anyhow::Result<()> {
-    let text = std::fs::read_to_string(config)?;
-    let begin = text.find("[compute]").context("no [compute]")?;
-    let end = text[begin + 1..].find('[').map_or(text.len(), |at| begin + 1 + at);
-    let table = format!("[compute]\nkind = \"{kind}\"\npath = \"{}\"\n", machines.display());
-    Ok(std::fs::write(config, format!("{}{table}{}", &text[..begin], &text[end..]))?)
+    with_table(config, "compute", &format!("kind = \"{kind}\"\npath = \"{}\"\n", machines.display()))
+}
+
+/// The same of any table.
+pub(super) fn with_table(config: &Path, table: &str, lines: &str) -> anyhow::Result<()> {
+    let (text, heading) = (std::fs::read_to_string(config)?, format!("[{table}]\n"));
+    let begin = text.find(&heading).with_context(|| format!("no [{table}]"))?;
+    let end = text[begin + 1..].find("\n[").map_or(text.len(), |at| begin + 2 + at);
+    Ok(std::fs::write(config, format!("{}{heading}{lines}{}", &text[..begin], &text[end..]))?)
 }
 
 impl Protected {
     pub(super) async fn start(options: &Options) -> anyhow::Result<Self> {
+        Self::start_with(options, VMS, |world, folder| {
+            world.control_plane = "oma-instant";
+            with_compute(&world.dir.join("oma.toml"), "instant", &folder.join("machines"))
+        })
+        .await
+    }
+
+    /// With a control plane as it is configured before anything is replicated.
+    pub(super) async fn start_with(
+        options: &Options,
+        vms: usize,
+        configure: impl FnOnce(&mut World, &Path) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Self> {
         let folder = Place::disk(options).folder(ROOM)?;
         let sources = DISKS.map(|key| folder.path().join(format!("{key}.img")));
         for (seed, source) in (0..).zip(&sources) {
@@ -70,12 +87,11 @@ impl Protected {
             ..harness::Options::files(&files)
         };
         let mut world = World::start(&how).await?;
-        add_vms(&world, &files)?;
-        with_compute(&world.dir.join("oma.toml"), "instant", &folder.path().join("machines"))?;
-        world.control_plane = "oma-instant";
+        add_vms(&world, vms, &files)?;
+        configure(&mut world, folder.path())?;
         world.oma_restart(&[])?;
         world.agent_restart()?;
-        replicate(&world.channel().await?).await?;
+        replicate(&world.channel().await?, vms).await?;
         Ok(Self { world, folder })
     }
 
@@ -111,8 +127,8 @@ pub(super) async fn begin(
     vm: usize,
 ) -> anyhow::Result<v1::Failover> {
     let request = v1::FailoverServiceStartTestRequest {
-        vm_id: uuid(vm % VMS),
-        vm_name: name(vm % VMS),
+        vm_id: uuid(vm),
+        vm_name: name(vm),
         skip_virtio_injection: true,
         custom_config: r#"{"cpu_count":1,"memory_mb":64}"#.to_owned(),
         ..v1::FailoverServiceStartTestRequest::default()
@@ -179,9 +195,9 @@ fn name(number: usize) -> String {
 }
 
 /// The harness knows one VM; here are the others, of the same sources.
-fn add_vms(world: &World, files: &[(&str, &Path)]) -> anyhow::Result<()> {
+fn add_vms(world: &World, vms: usize, files: &[(&str, &Path)]) -> anyhow::Result<()> {
     let mut text = String::new();
-    for number in 1..VMS {
+    for number in 1..vms {
         write!(text, "[[vm]]\nuuid = \"{}\"\nname = \"{}\"\n", uuid(number), name(number))?;
         for (key, file) in files {
             write!(text, "[[vm.plain.disks]]\nkey = \"{key}\"\nfile = \"{}\"\n", file.display())?;
@@ -192,17 +208,17 @@ fn add_vms(world: &World, files: &[(&str, &Path)]) -> anyhow::Result<()> {
 }
 
 /// A restore point for each VM.
-async fn replicate(channel: &Channel) -> anyhow::Result<()> {
+async fn replicate(channel: &Channel, vms: usize) -> anyhow::Result<()> {
     eventually("all VMs in the inventory", PATIENCE, || async {
         let answer =
             InventoryServiceClient::new(channel.clone()).list_vms(v1::ListVmsRequest::default()).await?;
         let connected = answer.into_inner().vms.into_iter().filter(|vm| vm.agent_connected).count();
-        Ok((connected == VMS).then_some(()))
+        Ok((connected == vms).then_some(()))
     })
     .await?;
     let mut client = MigrationServiceClient::new(channel.clone());
     for action in [v1::Action::Begin, v1::Action::Sync] {
-        for number in 0..VMS {
+        for number in 0..vms {
             let request =
                 v1::ActRequest { vm: uuid(number), action: action.into(), ..v1::ActRequest::default() };
             client.act(request).await?;
@@ -213,7 +229,7 @@ async fn replicate(channel: &Channel) -> anyhow::Result<()> {
             let all = answer.into_inner().migrations;
             let failed = all.iter().find(|m| m.state() == v1::State::Failed);
             anyhow::ensure!(failed.is_none(), "it failed: {failed:?}");
-            Ok((all.iter().filter(|m| m.state() == v1::State::Paused).count() == VMS).then_some(()))
+            Ok((all.iter().filter(|m| m.state() == v1::State::Paused).count() == vms).then_some(()))
         })
         .await?;
     }

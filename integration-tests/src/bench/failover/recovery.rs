@@ -2,7 +2,7 @@
 
 use super::super::outcome::{Mark, Outcome};
 use super::super::{Options, report};
-use super::protected::{Protected, clean, completed, wait};
+use super::protected::{Protected, VMS, clean, completed, wait};
 use super::{begin_all, time};
 use jiff::Timestamp;
 use proto::v1::failover_service_client::FailoverServiceClient;
@@ -58,7 +58,7 @@ async fn once(there: &mut Protected) -> anyhow::Result<Run> {
     let hold = there.folder.path().join("machines/hold");
     std::fs::write(&hold, "")?;
     let client = there.client().await?;
-    let jobs = begin_all(&client, JOBS).await?;
+    let jobs = begin_all(&client, JOBS, VMS).await?;
     for job in &jobs {
         under_way(&mut client.clone(), job).await?;
     }

@@ -31,7 +31,7 @@ const NEEDED: [&str; 16] = [
 
 impl CloudStackCompute {
     pub(super) async fn fits(&self, machine: &Definition) -> Result<(), Error> {
-        let place = Place::find(&self.api, &self.settings).await?;
+        let place = self.places.anew(&self.api, &self.settings).await?;
         let mut found = self.site(&place).await?;
         let offerings = self.api.offerings().await?;
         let offering = fit::offering(&offerings, self.settings.service_offering.as_deref(), machine);
@@ -58,8 +58,7 @@ impl CloudStackCompute {
     async fn site(&self, place: &Place) -> Result<Vec<Finding>, Error> {
         let mut found = vec![of_rights(&self.api.client().capabilities().await?)];
         found.extend(of_pool(&place.pool, self.storage.group().as_str()));
-        let pools = self.api.pools(&place.zone).await?;
-        found.extend(of_disk_offering(&place.disk_offering, &place.pool, &pools));
+        found.extend(of_disk_offering(&place.disk_offering, &place.pool, &place.other_pools));
         found.push(of_template(&place.template));
         Ok(found)
     }

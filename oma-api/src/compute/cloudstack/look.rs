@@ -3,8 +3,8 @@
 use super::super::Error;
 use super::CloudStackCompute;
 use super::place::Place;
-use crate::linstor::{Definition, Fault, Name};
-use crate::storage::{Storage as _, VolumeId};
+use crate::linstor::{Fault, Name, Sight};
+use crate::storage::VolumeId;
 
 /// The plug-in sets it on what it made itself.
 const SPAWNED: &str = "Aux/cs-name";
@@ -27,10 +27,8 @@ impl CloudStackCompute {
     pub(super) async fn look(&self, volume: &VolumeId, place: &Place) -> Result<Seen, Error> {
         let name = Name::parse(volume.as_str()).map_err(|error| Error::Unfit { what: error.to_string() })?;
         let not = |why: String| Error::NotAsMeant { what: format!("volume {volume}"), why };
-        let definition = self.cluster.find(&name).await?;
-        let definition = definition.ok_or_else(|| Fault::NoResource { name: name.clone() })?;
         // Whole, with a device: the definition alone proves nothing.
-        self.cluster.device(&name).await?;
+        let Sight { definition, resources, beside, .. } = self.cluster.survey(&name).await?;
         if definition.props.contains_key(SPAWNED) {
             return Err(not("CloudStack made it itself: it is empty".to_owned()));
         }
@@ -39,23 +37,13 @@ impl CloudStackCompute {
             let (group, pool) = (&definition.resource_group_name, &place.pool.name);
             return Err(not(format!("it is in resource group {group}, which is not that of pool {pool}")));
         }
-        if let Some(stray) = self.strays(&name).await?.first() {
+        // The plug-in matches by how a name begins.
+        if let Some(stray) = beside.first() {
             return Err(not(format!("there is {stray} beside it, which CloudStack might take for it")));
         }
-        self.storage.closed(volume).await?;
+        self.storage.closed_as_seen(volume, resources).await?;
         let size = definition.size().ok_or_else(|| not("it has no size".to_owned()))?;
         Ok(Seen { uuid: definition.uuid, size })
-    }
-
-    /// Others whose name begins with it: the plug-in matches by that.
-    async fn strays(&self, name: &Name) -> Result<Vec<String>, Error> {
-        let begins = |definition: &Definition| {
-            let (own, other) = (name.as_str(), definition.name.as_str());
-            other.len() > own.len()
-                && other.get(..own.len()).is_some_and(|head| head.eq_ignore_ascii_case(own))
-        };
-        let all = self.cluster.client().definitions().await.map_err(Fault::from)?;
-        Ok(all.into_iter().filter(begins).map(|definition| definition.name).collect())
     }
 
     /// Whether a host has it open, as DRBD says.

@@ -15,6 +15,8 @@ const FRESH: Duration = Duration::from_secs(60);
 pub(super) struct Place {
     pub(super) zone: String,
     pub(super) pool: Pool,
+    /// The zone's other ones.
+    pub(super) other_pools: Vec<Pool>,
     pub(super) disk_offering: DiskOffering,
     pub(super) template: Template,
 }
@@ -35,16 +37,25 @@ impl Places {
         *found = Some((Instant::now(), place.clone()));
         Ok(place)
     }
+
+    /// Anew, whatever was found before; what follows goes on with it.
+    pub(super) async fn anew(&self, api: &Api, settings: &Settings) -> Result<Place, Error> {
+        let place = Place::find(api, settings).await?;
+        *self.0.lock().await = Some((Instant::now(), place.clone()));
+        Ok(place)
+    }
 }
 
 impl Place {
     /// Anew, whatever was found before.
     pub(super) async fn find(api: &Api, settings: &Settings) -> Result<Self, Error> {
         let zone = zone(api, settings).await?;
-        let pool = pool(&api.pools(&zone).await?, settings)?;
+        let mut other_pools = api.pools(&zone).await?;
+        let pool = pool(&other_pools, settings)?;
+        other_pools.retain(|other| other.id != pool.id);
         let disk_offering = disk_offering(api, settings).await?;
         let template = template(api, settings, &zone).await?;
-        Ok(Self { zone, pool, disk_offering, template })
+        Ok(Self { zone, pool, other_pools, disk_offering, template })
     }
 }
 
