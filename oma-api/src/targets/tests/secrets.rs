@@ -161,7 +161,7 @@ async fn keys_of_cloudstack_are_never_shown() -> anyhow::Result<()> {
         }
     }
     let listed = answering.list::<Item>("listZones", "zone", Params::new()).await;
-    seen.error(&listed.err().expect("it cannot be read"));
+    seen.error(&listed.expect_err("it cannot be read"));
     assert_eq!(failed, count - 2);
     assert!(server.asked().iter().all(|asked| asked.body.contains(KEY)), "it was sent");
     for url in [mute().await?, "http://127.0.0.1:1".to_owned()] {
@@ -260,7 +260,7 @@ async fn nothing_of_a_configuration_is_shown() -> anyhow::Result<()> {
         format!("mysql://oma:{PASSWORD}@db.example:port/oma"),
         format!("postgres://oma:{PASSWORD}@db/oma"),
     ] {
-        seen.error(&Store::connect(&url).await.err().expect("there is no such database"));
+        seen.error(&Store::connect(&url).await.expect_err("there is no such database"));
     }
     // A file that holds no key says so without what it holds.
     let Some(Compute::CloudStack(compute)) = &config.compute else { anyhow::bail!("{config:?}") };
