@@ -20,6 +20,7 @@ use super::super::outcome::{Mark, Outcome};
 use super::super::{Options, report, world};
 use super::protected::{Protected, begin, clean, completed, with_table};
 use super::{begin_all, time};
+use crate::cloudstack_sim;
 use crate::harness::World;
 use crate::zone::{self, GROUP, OMA, Zone};
 use asked::{Asked, Polls};
@@ -33,6 +34,9 @@ const JOB: Duration = Duration::from_millis(200);
 
 /// Of each host's pool; what is in it is sparse.
 const POOL_KIB: u64 = 2 << 30;
+
+/// Bytes of each host.
+const HOST_MEMORY: u64 = 1 << 40;
 
 /// As it is delivered, and for what is measured of one alone, where a wait for a job is only waited.
 const POLL: &str = "1s";
@@ -50,7 +54,12 @@ struct Together {
 pub(in super::super) async fn run(options: &Options) -> anyhow::Result<Outcome> {
     let (at_once, singles) = (options.sizes.tests.div_ceil(2), options.sizes.tests.div_ceil(5));
     let folder = super::super::place::Place::disk(options).folder(2 << 30)?;
-    let with = zone::Options { capacity_kib: POOL_KIB, job_time: JOB, ..zone::Options::new(folder.path()) };
+    let with = zone::Options {
+        capacity_kib: POOL_KIB,
+        job_time: JOB,
+        adjust: with_room,
+        ..zone::Options::new(folder.path())
+    };
     let zone = Zone::start_with(with).await?;
     let mut there = Protected::start_with(options, at_once, |world, _| configure(world, &zone, POLL)).await?;
 
@@ -114,6 +123,14 @@ pub(in super::super) async fn run(options: &Options) -> anyhow::Result<Outcome> 
             "own_at_once": crowded.json(),
         }),
     })
+}
+
+/// The recorded hosts have memory for forty of these machines.
+fn with_room(world: &mut cloudstack_sim::World) {
+    world.retain("host", |host| {
+        host["memorytotal"] = json!(HOST_MEMORY);
+        true
+    });
 }
 
 /// Both backends in the place of a world's own.
