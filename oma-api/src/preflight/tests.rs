@@ -55,7 +55,7 @@ const SPOILS: &[(Code, Spoil)] = &[
     (Code::TargetRoomLow, |f| f.space = fixture::space(15 * GIB, 100 * GIB)),
     (Code::TargetRoomUnknown, |f| f.space = Space::Unknown { why: "it is away".to_owned() }),
     (Code::TargetCannotRun, |f| f.target = Target::Cannot { why: "no offering takes it".to_owned() }),
-    (Code::TargetUnknown, |f| f.target = Target::Unknown { why: "it is away".to_owned() }),
+    (Code::TargetUnknown, |f| f.target = Target::Unknown { why: "CloudStack is away".to_owned() }),
     (Code::NoDisks, |f| f.vm.disks.clear()),
     (Code::DiskEmpty, |f| f.vm.disks[0].size = 0),
     (Code::DiskTooLarge, |f| {

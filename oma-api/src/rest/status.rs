@@ -47,6 +47,7 @@ pub(super) struct Waits {
 
 /// All of it.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = SystemStatus)]
 pub(super) struct Status {
     /// Of the program.
     #[schema(example = "0.1.0")]
